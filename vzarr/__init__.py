@@ -1,0 +1,1 @@
+"""A git-like version DAG over plain Zarr."""
