@@ -33,7 +33,7 @@ test: $(VENV)/.test  ## what every change must pass
 	$(PYTEST) -m "not exhaustive and not s3 and not browser" $(ARGS)
 
 test-all: $(VENV)/.test  ## also what takes long or needs a browser or an S3 server
-	$(PYTEST) $(ARGS)
+	HYPOTHESIS_PROFILE=thorough $(PYTEST) $(ARGS)
 
 lint: $(VENV)/.lint  ## style, types and layers
 	$(BIN)/ruff check .

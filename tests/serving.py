@@ -1,0 +1,67 @@
+"""A real `vzarr serve` in a process of its own, for tests that speak HTTP to it."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+TOKEN = "a-token-for-tests"
+READY = re.compile(r"^vzarr: serving (?P<root>.+) on (?P<url>http://\S+)$")
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running server: where it answers and the process that does."""
+
+    url: str
+    process: subprocess.Popen[str]
+
+
+def start(root: Path, *options: str, patience: float = 60) -> Server:
+    """Start `vzarr serve ROOT` on a free port and return once it says that it answers."""
+    command = [
+        sys.executable,
+        "-m",
+        "vzarr.cli",
+        "serve",
+        str(root),
+        "--port",
+        "0",
+        "--admin-token",
+        TOKEN,
+        *options,
+    ]
+    process = subprocess.Popen([*command, *options], stdout=subprocess.PIPE, text=True)
+    overdue = threading.Timer(patience, process.kill)
+    overdue.start()
+    line = process.stdout.readline().rstrip("\n")
+    overdue.cancel()
+    ready = READY.match(line)
+    if not ready:
+        process.kill()
+        raise AssertionError(f"no ready line within {patience} s but {line!r}; exit status {process.wait()}")
+    return Server(ready["url"], process)
+
+
+def stop(server: Server) -> int:
+    """End the server as a service manager would and return its exit status."""
+    server.process.terminate()
+    status = server.process.wait(30)
+    server.process.stdout.close()
+    return status
+
+
+@contextmanager
+def serving(root: Path, *options: str) -> Iterator[Server]:
+    """Hold a server for the length of a `with` block."""
+    server = start(root, *options)
+    try:
+        yield server
+    finally:
+        stop(server)
