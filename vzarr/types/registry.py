@@ -1,0 +1,136 @@
+"""Datatypes by name, found through the entry point group ``vzarr.types``; making and opening instances.
+
+Nothing is imported before it is asked for: a datatype's module loads with its first instance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING, Any
+
+from vzarr.errors import InvalidInputError, NotFoundError
+from vzarr.types import settings
+from vzarr.types.base import Datatype, Instance
+
+if TYPE_CHECKING:
+    from vzarr.overlay.repo import Version
+    from vzarr.overlay.state import InstanceInfo
+
+GROUP = "vzarr.types"
+
+
+@cache
+def _entry_points() -> dict[str, EntryPoint]:
+    return {e.name: e for e in entry_points(group=GROUP)}
+
+
+def names() -> list[str]:
+    """Names of all datatypes that are installed, sorted."""
+    return sorted(_entry_points())
+
+
+@cache
+def get(typename: str) -> Datatype:
+    """The datatype of a name.
+
+    Raises
+    ------
+    NotFoundError
+        If no installed package offers it.
+    TypeError
+        If the package's entry point names something that is no datatype of this name.
+    """
+    found = _entry_points().get(typename)
+    if found is None:
+        raise NotFoundError(f'no datatype "{typename}"; there are {", ".join(names())}')
+    datatype = found.load()
+    if not isinstance(datatype, Datatype) or datatype.name != typename:
+        raise TypeError(f"entry point {found.value} of {GROUP} is no Datatype named {typename!r}")
+    return datatype
+
+
+def open_info(version: Version, info: InstanceInfo) -> Instance:
+    """Handle on an instance whose info is at hand."""
+    datatype = get(info.typename)
+    return datatype.handle(version, info, datatype)
+
+
+def open_instance(version: Version, name: str) -> Instance:
+    """Handle on a named instance at a version.
+
+    Raises
+    ------
+    NotFoundError
+        If the repo has no such instance, or its datatype is not installed.
+    """
+    return open_info(version, version.instance_info(name))
+
+
+def create(
+    version: Version,
+    name: str,
+    typename: str,
+    *,
+    versioned: bool = True,
+    config: Mapping[str, Any] | None = None,
+    user: str = "",
+    app: str = "",
+) -> Instance:
+    """Make an instance: check its settings, enter it in the log, make its arrays.
+
+    Parameters
+    ----------
+    versioned
+        False for data that all versions of the repo share.
+    config
+        Settings as strings, keys in any case (`vzarr.types.settings`).
+
+    Raises
+    ------
+    InvalidInputError
+        If the name or a setting is wrong.
+    NotFoundError
+        If there is no such datatype.
+    AlreadyExistsError
+        If the name is taken.
+    SealedError
+        If the version is not open.
+    """
+    datatype = get(typename)
+    given = settings.lower_keys(config or {})
+    tags = settings.pairs(given.pop("tags", ""))
+    checked = datatype.check(given)
+    info = version.repo.create_instance(
+        version, settings.check_name(name), typename, versioned=versioned, config=checked, user=user, app=app
+    )
+    if tags:
+        info = version.repo.update_instance(name, tags=tags)
+    handle = open_info(version, info)
+    datatype.prepare(handle)
+    return handle
+
+
+def create_from_settings(
+    version: Version, all_settings: Mapping[str, Any], *, user: str = "", app: str = ""
+) -> Instance:
+    """Make an instance from one object of settings that names it too (DVID HTTP API, ``POST R/instance``).
+
+    Parameters
+    ----------
+    all_settings
+        ``typename``, ``dataname``, optionally ``versioned``, and the datatype's settings; keys in any case.
+
+    Raises
+    ------
+    InvalidInputError, NotFoundError, AlreadyExistsError, SealedError
+        As `create`; also if the type or the name is missing.
+    """
+    config = settings.lower_keys(all_settings)
+    versioned = settings.boolean(config, "versioned", True)
+    config.pop("versioned", None)
+    typename, name = config.pop("typename", ""), config.pop("dataname", "")
+    if not typename or not name:
+        raise InvalidInputError("POST on repo endpoint requires specification of 'typename' and 'dataname'")
+    return create(version, name, typename, versioned=versioned, config=config, user=user, app=app)
