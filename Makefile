@@ -49,7 +49,7 @@ bench: $(VENV)/.bench  ## the workloads against other libraries, interleaved
 	$(BIN)/python benchmarks/overlay.py $(ARGS)
 
 coverage: $(VENV)/.test  ## write docs/coverage.md from docs/endpoints.toml
-	$(BIN)/python docs/coverage.py
+	$(BIN)/python -m tests.coverage
 
 constraints:  ## write constraints.txt anew: pins for every supported Python, no addresses (needs uv)
 	uv pip compile --universal --python-version 3.11 --all-extras --upgrade --no-header --no-annotate \

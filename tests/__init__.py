@@ -1,1 +1,1 @@
-"""The test suite; a package so that its helpers have one name (`tests.serving`) whatever else is installed."""
+"""The test suite; a package so that its helpers have one name (`tests.serving`) whatever is installed."""

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, settings
 # No deadline: a busy machine pauses where it likes.  "thorough" is for `make test-all`.
 _COMMON = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow, HealthCheck.data_too_large]}
 settings.register_profile("vzarr", **_COMMON)
-settings.register_profile("thorough", max_examples=1000, **_COMMON)
+settings.register_profile("thorough", max_examples=500, **_COMMON)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "vzarr"))
 
 

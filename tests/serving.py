@@ -23,7 +23,7 @@ class Server:
     process: subprocess.Popen[str]
 
 
-def start(root: Path, *options: str, patience: float = 60) -> Server:
+def start(root: Path, *options: str, python: Path | str = sys.executable, patience: float = 60) -> Server:
     """Start `vzarr serve ROOT` on a free port and return once it says that it answers."""
     command = [
         sys.executable,
@@ -58,9 +58,9 @@ def stop(server: Server) -> int:
 
 
 @contextmanager
-def serving(root: Path, *options: str) -> Iterator[Server]:
+def serving(root: Path, *options: str, python: Path | str = sys.executable) -> Iterator[Server]:
     """Hold a server for the length of a `with` block."""
-    server = start(root, *options)
+    server = start(root, *options, python=python)
     try:
         yield server
     finally:

@@ -9,13 +9,11 @@ from pathlib import Path
 import pytest
 
 from tests.conformance import conform
+from tests.conformance.expected_failures import EXPECTED_FAILURES
 from tests.serving import TOKEN, Server, serving
 
 HERE = Path(__file__).parent
 SCENARIOS = sorted(path.stem for path in (HERE / "scenarios").glob("[!_]*.py"))
-
-# What does not pass yet, and why.  A scenario that passes must be taken off this list.
-EXPECTED_FAILURES: dict[str, str] = {}
 
 
 @pytest.fixture(scope="module")
