@@ -1,0 +1,137 @@
+"""What routes ask for with ``Depends``: the instance, its version and repo, who asks, and the body.
+
+All of these are coroutines that only look into the request, so that none costs a thread.
+"""
+
+from __future__ import annotations
+
+import hmac
+from typing import Any
+
+import orjson
+from starlette.requests import Request
+
+from vzarr.api.errors import UnknownReferenceError
+from vzarr.api.hub import Hub
+from vzarr.api.params import VoxelRequest
+from vzarr.api.target import TARGET, Target
+from vzarr.config import Settings
+from vzarr.errors import ForbiddenError, InvalidInputError, NotFoundError
+from vzarr.overlay.repo import Repo, Version
+from vzarr.types import registry
+
+
+def _target(request: Request) -> Target:
+    found: Target = request.scope[TARGET]
+    return found
+
+
+async def hub(request: Request) -> Hub:
+    """All repos that this server serves."""
+    found: Hub = request.app.state.hub
+    return found
+
+
+async def settings(request: Request) -> Settings:
+    """How this server was started."""
+    found: Settings = request.app.state.settings
+    return found
+
+
+async def repo(request: Request) -> Repo:
+    """Repo that the URL names."""
+    return _target(request).repo
+
+
+async def version(request: Request) -> Version:
+    """Version that the URL names."""
+    return _target(request).version
+
+
+async def instance(request: Request) -> Any:
+    """Handle of the instance that the URL names, of its datatype's own class."""
+    return _target(request).handle
+
+
+async def segments(request: Request) -> tuple[str, ...]:
+    """Decoded segments of the path from the keyword on; a ``%2F`` does not split."""
+    return _target(request).segments
+
+
+async def voxel_request(request: Request) -> VoxelRequest:
+    """Box that ``{dims}/{size}/{offset}[/{fmt}]`` in the path names."""
+    found = request.path_params
+    return VoxelRequest.parse(found["dims"], found["size"], found["offset"], found.get("fmt"))
+
+
+async def user(request: Request) -> str:
+    """Who asks, by ``?u=``; not proven by anything, "" when not said."""
+    return request.query_params.get("u", "")
+
+
+async def app_name(request: Request) -> str:
+    """Which program asks, by ``?app=``; "" when not said."""
+    return request.query_params.get("app", "")
+
+
+async def is_admin(request: Request) -> bool:
+    """Whether ``?admintoken=`` is the server's token; never, when it has none."""
+    secret = (await settings(request)).admin_token
+    given = request.query_params.get("admintoken", "")
+    return bool(secret) and hmac.compare_digest(given.encode(), secret.encode())
+
+
+async def admin(request: Request) -> None:
+    """Refuse who is not an administrator; for ``dependencies=[Depends(deps.admin)]``."""
+    if not await is_admin(request):
+        raise ForbiddenError("this request needs the admin token of the server (?admintoken=)")
+
+
+async def body(request: Request) -> bytes:
+    """Whole body, whatever the method: DVID's batch endpoints read the body of a GET."""
+    return await request.body()
+
+
+async def json_body(request: Request) -> Any:
+    """Body as JSON; an empty or malformed one is refused."""
+    return parse_json(await request.body())
+
+
+async def json_object(request: Request) -> dict[str, Any]:
+    """Body as a JSON object; anything else is refused."""
+    return as_object(parse_json(await request.body()))
+
+
+async def optional_json_object(request: Request) -> dict[str, Any]:
+    """Body as a JSON object; an empty body is an empty object."""
+    content = await request.body()
+    return as_object(parse_json(content)) if content.strip() else {}
+
+
+def parse_json(content: bytes) -> Any:
+    """Read JSON, integers up to 2^64 - 1 exactly."""
+    try:
+        return orjson.loads(content)
+    except orjson.JSONDecodeError as error:
+        raise InvalidInputError(f"the body should be JSON: {error}") from error
+
+
+def as_object(value: Any) -> dict[str, Any]:
+    """`value` if it is a JSON object."""
+    if not isinstance(value, dict):
+        raise InvalidInputError(f"the body should be a JSON object, not {type(value).__name__}")
+    return value
+
+
+def sibling(version: Version, name: str) -> Any:
+    """Handle of another instance of the same version, by a name that the request gives (``?roi=NAME``).
+
+    Raises
+    ------
+    UnknownReferenceError
+        There is none; DVID answers 400, not 404.
+    """
+    try:
+        return registry.open_instance(version, name)
+    except NotFoundError as error:
+        raise UnknownReferenceError(str(error)) from error

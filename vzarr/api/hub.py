@@ -1,0 +1,163 @@
+"""All repos of a server: the folders below one root folder, found when they appear, and the versions in them by name."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+import vzarr
+from vzarr.api.errors import UnknownReferenceError
+from vzarr.errors import AlreadyExistsError, FormatError, InvalidInputError, NotFoundError, StorageError
+from vzarr.overlay import layout
+from vzarr.overlay.refs import check_node_id
+from vzarr.overlay.repo import Repo, Version
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Known:
+    """Repos by folder, as of one look at the root folder; folders that are no repo yet stand in `pending`."""
+
+    stamp: int
+    repos: dict[str, Repo]
+    pending: frozenset[str]
+
+
+class Hub:
+    """Repos below a root folder, each in a subfolder named by its root version.
+
+    Parameters
+    ----------
+    root
+        Folder that holds repos (made if absent), or one repo's own folder, which is then the only one.
+
+    Notes
+    -----
+    Safe for use from several threads; a repo that another process puts into the folder is found by the next call.
+    """
+
+    def __init__(self, root: str | os.PathLike[str]) -> None:
+        self.root = Path(root).expanduser().absolute()
+        self._lock = threading.Lock()
+        self._known = _Known(-1, {}, frozenset())
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StorageError(f"could not make the folder {self.root}: {error}") from error
+        self._is_repo = (self.root / layout.REPO).is_file()
+
+    def repos(self) -> list[Repo]:
+        """Handles on all repos, oldest folder name first; each is opened once and kept."""
+        known = self._known
+        if not known.pending and known.stamp == self._stamp():
+            return list(known.repos.values())
+        with self._lock:
+            self._known = self._look()
+            return list(self._known.repos.values())
+
+    def find(self, ref: str) -> tuple[Repo, Version]:
+        """Version that a reference of DVID's URLs names: ``ID``, ``PREFIX``, ``PREFIX:BRANCH``, ``...~N``, ``:BRANCH``.
+
+        A prefix counts over all repos; an exact id is preferred to longer ones.
+
+        Raises
+        ------
+        UnknownReferenceError
+            If nothing has that name.
+        InvalidInputError
+            If several versions do.
+        """
+        prefix, colon, branch = ref.partition(":")
+        if colon and not prefix:
+            repo = self._only_repo()
+            return repo, self._version(repo, ref)
+        repo, node = self._by_prefix(prefix)
+        return repo, self._version(repo, f"{node}:{branch}" if branch else node)
+
+    def create(self, *, alias: str = "", description: str = "", root: str | None = None) -> Repo:
+        """Make a repo in a folder of its own.
+
+        Parameters
+        ----------
+        root
+            Id of its root version; a random one if None.
+
+        Raises
+        ------
+        AlreadyExistsError
+            If a version of any repo has that id.
+        InvalidInputError
+            If the id cannot name a version, or the root folder is one repo itself.
+        """
+        if self._is_repo:
+            raise InvalidInputError(f"{self.root} is one repo, this server can make no other")
+        node = check_node_id(root) if root else uuid.uuid4().hex
+        self.repos()
+        with self._lock:
+            if any(node in repo.state.nodes for repo in self._known.repos.values()):
+                raise AlreadyExistsError("UUID already exists in datastore")
+            repo = vzarr.create(str(self.root / node), alias=alias, description=description, root=node)
+            self._known = _Known(-1, {**self._known.repos, node: repo}, self._known.pending)
+            return repo
+
+    def close(self) -> None:
+        """Close all repos."""
+        with self._lock:
+            for repo in self._known.repos.values():
+                repo.close()
+            self._known = _Known(-1, {}, frozenset())
+
+    def _stamp(self) -> int:
+        return 0 if self._is_repo else self.root.stat().st_mtime_ns
+
+    def _look(self) -> _Known:
+        """Look at the root folder again; the stamp is taken first, so that nothing is missed in between."""
+        stamp = self._stamp()
+        folders = [""] if self._is_repo else sorted(entry.name for entry in os.scandir(self.root) if entry.is_dir())
+        repos, pending = {}, set()
+        for name in folders:
+            found = self._known.repos.get(name) or self._open(self.root / name)
+            if found is None:
+                pending.add(name)
+            else:
+                repos[name] = found
+        return _Known(stamp, repos, frozenset(pending))
+
+    def _open(self, folder: Path) -> Repo | None:
+        """Open a repo; one that cannot be opened must not take the others down with it."""
+        if not (folder / layout.REPO).is_file():
+            return None
+        try:
+            return vzarr.open(str(folder))
+        except (FormatError, StorageError) as error:
+            log.error("skipped %s: %s", folder, error)
+            return None
+
+    def _by_prefix(self, prefix: str) -> tuple[Repo, str]:
+        repos = self.repos()
+        found = [(repo, prefix) for repo in repos if prefix in repo.state.nodes]
+        if not found:
+            found = [(repo, node) for repo in repos for node in repo.state.with_prefix(prefix)] if prefix else []
+        if not found:
+            raise UnknownReferenceError(f"could not find UUID with partial match to {prefix}")
+        if len(found) > 1:
+            raise InvalidInputError(f"more than one UUID matches {prefix}")
+        return found[0]
+
+    def _only_repo(self) -> Repo:
+        repos = self.repos()
+        if len(repos) != 1:
+            raise InvalidInputError("UUID must be specified if more than one repo exists")
+        return repos[0]
+
+    @staticmethod
+    def _version(repo: Repo, ref: str) -> Version:
+        try:
+            return repo[ref]
+        except NotFoundError as error:
+            raise UnknownReferenceError(str(error)) from error

@@ -1,0 +1,128 @@
+"""Bodies on the wire: JSON, text, bytes, streams and images as DVID's clients expect them."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from collections.abc import AsyncIterable, Iterable
+from typing import Any
+
+import numpy as np
+import orjson
+from fastapi.responses import Response, StreamingResponse
+from numpy.typing import NDArray
+from PIL import Image
+
+from vzarr.api.params import ImageFormat
+from vzarr.errors import InvalidInputError
+
+OCTETS = "application/octet-stream"
+JSON = "application/json"
+TEXT = "text/plain; charset=utf-8"
+ND_DATA = "application/vnd.dvid-nd-data+json"
+
+MAX_PAYLOAD = 3 << 30  # DVID's own limit for one buffered answer, in bytes
+_JSON_OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
+
+
+def check_payload(nbytes: int) -> None:
+    """Refuse an answer of more than 3 GiB before anything is read."""
+    if nbytes > MAX_PAYLOAD:
+        raise InvalidInputError(
+            f"Requested payload ({nbytes} bytes) exceeds this DVID server's set limit ({MAX_PAYLOAD})"
+        )
+
+
+def empty() -> Response:
+    """Success with nothing to say: 200, no body, no content type."""
+    return Response()
+
+
+def text(body: str, status: int = 200) -> Response:
+    """Plain UTF-8 text."""
+    return Response(body, status, media_type=TEXT)
+
+
+def json(value: Any, media_type: str = JSON) -> Response:
+    """JSON; integers up to 2^64 - 1 stay plain integers, numpy values and arrays are welcome."""
+    return Response(orjson.dumps(value, option=_JSON_OPTIONS), media_type=media_type)
+
+
+def octets(
+    body: bytes | memoryview | NDArray[Any], media_type: str = OCTETS, headers: dict[str, str] | None = None
+) -> Response:
+    """Raw bytes; an array goes out in C order and little-endian, as it lies in memory."""
+    if isinstance(body, np.ndarray):
+        body = little_endian(body).data.cast("B") if body.size else b""
+    return Response(body, media_type=media_type, headers=headers)
+
+
+def stream(parts: Iterable[bytes] | AsyncIterable[bytes], media_type: str = OCTETS) -> Response:
+    """Bytes as they come; a plain iterator is driven in a thread."""
+    return StreamingResponse(parts, media_type=media_type)
+
+
+def image(pixels: NDArray[Any], fmt: ImageFormat | None = None) -> Response:
+    """A two-dimensional image, PNG unless `fmt` says otherwise (see `encode_image`)."""
+    fmt = fmt or ImageFormat()
+    return Response(encode_image(pixels, fmt), media_type=f"image/{fmt.name}")
+
+
+def little_endian(array: NDArray[Any]) -> NDArray[Any]:
+    """`array` in C order with little-endian numbers; itself when it is so already."""
+    return np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
+
+
+def stack_slices(volume: NDArray[Any]) -> NDArray[Any]:
+    """Slices of a (z, y, x) volume below each other, shape (z * y, x): how a volume travels as one JPEG."""
+    return volume.reshape(volume.shape[0] * volume.shape[1], *volume.shape[2:])
+
+
+def encode_image(pixels: NDArray[Any], fmt: ImageFormat) -> bytes:
+    """Encode one image.
+
+    Parameters
+    ----------
+    pixels
+        Shape (rows, columns): uint8 becomes gray, uint16 16-bit gray (PNG and TIFF), 32-bit types four
+        channels of 8 bits (their bytes in little-endian order, as DVID does), uint64 four channels of 16 bits
+        (PNG).  Shape (rows, columns, 3 or 4) of uint8 is colour.  Formats that cannot hold a type get its high
+        bytes, without alpha.
+    fmt
+        Format and quality.
+    """
+    if pixels.dtype.itemsize == 8 and fmt.name == "png":
+        return _png_rgba16(little_endian(pixels))
+    buffer = io.BytesIO()
+    options = {"quality": fmt.quality} if fmt.name == "jpeg" else {}
+    Image.fromarray(_pillow_array(pixels, fmt.name)).save(buffer, fmt.name, **options)
+    return buffer.getvalue()
+
+
+def _pillow_array(pixels: NDArray[Any], name: str) -> NDArray[Any]:
+    """The same picture in a type that Pillow can write in the format `name`."""
+    pixels = little_endian(pixels)
+    if pixels.dtype.itemsize == 8:
+        return np.ascontiguousarray(pixels.view("u1").reshape(*pixels.shape, 8)[..., 0:6:2])
+    if pixels.dtype.itemsize == 4:
+        pixels = pixels.view("u1").reshape(*pixels.shape, 4)
+    if pixels.dtype.itemsize == 2 and name not in {"png", "tiff"}:
+        return (pixels.view("<u2") >> 8).astype("u1")
+    if pixels.ndim == 3 and name == "jpeg":
+        return np.ascontiguousarray(pixels[..., :3])
+    return pixels
+
+
+def _png_rgba16(labels: NDArray[Any]) -> bytes:
+    """PNG of 16-bit RGBA (PNG specification, third edition, colour type 6): a pixel's samples are the 8 bytes of a label.
+
+    Pillow writes no 16-bit colour.
+    """
+    rows, columns = labels.shape
+    lines = np.zeros((rows, 1 + 8 * columns), "u1")  # each line starts with filter type 0
+    lines[:, 1:] = labels.view("u1").reshape(rows, -1)
+    header = struct.pack(">IIBBBBB", columns, rows, 16, 6, 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(lines.tobytes(), 3)), (b"IEND", b""))
+    framed = (struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in chunks)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(framed)
