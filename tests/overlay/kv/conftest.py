@@ -1,0 +1,30 @@
+"""Key stores to test on: one of each backend."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+
+import pytest
+
+from vzarr.overlay.kv import OrderedKV, open_kv
+from vzarr.overlay.kv.memory import forget
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def kv_url(request: pytest.FixtureRequest, tmp_path) -> Iterator[str]:
+    """URL of a store that does not exist yet."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path}/keys.db"
+        return
+    name = uuid.uuid4().hex
+    yield f"memory://{name}"
+    forget(name)
+
+
+@pytest.fixture
+def kv(kv_url: str) -> Iterator[OrderedKV]:
+    """An empty store."""
+    store = open_kv(kv_url)
+    yield store
+    store.close()

@@ -1,0 +1,239 @@
+"""What every backend promises."""
+
+from __future__ import annotations
+
+import threading
+from itertools import islice
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from vzarr.errors import InvalidInputError, StorageError
+from vzarr.overlay.kv import open_kv
+
+ITEMS = {bytes([i]): bytes([i]) * i for i in range(1, 101)}
+
+
+def put_all(kv, items):
+    def fn(txn):
+        for key, value in items.items():
+            txn.put(key, value)
+
+    kv.transact(fn)
+
+
+@pytest.fixture
+def full(kv):
+    put_all(kv, ITEMS)
+    return kv
+
+
+def test_absent_and_empty_differ(kv):
+    assert kv.get(b"k") is None
+    put_all(kv, {b"k": b""})
+    assert kv.get(b"k") == b""
+
+
+def test_get_many_keeps_order_and_repeats(full):
+    assert full.get_many([b"\2", b"none", b"\1", b"\2"]) == [b"\2\2", None, b"\1", b"\2\2"]
+
+
+def test_transact_gives_result_and_overwrites(full):
+    def fn(txn):
+        txn.put(b"\1", b"new")
+        txn.delete(b"\2")
+        txn.delete(b"never there")
+        return "done"
+
+    assert full.transact(fn) == "done"
+    assert full.get_many([b"\1", b"\2", b"\3"]) == [b"new", None, b"\3\3\3"]
+
+
+def test_exception_undoes(full):
+    def fn(txn):
+        txn.put(b"\1", b"new")
+        txn.delete(b"\2")
+        raise KeyError("mine")
+
+    with pytest.raises(KeyError, match="mine"):
+        full.transact(fn)
+    assert dict(full.scan(b"")) == ITEMS
+
+
+def test_transaction_sees_its_own_writes_only(full):
+    def fn(txn):
+        txn.put(b"\1", b"new")
+        txn.delete(b"\2")
+        txn.put(b"zz", b"z")
+        assert txn.get_many([b"\1", b"\2", b"zz"]) == [b"new", None, b"z"]
+        assert [k for k, _ in txn.scan(b"")] == [b"\1", *sorted(ITEMS)[2:], b"zz"]
+        assert list(txn.scan(b"", limit=1, reverse=True)) == [(b"zz", b"z")]
+        assert full.get_many([b"\1", b"\2", b"zz"]) == [b"\1", b"\2\2", None]
+        assert len(list(full.scan(b""))) == len(ITEMS)
+
+    full.transact(fn)
+
+
+def test_transactions_do_not_nest(kv):
+    with pytest.raises(InvalidInputError, match="nest"):
+        kv.transact(lambda txn: kv.transact(lambda inner: None))
+    put_all(kv, {b"k": b"v"})
+    assert kv.get(b"k") == b"v"
+
+
+def test_views_end(kv):
+    put_all(kv, {b"k": b"v"})
+    with kv.snapshot() as view:
+        assert view.get(b"k") == b"v"
+    txn = kv.transact(lambda txn: txn)
+    with pytest.raises(InvalidInputError, match="ended"):
+        view.get(b"k")
+    with pytest.raises(InvalidInputError, match="ended"):
+        txn.put(b"k", b"v")
+
+
+def test_snapshots_stand_still(full):
+    with full.snapshot() as before:
+        put_all(full, {b"\1": b"new", b"zz": b"z"})
+        with full.snapshot() as after:
+            put_all(full, {b"\1": b"newer"})
+            assert after.get(b"\1") == b"new"
+        assert before.get(b"\1") == b"\1"
+        assert dict(before.scan(b"")) == ITEMS
+        assert before.get_many([b"\1", b"zz"]) == [b"\1", None]
+    assert full.get(b"\1") == b"newer"
+
+
+def test_reopen_and_close(kv, kv_url):
+    put_all(kv, ITEMS)
+    kv.close()
+    with pytest.raises(StorageError, match="closed"):
+        kv.get(b"k")
+    with pytest.raises(StorageError, match="closed"):
+        kv.transact(lambda txn: None)
+    again = open_kv(kv_url)
+    assert dict(again.scan(b"")) == ITEMS
+    again.close()
+
+
+def test_handles_share(kv, kv_url):
+    other = open_kv(kv_url)
+    put_all(kv, {b"k": b"v"})
+    assert other.get(b"k") == b"v"
+    other.close()
+    assert kv.get(b"k") == b"v"
+
+
+def test_scan_while_writing(kv):
+    """Pairs that stay are met once, in order, although the iteration spans pages and others come and go."""
+    stay = {b"%06d" % i: b"stay" for i in range(0, 3000, 2)}
+    put_all(kv, stay)
+    met = []
+    for i, (key, _) in enumerate(kv.scan(b"")):
+        met.append(key)
+        if i < 400:
+            put_all(kv, {b"%06d" % (7 * i % 3000 | 1): b"passing"})
+    assert met == sorted(set(met))
+    assert set(stay) <= set(met)
+
+
+def test_scan_in_transaction_while_writing(kv):
+    put_all(kv, ITEMS)
+
+    def fn(txn):
+        for key, _ in txn.scan(b""):
+            txn.delete(key)
+
+    kv.transact(fn)
+    assert list(kv.scan(b"")) == []
+
+
+def test_abandoned_scan_holds_nothing(full):
+    scan = full.scan(b"")
+    assert len(list(islice(scan, 3))) == 3
+    put_all(full, {b"zz": b"z"})
+    assert full.get(b"zz") == b"z"
+
+
+def test_threads_lose_no_update(kv):
+    def count(n):
+        for _ in range(n):
+            kv.transact(lambda txn: txn.put(b"n", b"%d" % (int(txn.get(b"n") or b"0") + 1)))
+
+    threads = [threading.Thread(target=count, args=(50,)) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert kv.get(b"n") == b"400"
+
+
+def test_threads_read_whole_transactions(kv):
+    """Two keys that change together never differ in a snapshot or a get_many."""
+    stop = threading.Event()
+    torn = []
+
+    def read():
+        while not stop.is_set():
+            a, b = kv.get_many([b"a", b"b"])
+            with kv.snapshot() as view:
+                pair = view.get(b"a"), view.get(b"b")
+            if a != b or pair[0] != pair[1]:
+                torn.append((a, b, pair))
+
+    threads = [threading.Thread(target=read) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for i in range(200):
+        put_all(kv, {b"a": b"%d" % i, b"b": b"%d" % i})
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert torn == []
+
+
+keys = st.binary(max_size=3)
+writes = st.lists(st.tuples(keys, st.none() | st.binary(max_size=2)), max_size=30)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(writes, max_size=3),
+    writes,
+    keys,
+    st.none() | keys,
+    st.none() | st.integers(0, 20),
+    st.booleans(),
+)
+def test_model(kv, committed, open_writes, start, end, limit, reverse):
+    """Scans of a store and of a transaction agree with a dict, in both directions."""
+    model: dict[bytes, bytes] = {}
+
+    def apply(txn, ops):
+        for key, value in ops:
+            if value is None:
+                txn.delete(key)
+                model.pop(key, None)
+            else:
+                txn.put(key, value)
+                model[key] = value
+
+    def check(reader):
+        inside = sorted(k for k in model if start <= k and (end is None or k < end))
+        wanted = inside[::-1] if reverse else inside
+        found = list(reader.scan(start, end, limit=limit, reverse=reverse))
+        assert found == [(k, model[k]) for k in wanted][:limit]
+
+    kv.transact(lambda txn: [txn.delete(k) for k, _ in txn.scan(b"")])
+    for ops in committed:
+        kv.transact(lambda txn, ops=ops: apply(txn, ops))
+    check(kv)
+    kv.transact(lambda txn: (apply(txn, open_writes), check(txn)))
+    check(kv)
+
+
+@pytest.mark.parametrize("url", ["memory://", "sqlite:///", "sqlite://keys.db", "postgres://x/y", "keys.db"])
+def test_bad_url(url):
+    with pytest.raises(InvalidInputError):
+        open_kv(url)

@@ -1,0 +1,192 @@
+"""SQLite's own duties: several processes, fork, and failures that say what failed."""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from vzarr.errors import AuthorityUnavailableError, InvalidInputError, StorageError
+from vzarr.overlay.kv.sqlite import SqliteKV
+
+COUNT = """
+import sys
+from vzarr.overlay.kv.sqlite import SqliteKV
+kv = SqliteKV(sys.argv[1])
+for _ in range(200):
+    kv.transact(lambda txn: txn.put(b"n", b"%d" % (int(txn.get(b"n") or b"0") + 1)))
+kv.close()
+"""
+
+FORK = """
+import os, sys
+from vzarr.errors import StorageError
+from vzarr.overlay.kv.sqlite import SqliteKV
+
+def add(txn):
+    txn.put(b"n", b"%d" % (int(txn.get(b"n") or b"0") + 1))
+
+def in_child(work):
+    pid = os.fork()
+    if not pid:
+        try:
+            work()
+        except BaseException as error:
+            print(error)
+            os._exit(1)
+        os._exit(0)
+    return pid
+
+def status(pid):
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+kv = SqliteKV(sys.argv[1])
+"""
+
+
+def script(text, path):
+    return subprocess.Popen(
+        [sys.executable, "-W", "error", "-c", text, path], stderr=subprocess.PIPE, text=True
+    )
+
+
+def finish(process):
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+
+
+@pytest.fixture
+def path(tmp_path):
+    return str(tmp_path / "keys.db")
+
+
+def test_processes_lose_no_update(path):
+    """Four processes create the store in a race and count in it."""
+    processes = [script(COUNT, path) for _ in range(4)]
+    for process in processes:
+        finish(process)
+    kv = SqliteKV(path, create=False)
+    assert kv.get(b"n") == b"800"
+    kv.close()
+
+
+def test_racing_creation_leaves_no_drafts(path, tmp_path):
+    with ThreadPoolExecutor(8) as pool:
+        stores = list(pool.map(SqliteKV, [path] * 8))
+    for store in stores:
+        store.close()
+    assert [p.name for p in tmp_path.iterdir()] == ["keys.db"]
+
+
+def test_fork_gives_each_side_its_own_connections(path):
+    """A child goes on writing after its parent closed the store, and nothing of either is lost."""
+    code = """
+kv.transact(add)
+ready, go = os.pipe()
+def work():
+    assert kv.get(b"n") == b"1"
+    kv.transact(add)
+    os.read(ready, 1)
+    for _ in range(50):
+        kv.transact(add)
+pid = in_child(work)
+while kv.get(b"n") != b"2":
+    pass
+kv.transact(add)
+kv.close()
+os.write(go, b"x")
+assert status(pid) == 0
+kv = SqliteKV(sys.argv[1])
+assert kv.get(b"n") == b"53", kv.get(b"n")
+"""
+    finish(script(FORK + code, path))
+
+
+@pytest.mark.parametrize("how", ["snapshot", "transaction"])
+def test_fork_within_a_view_is_refused_in_the_child(path, how):
+    code = """
+def work():
+    for use in (lambda: kv.get(b"n"), lambda: kv.transact(add), lambda: SqliteKV(sys.argv[1])):
+        try:
+            use()
+        except StorageError as error:
+            assert "forked" in str(error)
+        else:
+            raise AssertionError("the child used its parent's locks")
+"""
+    snapshot = "with kv.snapshot() as view:\n    assert status(in_child(work)) == 0\n"
+    transaction = "kv.transact(lambda txn: (add(txn), status(in_child(work)) == 0 or sys.exit(1)))\n"
+    end = "kv.transact(add)\nassert int(kv.get(b'n')) == %d\n"
+    inside = snapshot + end % 1 if how == "snapshot" else transaction + end % 2
+    finish(script(FORK + code + inside, path))
+
+
+def test_killed_within_a_transaction(path):
+    code = """
+import signal
+kv.transact(add)
+kv.transact(lambda txn: (add(txn), txn.put(b"half", b""), os.kill(os.getpid(), signal.SIGKILL)))
+"""
+    process = script(FORK + code, path)
+    process.communicate(timeout=60)
+    assert process.returncode == -9
+    kv = SqliteKV(path)
+    assert (kv.get(b"n"), kv.get(b"half")) == (b"1", None)
+    kv.close()
+
+
+def test_not_there(path, tmp_path):
+    with pytest.raises(AuthorityUnavailableError, match=r"keys\.db"):
+        SqliteKV(path, create=False)
+    with pytest.raises(AuthorityUnavailableError, match=r"no/such/keys\.db"):
+        SqliteKV(tmp_path / "no" / "such" / "keys.db")
+
+
+@pytest.mark.parametrize("content", [b"no database at all" * 100, b""])
+def test_no_key_store(path, content):
+    Path(path).write_bytes(content)
+    with pytest.raises(AuthorityUnavailableError, match=r"keys\.db"):
+        SqliteKV(path)
+
+
+def test_failure_is_not_absence(path):
+    kv = SqliteKV(path)
+    raw = sqlite3.connect(path)
+    raw.execute("DROP TABLE kv")
+    raw.close()
+    with pytest.raises(StorageError, match=r"keys\.db"):
+        kv.get(b"k")
+    with pytest.raises(StorageError, match=r"keys\.db"):
+        list(kv.scan(b""))
+    with pytest.raises(AuthorityUnavailableError, match=r"keys\.db"):
+        kv.transact(lambda txn: txn.put(b"k", b"v"))
+    kv.close()
+
+
+@pytest.mark.parametrize(("durability", "synchronous"), [("process", 1), ("fsync", 2)])
+def test_durability(path, durability, synchronous):
+    kv = SqliteKV(path, durability=durability)
+    kv.transact(lambda txn: txn.put(b"k", b"v"))
+    assert kv._writer is not None
+    assert kv._writer.execute("PRAGMA synchronous").fetchone() == (synchronous,)
+    assert kv._writer.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    kv.close()
+
+
+def test_unknown_durability(path):
+    with pytest.raises(InvalidInputError, match="process, fsync"):
+        SqliteKV(path, durability="hope")
+
+
+def test_connections_are_reused(path):
+    kv = SqliteKV(path)
+    for _ in range(20):
+        list(kv.scan(b""))
+        with kv.snapshot() as view:
+            view.get(b"k")
+    assert len(kv._idle) == 1
+    kv.close()

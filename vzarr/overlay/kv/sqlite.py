@@ -1,0 +1,317 @@
+"""An ordered key/value store in one SQLite file: safe for threads, processes and fork.
+
+One table ``kv(k BLOB PRIMARY KEY, v BLOB) WITHOUT ROWID`` in WAL mode.  A store has one connection that
+writes, behind a lock, and as many that read as there are reads at a time.  No statement stays open between two
+calls.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sqlite3
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from threading import Condition, Lock, RLock, get_ident
+from typing import TypeVar
+
+from vzarr.errors import AuthorityUnavailableError, InvalidInputError, StorageError
+from vzarr.overlay.kv.base import Item, Reader, Transaction, paged
+
+T = TypeVar("T")
+
+BUSY_SECONDS = 30.0
+FORK_SECONDS = 1.0
+SYNCHRONOUS = {"process": "NORMAL", "fsync": "FULL"}
+
+_SCANS = {
+    (bounded, reverse): "SELECT k, v FROM kv WHERE k >= ?"
+    + (" AND k < ?" if bounded else "")
+    + (" ORDER BY k DESC LIMIT ?" if reverse else " ORDER BY k LIMIT ?")
+    for bounded in (False, True)
+    for reverse in (False, True)
+}
+
+_live: weakref.WeakSet[SqliteKV] = weakref.WeakSet()
+_forking: list[SqliteKV] = []
+_writer_locks: weakref.WeakValueDictionary[str, RLock] = weakref.WeakValueDictionary()
+_writer_locks_lock = Lock()
+_forked_in_use: set[str] = set()
+
+
+def _writer_lock(path: str) -> RLock:
+    """The lock behind which all writers of this process to one file queue, which waits without naps."""
+    with _writer_locks_lock:
+        return _writer_locks.setdefault(path, RLock())
+
+
+def _create(path: str) -> None:
+    """Make an empty store at `path` at one stroke, so that nobody sees half of one; leave one that exists."""
+    draft = Path(f"{path}.{os.getpid()}.{get_ident()}.new")
+    try:
+        connection = sqlite3.connect(draft, isolation_level=None)
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("CREATE TABLE kv (k BLOB PRIMARY KEY, v BLOB NOT NULL) WITHOUT ROWID")
+        finally:
+            connection.close()
+        with suppress(FileExistsError):
+            os.link(draft, path)
+        draft.unlink()
+    except (sqlite3.Error, OSError) as error:
+        raise AuthorityUnavailableError(f"cannot create key store {path}: {error}") from error
+
+
+def _never_close(connection: sqlite3.Connection) -> None:
+    """Keep a connection inherited through fork from being closed, even at the interpreter's end.
+
+    SQLite forbids a child to use or to close it: the locks are the parent's.
+    """
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
+
+
+class _View:
+    """Read verbs over one connection, within whatever transaction that is in."""
+
+    def __init__(self, connection: sqlite3.Connection, path: str) -> None:
+        self._connection: sqlite3.Connection | None = connection
+        self._path = path
+
+    def _query(self, sql: str, *values: object) -> list[tuple[bytes, ...]]:
+        if self._connection is None:
+            raise InvalidInputError("this snapshot or transaction has ended")
+        try:
+            return self._connection.execute(sql, values).fetchall()
+        except sqlite3.Error as error:
+            raise StorageError(f"key store {self._path}: {error}") from error
+
+    def get(self, key: bytes) -> bytes | None:
+        found = self._query("SELECT v FROM kv WHERE k = ?", key)
+        return found[0][0] if found else None
+
+    def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        return [self.get(key) for key in keys]
+
+    def scan(
+        self, start: bytes, end: bytes | None = None, *, limit: int | None = None, reverse: bool = False
+    ) -> Iterator[Item]:
+        return paged(self.fetch, start, end, limit, reverse)
+
+    def fetch(self, start: bytes, end: bytes | None, count: int, reverse: bool) -> list[Item]:
+        sql = _SCANS[end is not None, reverse]
+        bounds = (start,) if end is None else (start, end)
+        return self._query(sql, *bounds, count)  # type: ignore[return-value]
+
+    def begin(self, how: str) -> None:
+        self._query(how)
+
+    def rollback(self) -> None:
+        """End the transaction, if there is one, and the view."""
+        connection = self._connection
+        if connection is not None and connection.in_transaction:
+            self._query("ROLLBACK")
+        self.end()
+
+    def end(self) -> None:
+        self._connection = None
+
+
+class _Txn(_View):
+    """A view of the writing connection, with the write verbs."""
+
+    def commit(self) -> None:
+        self._query("COMMIT")
+
+    def put(self, key: bytes, value: bytes) -> None:
+        self._query("INSERT INTO kv VALUES (?, ?) ON CONFLICT (k) DO UPDATE SET v = excluded.v", key, value)
+
+    def delete(self, key: bytes) -> None:
+        self._query("DELETE FROM kv WHERE k = ?", key)
+
+
+class SqliteKV:
+    """An `OrderedKV` in the file `path`.
+
+    Forking waits for calls under way and lets the child open connections of its own.  SQLite cannot do that
+    for a child forked within a transaction or snapshot (or while one of another thread lasts longer than a
+    second): there the store raises `StorageError` in the child.
+
+    Parameters
+    ----------
+    path
+        The file; SQLite keeps ``-wal`` and ``-shm`` files beside it.
+    create
+        Whether to make the file if it does not exist.
+    durability
+        ``"process"``: a commit survives the end of any process; ``"fsync"``: it survives power loss too.
+
+    Raises
+    ------
+    AuthorityUnavailableError
+        `path` cannot be opened, or is no key store.
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str], *, create: bool = True, durability: str = "process"
+    ) -> None:
+        if durability not in SYNCHRONOUS:
+            raise InvalidInputError(f"durability is one of {', '.join(SYNCHRONOUS)}, not {durability!r}")
+        self._path = os.path.realpath(path)
+        self._synchronous = SYNCHRONOUS[durability]
+        self._writing = _writer_lock(self._path)
+        self._writer: sqlite3.Connection | None = None
+        self._idle: list[sqlite3.Connection] = []
+        self._busy: set[sqlite3.Connection] = set()
+        self._pool = Condition(Lock())
+        self._closed = False
+        if create and not Path(self._path).exists():
+            _create(self._path)
+        with self._reader():
+            _live.add(self)
+
+    def get(self, key: bytes) -> bytes | None:
+        """Value of `key`, or None where there is none."""
+        with self._reader() as view:
+            return view.get(key)
+
+    def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        """Values of `keys`, in their order, all as of one moment."""
+        with self.snapshot() as view:
+            return view.get_many(keys)
+
+    def scan(
+        self, start: bytes, end: bytes | None = None, *, limit: int | None = None, reverse: bool = False
+    ) -> Iterator[Item]:
+        """Pairs of a range in key order, as `Reader.scan` defines."""
+        return paged(self._fetch, start, end, limit, reverse)
+
+    def _fetch(self, start: bytes, end: bytes | None, count: int, reverse: bool) -> list[Item]:
+        with self._reader() as view:
+            return view.fetch(start, end, count, reverse)
+
+    @contextmanager
+    def snapshot(self) -> Iterator[Reader]:
+        """A view of this moment, for as long as the context lasts."""
+        with self._reader() as view:
+            view.begin("BEGIN")
+            try:
+                # SQLite's moment is the first read.
+                view.get(b"")
+                yield view
+            finally:
+                view.rollback()
+
+    def transact(self, fn: Callable[[Transaction], T]) -> T:
+        """Run ``fn(txn)`` as one serialisable transaction, as `OrderedKV.transact` defines."""
+        self._check()
+        with self._writing:
+            self._check()
+            if self._writer is None:
+                self._writer = self._connect()
+            if self._writer.in_transaction:
+                raise InvalidInputError("transactions don't nest")
+            txn = _Txn(self._writer, self._path)
+            try:
+                txn.begin("BEGIN IMMEDIATE")
+                result = fn(txn)
+                txn.commit()
+            finally:
+                txn.rollback()
+            return result
+
+    def close(self) -> None:
+        """Close the connections; calls under way go on to their end."""
+        with self._writing, self._pool:
+            self._closed = True
+            self._drop_idle()
+
+    def _check(self) -> None:
+        if self._closed:
+            raise StorageError(f"key store {self._path} is closed")
+        if self._path in _forked_in_use:
+            raise StorageError(f"key store {self._path} was in use when this process was forked from another")
+
+    def _connect(self) -> sqlite3.Connection:
+        url = f"{Path(self._path).as_uri()}?mode=rw"
+        connection = None
+        try:
+            connection = sqlite3.connect(
+                url, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
+            )
+            connection.execute(f"PRAGMA synchronous = {self._synchronous}")
+            connection.execute("SELECT k, v FROM kv LIMIT 1")
+        except sqlite3.Error as error:
+            if connection is not None:
+                connection.close()
+            raise AuthorityUnavailableError(f"cannot open key store {self._path}: {error}") from error
+        return connection
+
+    @contextmanager
+    def _reader(self) -> Iterator[_View]:
+        """A view over a connection that nobody else reads with meanwhile."""
+        with self._pool:
+            self._check()
+            connection = self._idle.pop() if self._idle else self._connect()
+            self._busy.add(connection)
+        view = _View(connection, self._path)
+        try:
+            yield view
+        finally:
+            view.end()
+            with self._pool:
+                self._busy.discard(connection)
+                self._pool.notify_all()
+                if self._path in _forked_in_use:
+                    _never_close(connection)
+                elif self._closed:
+                    connection.close()
+                else:
+                    self._idle.append(connection)
+
+    def _drop_idle(self) -> None:
+        for connection in self._idle:
+            connection.close()
+        self._idle.clear()
+        if self._writer is not None and not self._writer.in_transaction:
+            self._writer.close()
+            self._writer = None
+
+    def _before_fork(self) -> None:
+        self._fork_waited = self._writing.acquire(timeout=FORK_SECONDS)
+        self._pool.acquire()
+        self._pool.wait_for(lambda: not self._busy, timeout=FORK_SECONDS)
+        self._drop_idle()
+
+    def _after_fork(self) -> None:
+        self._pool.release()
+        if self._fork_waited:
+            self._writing.release()
+
+    def _after_fork_in_child(self) -> None:
+        for connection in (*self._busy, self._writer):
+            if connection is not None:
+                _forked_in_use.add(self._path)
+                _never_close(connection)
+        self._after_fork()
+
+
+def _before_fork() -> None:
+    _forking[:] = _live
+    for store in _forking:
+        store._before_fork()
+
+
+def _after_fork() -> None:
+    for store in _forking:
+        store._after_fork()
+
+
+def _after_fork_in_child() -> None:
+    for store in _forking:
+        store._after_fork_in_child()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork_in_child)
