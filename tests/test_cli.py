@@ -1,0 +1,217 @@
+"""The command line: each verb by what it prints and leaves behind, exit status and one-line errors."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import vzarr
+from tests.serving import TOKEN, serving, start, stop
+from vzarr.cli import app, main
+
+VERBS = sorted(command.callback.__name__ for command in app.registered_commands)
+
+
+@pytest.fixture
+def repo(tmp_path: Path) -> Path:
+    """A repo whose root version is sealed."""
+    with closing(vzarr.create(str(tmp_path / "fly"), root="root", alias="fly")) as made:
+        made["root"].create_array("volume", dtype="u1", chunks=(4, 4, 4))
+        made["root"].write("volume", (0, 0, 0), np.arange(64, dtype="u1").reshape(4, 4, 4))
+        made["root"].commit("the beginning", user="ada")
+    return tmp_path / "fly"
+
+
+def run(capsys: pytest.CaptureFixture[str], *words: object) -> tuple[int, str, str]:
+    capsys.readouterr()
+    status = main([str(word) for word in words])
+    printed = capsys.readouterr()
+    return status, printed.out, printed.err
+
+
+def answer(capsys: pytest.CaptureFixture[str], *words: object):
+    status, out, err = run(capsys, *words, "--json")
+    assert (status, err) == (0, "")
+    return json.loads(out)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_each_verb_explains_itself_by_example(verb: str, capsys: pytest.CaptureFixture[str]):
+    status, out, _ = run(capsys, verb, "--help")
+    assert status == 0
+    assert "Examples:" in out
+    assert f"vzarr {verb}" in out.split("Examples:")[1]
+
+
+def test_the_verbs_are_those_of_the_python_face():
+    promised = {"init", "ingest", "log", "show", "commit", "newversion", "branch", "tag", "merge", "config"}
+    assert promised | {"serve", "demo", "types"} == set(VERBS)
+
+
+def test_init_makes_a_repo(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    made = answer(capsys, "init", tmp_path / "new", "--alias", "n")
+    with closing(vzarr.open(str(tmp_path / "new"))) as repo:
+        assert (repo.uuid, repo.state.alias) == (made["root"], "n")
+
+
+def test_a_second_init_leaves_the_first_alone(repo: Path, capsys: pytest.CaptureFixture[str]):
+    before = answer(capsys, "log", repo)
+    status, out, err = run(capsys, "init", repo)
+    assert (status, out) == (1, "")
+    assert err.startswith("vzarr: ")
+    assert err.count("\n") == 1
+    assert answer(capsys, "log", repo) == before
+
+
+def test_versions_are_made_committed_tagged_and_merged(repo: Path, capsys: pytest.CaptureFixture[str]):
+    child = answer(capsys, "newversion", repo, "-m", "round one")
+    side = answer(capsys, "branch", repo, "side", "root", "-m", "what if")
+    assert (child["parents"], side["parents"]) == (["root"], ["root"])
+    assert (child["branch"], side["branch"], child["sealed"]) == ("master", "side", False)
+    assert answer(capsys, "commit", repo, child["uuid"][:12], "-m", "done")["sealed"]
+    assert answer(capsys, "commit", repo, "side")["sealed"]
+    merged = answer(capsys, "merge", repo, "master", "side", "-m", "both")
+    assert merged["parents"] == [child["uuid"], side["uuid"]]
+    assert answer(capsys, "tag", repo, "v1", "side")["uuid"] == "v1"
+    found = {row["uuid"]: row for row in answer(capsys, "log", repo)}
+    assert set(found) == {"root", "v1", child["uuid"], side["uuid"], merged["uuid"]}
+    assert found[child["uuid"]]["note"] == "done"
+
+
+def test_log_of_a_version_is_its_ancestry(repo: Path, capsys: pytest.CaptureFixture[str]):
+    child = answer(capsys, "newversion", repo)["uuid"]
+    answer(capsys, "branch", repo, "side", "root")
+    assert [row["uuid"] for row in answer(capsys, "log", repo, "master")] == [child, "root"]
+    status, out, _ = run(capsys, "log", repo)
+    assert status == 0
+    assert "the beginning" in out
+
+
+def test_entries_name_who_did_it(repo: Path, capsys: pytest.CaptureFixture[str]):
+    answer(capsys, "config", "user", "Grace")
+    answer(capsys, "newversion", repo)
+    answer(capsys, "branch", repo, "side", "root", "--user", "Ada")
+    answer(capsys, "config", "user", "--unset")
+    users = [entry["user"] for entry in answer(capsys, "log", repo, "--entries")]
+    assert users[-2:] == ["Grace", "Ada"]
+
+
+def test_show_lists_arrays(repo: Path, capsys: pytest.CaptureFixture[str]):
+    shown = answer(capsys, "show", repo, "root")
+    assert (shown["uuid"], shown["sealed"], shown["note"]) == ("root", True, "the beginning")
+    assert [(a["path"], a["shape"], a["dtype"]) for a in shown["arrays"]] == [("volume", [4, 4, 4], "uint8")]
+    status, out, _ = run(capsys, "show", repo)
+    assert status == 0
+    assert "volume uint8 4x4x4" in out
+
+
+def test_config_keeps_the_user(capsys: pytest.CaptureFixture[str]):
+    assert answer(capsys, "config", "user", "Ada Lovelace") == {"user": "Ada Lovelace"}
+    assert run(capsys, "config") == (0, "user = Ada Lovelace\n", "")
+    assert answer(capsys, "config", "user", "--unset") == {"user": ""}
+    assert answer(capsys, "config") == {}
+
+
+def test_ingest_reads_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    volume = np.random.default_rng(0).integers(0, 256, (5, 20, 30), dtype="u1")
+    for z, plane in enumerate(volume):
+        Image.fromarray(plane).save(tmp_path / f"{z}.png")
+    answer(capsys, "init", tmp_path / "fly")
+    slices = [tmp_path / f"{z}.png" for z in range(5)]
+    made = answer(capsys, "ingest", tmp_path / "fly", "gray", *slices, "--voxel-size", "10", "--unit", "nm")
+    assert (made["instance"], made["type"]) == ("gray", "uint8blk")
+    with closing(vzarr.open(str(tmp_path / "fly"))) as repo:
+        assert np.array_equal(repo["master"].read("gray/0", (0, 0, 0), (5, 20, 30)), volume)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("log", "nowhere"),
+        ("commit", "REPO", "root"),
+        ("show", "REPO", "no-such-ref"),
+        ("newversion", "REPO", "no-such-ref"),
+        ("merge", "REPO", "root"),
+        ("tag", "REPO", "a/b"),
+        ("config", "colour", "red"),
+        ("ingest", "REPO", "gray", "missing.png", "--version", "root"),
+    ],
+    ids=" ".join,
+)
+def test_an_error_is_one_line_and_status_1(
+    words: tuple[str, ...], repo: Path, capsys: pytest.CaptureFixture[str]
+):
+    status, out, err = run(capsys, *[repo if word == "REPO" else word for word in words])
+    assert (status, out) == (1, "")
+    assert err.startswith("vzarr: ")
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "words", [["log"], ["nonsense"], ["log", "x", "--nonsense"], ["serve", ".", "--port", "x"]]
+)
+def test_a_command_that_is_not_understood_is_one_line_and_status_2(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+):
+    status, out, err = run(capsys, *words)
+    assert (status, out) == (2, "")
+    assert err.startswith("vzarr: ")
+    assert err.count("\n") == 1
+
+
+def test_without_a_verb_the_verbs_are_listed(capsys: pytest.CaptureFixture[str]):
+    status, out, err = run(capsys)
+    assert status == 2
+    assert "newversion" in out + err
+
+
+def test_the_process_passes_the_status_on():
+    done = subprocess.run(
+        [sys.executable, "-m", "vzarr", "log", "nowhere"], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "Traceback" not in done.stderr
+
+
+def test_serve_makes_the_root_says_when_it_answers_and_stops_cleanly(tmp_path: Path):
+    server = start(tmp_path / "repos", "--note", "a note")
+    with urllib.request.urlopen(f"{server.url}/api/server/note") as got:
+        assert got.read() == b"a note"
+    assert (tmp_path / "repos").is_dir()
+    assert server.url.startswith("http://127.0.0.1:")
+    assert stop(server) == 0
+
+
+def test_serve_ends_well_on_interrupt(tmp_path: Path):
+    server = start(tmp_path)
+    server.process.send_signal(signal.SIGINT)
+    assert server.process.wait(30) == 0
+    assert server.process.stdout.read() == ""
+    server.process.stdout.close()
+
+
+def test_served_repos_are_those_of_the_folder(repo: Path):
+    with serving(repo.parent) as server:
+        with urllib.request.urlopen(f"{server.url}/api/repos/info") as got:
+            assert list(json.loads(got.read())) == ["root"]
+        made = urllib.request.Request(f"{server.url}/api/repos?admintoken={TOKEN}", data=b"{}", method="POST")
+        with urllib.request.urlopen(made) as got:
+            assert json.loads(got.read())["root"]
+
+
+def test_a_port_in_use_is_an_error_of_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        status, out, err = run(capsys, "serve", tmp_path, "--port", taken.getsockname()[1])
+    assert (status, out) == (1, "")
+    assert "cannot listen" in err
+    assert err.count("\n") == 1

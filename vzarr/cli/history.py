@@ -1,0 +1,231 @@
+"""The verbs that make, change and show versions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+import vzarr
+from vzarr.cli.output import AsJson, Note, Ref, RepoUrl, User, emit, examples, short, state_word, version_json
+from vzarr.cli.settings import default_user
+from vzarr.overlay.repo import Repo, Version
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs of this module to the program."""
+    for verb, lines in (
+        (init, ("vzarr init /data/fly", "vzarr init /data/fly --alias fly --description 'antennal lobe'")),
+        (log, ("vzarr log /data/fly", "vzarr log /data/fly side --json", "vzarr log /data/fly --entries")),
+        (show, ("vzarr show /data/fly", "vzarr show /data/fly 3f8c --json")),
+        (commit, ("vzarr commit /data/fly -m 'first round of proofreading'",)),
+        (newversion, ("vzarr newversion /data/fly", "vzarr newversion /data/fly side -m 'second round'")),
+        (branch, ("vzarr branch /data/fly side", "vzarr branch /data/fly trial 3f8c -m 'what if'")),
+        (tag, ("vzarr tag /data/fly v1.0", "vzarr tag /data/fly paper 3f8c -m 'as published'")),
+        (merge, ("vzarr merge /data/fly master side -m 'side is right'",)),
+    ):
+        app.command(epilog=examples(*lines))(verb)
+
+
+@contextmanager
+def _version(url: str, ref: str) -> Iterator[Version]:
+    with closing(vzarr.open(url)) as repo:
+        yield repo[ref]
+
+
+def init(
+    url: RepoUrl,
+    alias: Annotated[str, typer.Option(help="Short name of the repo.")] = "",
+    description: Annotated[str, typer.Option(help="What the repo holds.")] = "",
+    root: Annotated[str | None, typer.Option(metavar="ID", help="Id of the root; random by default.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Create an empty repo with one open version, the root."""
+    with closing(vzarr.create(url, alias=alias, description=description, root=root)) as repo:
+        emit({"url": repo.url, "root": repo.uuid}, f"created {repo.url}, root {repo.uuid}", as_json=as_json)
+
+
+def log(
+    url: RepoUrl,
+    ref: Annotated[
+        str | None, typer.Argument(metavar="[REF]", help="Only this version and its ancestors.")
+    ] = None,
+    entries: Annotated[
+        bool, typer.Option("--entries", help="The log itself: who changed what, when.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """List the versions, newest first, or the entries of the repo's log."""
+    with closing(vzarr.open(url)) as repo:
+        if entries:
+            emit(*_entries(repo), as_json=as_json)
+            return
+        versions = repo.versions() if ref is None else _ancestry(repo, repo.resolve(ref))
+        newest_first = sorted(versions, key=lambda version: -version.info.version_id)
+        rows = [version_json(version) for version in newest_first]
+        table = Table("version", "branch", "state", "parents", "created", "note", box=None)
+        for row in rows:
+            parents = " ".join(map(short, row["parents"]))
+            words = (
+                short(row["uuid"]),
+                row["branch"],
+                state_word(row["sealed"]),
+                parents,
+                row["created"],
+                row["note"],
+            )
+            table.add_row(*map(escape, words))
+        emit(rows, table, as_json=as_json)
+
+
+def _ancestry(repo: Repo, node: str) -> list[Version]:
+    state, found, waiting = repo.state, set(), [node]
+    while waiting:
+        at = waiting.pop()
+        if at not in found:
+            found.add(at)
+            waiting.extend(state.parents(at))
+    return [repo[each] for each in found]
+
+
+def _entries(repo: Repo) -> tuple[list[dict[str, Any]], Table]:
+    rows = [
+        {
+            "number": entry.number,
+            "time": entry.time,
+            "user": entry.user,
+            "app": entry.app,
+            "ops": list(entry.ops),
+        }
+        for entry in repo.log()
+    ]
+    table = Table("entry", "time", "user", "what", box=None)
+    for row in rows:
+        what = "; ".join(_in_words(op) for op in row["ops"])
+        table.add_row(str(row["number"]), row["time"], escape(row["user"]), escape(what))
+    return rows, table
+
+
+def _in_words(op: dict[str, Any]) -> str:
+    subject = op.get("name") or op.get("id") or op.get("root") or ""
+    return f"{op['op']} {short(subject)}".strip()
+
+
+def show(url: RepoUrl, ref: Ref = "master", as_json: AsJson = False) -> None:
+    """Show one version: where it stands, its instances and its arrays."""
+    with _version(url, ref) as version:
+        instances = [
+            {
+                "name": info.name,
+                "type": info.typename,
+                "versioned": info.versioned,
+                "created_in": info.version,
+            }
+            for info in _instances(version)
+        ]
+        arrays = [
+            {
+                "path": path,
+                "shape": list(array.shape),
+                "dtype": str(array.dtype),
+                "chunks": list(array.chunks),
+            }
+            for path, array in sorted(_arrays(version))
+        ]
+        value = {**version_json(version), "instances": instances, "arrays": arrays}
+        emit(value, _page(value), as_json=as_json)
+
+
+def _instances(version: Version) -> Iterable[Any]:
+    state = version.repo.state
+    numbers = {state.nodes[v.uuid].version_id for v in _ancestry(version.repo, version.uuid)}
+    for info in state.instances.values():
+        if not info.versioned or state.nodes[info.version].version_id in numbers:
+            yield info
+
+
+def _arrays(version: Version) -> Iterator[tuple[str, Any]]:
+    for path, member in version.zarr.members(max_depth=None):
+        if hasattr(member, "chunks"):
+            yield path, member
+
+
+def _page(value: dict[str, Any]) -> str:
+    lines = [
+        f"version  {value['uuid']} ({state_word(value['sealed'])})",
+        f"branch   {value['branch']}",
+        f"parents  {' '.join(value['parents']) or 'none: this is the root'}",
+        f"created  {value['created']}",
+        f"note     {value['note']}",
+    ]
+    lines += [f"instance {i['name']} [{i['type']}]" for i in value["instances"]]
+    lines += [f"array    {a['path']} {a['dtype']} {'x'.join(map(str, a['shape']))}" for a in value["arrays"]]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def commit(
+    url: RepoUrl, ref: Ref = "master", note: Note = "", user: User = "", as_json: AsJson = False
+) -> None:
+    """Seal a version: from then on it never changes."""
+    with _version(url, ref) as version:
+        version.commit(note or None, user=user or default_user())
+        _report(version, "committed", as_json=as_json)
+
+
+def newversion(
+    url: RepoUrl, ref: Ref = "master", note: Note = "", user: User = "", as_json: AsJson = False
+) -> None:
+    """Open a new version on top of a sealed one, on the same branch."""
+    with _version(url, ref) as version:
+        _report(version.newversion(note, user=user or default_user()), "opened", as_json=as_json)
+
+
+def branch(
+    url: RepoUrl,
+    name: Annotated[str, typer.Argument(help="Name of the new branch.", show_default=False)],
+    ref: Ref = "master",
+    note: Note = "",
+    user: User = "",
+    as_json: AsJson = False,
+) -> None:
+    """Open a new version on top of a sealed one, on a branch of its own."""
+    with _version(url, ref) as version:
+        _report(version.branch(name, note, user=user or default_user()), "opened", as_json=as_json)
+
+
+def tag(
+    url: RepoUrl,
+    name: Annotated[str, typer.Argument(help="Name of the tag.", show_default=False)],
+    ref: Ref = "master",
+    note: Note = "",
+    user: User = "",
+    as_json: AsJson = False,
+) -> None:
+    """Give a sealed version a name for ever."""
+    with _version(url, ref) as version:
+        _report(version.tag(name, note, user=user or default_user()), "tagged", as_json=as_json)
+
+
+def merge(
+    url: RepoUrl,
+    refs: Annotated[
+        list[str], typer.Argument(metavar="REF REF...", help="The versions to merge.", show_default=False)
+    ],
+    note: Note = "",
+    user: User = "",
+    as_json: AsJson = False,
+) -> None:
+    """Merge sealed versions into a new one; conflicts are listed, and then nothing is written."""
+    with closing(vzarr.open(url)) as repo:
+        merged = repo.merge([repo[ref] for ref in refs], note=note, user=user or default_user())
+        _report(merged, "merged into", as_json=as_json)
+
+
+def _report(version: Version, done: str, *, as_json: bool) -> None:
+    row = version_json(version)
+    text = f"{done} {row['uuid']} on {row['branch']} ({state_word(row['sealed'])})"
+    emit(row, text, as_json=as_json)

@@ -1,0 +1,64 @@
+"""What the verbs share: their common arguments, the ways they answer, and the values that they print."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from vzarr.overlay.repo import Version
+
+RepoUrl = Annotated[
+    str, typer.Argument(metavar="REPO", help="Folder or URL of the repo.", show_default=False)
+]
+Ref = Annotated[
+    str,
+    typer.Argument(
+        metavar="[REF]", help="Branch, tag, uuid or unique prefix; also branch~2.", show_default="master"
+    ),
+]
+Note = Annotated[str, typer.Option("--message", "-m", metavar="NOTE", help="What the version is about.")]
+User = Annotated[str, typer.Option("--user", "-u", help="Who; `vzarr config user NAME` sets a default.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
+
+
+def examples(*lines: str) -> str:
+    """Epilog for a verb's help: each example on a line of its own."""
+    return "\n\n".join(["Examples:", *lines])
+
+
+def emit(value: Any, text: str | Table, *, as_json: bool) -> None:
+    """Print a result: as JSON for programs, else as text or a table for people."""
+    if as_json:
+        typer.echo(json.dumps(value, indent=2))
+    elif isinstance(text, Table):
+        Console().print(text)
+    else:
+        typer.echo(text)
+
+
+def version_json(version: Version) -> dict[str, Any]:
+    """One version as plain data."""
+    info = version.info
+    return {
+        "uuid": info.id,
+        "branch": info.branch or "master",
+        "parents": list(info.parents),
+        "sealed": info.sealed,
+        "note": info.note,
+        "created": info.created,
+        "updated": info.updated,
+    }
+
+
+def short(uuid: str) -> str:
+    """Start of a uuid that is long enough for people; tags stay whole."""
+    return uuid[:9] if len(uuid) == 32 else uuid
+
+
+def state_word(sealed: bool) -> str:
+    """How people are told whether a version can change."""
+    return "sealed" if sealed else "open"
