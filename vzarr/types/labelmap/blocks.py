@@ -119,9 +119,7 @@ def decode_block(data: bytes | memoryview, shape_zyx: Shape | None = None) -> La
     # Sub-blocks without a palette read the zero appended to the labels.
     first = np.where(sizes > 0, np.cumsum(sizes) - sizes, labels.size)
     local = _from_sub_blocks(_unpack_values(sizes, values), grid)
-    parts = local.reshape(grid[0], SUB_BLOCK, grid[1], SUB_BLOCK, grid[2], SUB_BLOCK)
-    index = np.add(parts, first.reshape(grid[0], 1, grid[1], 1, grid[2], 1), dtype=np.int64)
-    return np.append(labels, np.uint64(0)).take(index.reshape(header.shape_zyx))
+    return _look_up(np.append(labels, np.uint64(0)), first.reshape(grid), local)
 
 
 def relabel_block(data: bytes | memoryview, fn: Callable[[Labels], Labels]) -> bytes:
@@ -234,6 +232,19 @@ def _unpack_values(sizes: NDArray[np.int64], values: NDArray[np.uint8]) -> Local
     return local
 
 
+def _look_up(labels: Labels, first: NDArray[np.int64], local: Local) -> Labels:
+    """Labels of all voxels: the palette of sub-block (z, y, x) starts at ``labels[first[z, y, x]]``."""
+    gz, gy, gx = first.shape
+    split = (gz, SUB_BLOCK, gy, SUB_BLOCK, gx, SUB_BLOCK)
+    parts, starts = local.reshape(split), first.reshape(gz, 1, gy, 1, gx, 1)
+    out = np.empty(split, np.uint64)
+    # One layer of sub-blocks at a time: the index of a whole block would leave the cache and cost more than
+    # the look-up. Positions were checked; "clip" only spares numpy a buffer.
+    for z in range(gz):
+        labels.take(parts[z] + starts[z], out=out[z], mode="clip")
+    return out.reshape(gz * SUB_BLOCK, gy * SUB_BLOCK, gx * SUB_BLOCK)
+
+
 def _pack_values(values: NDArray[np.uint16], widths: NDArray[np.uint8]) -> bytes:
     """Bit-pack the voxels of each sub-block at its own width; `values` has shape (sub-blocks, 512)."""
     out = np.empty((int(widths.sum(dtype=np.int64)), SUB_VOXELS // 8), np.uint8)
@@ -265,7 +276,7 @@ _STEPS = [
 def _pack(values: NDArray[np.uint16], width: int) -> NDArray[np.uint8]:
     """Pack rows of 512 values at `width` bits each, most significant bit first: shape (n, 64 * width)."""
     if width > 8:
-        bits = np.unpackbits(values.astype(">u2").view(np.uint8).reshape(-1, 16), axis=1)
+        bits = np.unpackbits(values.astype(">u2").view(np.uint8).reshape(-1, 2), axis=1)
         return np.packbits(bits[:, 16 - width :]).reshape(len(values), -1)
     words = values.astype(np.uint8).view(">u8").astype(np.uint64)
     for lane, upper, lower in _STEPS:
