@@ -1,7 +1,7 @@
 """What every datatype shares: `Datatype`, its description, and `Instance`, the handle on data at a version.
 
-A datatype is composed, not derived: a `Datatype` names the functions that check its settings, prepare its arrays
-and open its handle, and a handle is a frozen dataclass over functions on arrays and keys.
+A datatype is composed, not derived: a `Datatype` names the functions that check its settings, prepare its
+arrays and open its handle, and a handle is a frozen dataclass over functions on arrays and keys.
 """
 
 from __future__ import annotations

@@ -1,0 +1,259 @@
+"""``keyvalue``: named blobs of bytes in byte order of their names, versioned or shared by all versions.
+
+Keys are UTF-8; an empty value is a value.  Rows: ``k`` + key for a value, and the mutation log.
+"""
+
+from __future__ import annotations
+
+import tarfile
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from vzarr.errors import InvalidInputError, NotFoundError
+from vzarr.types import messages, mutations
+from vzarr.types.base import Datatype, Instance
+
+_VALUE = b"k"
+_TAR_BLOCK = 512
+
+Value = bytes | memoryview
+Pair = tuple[str, Value | None]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A key that a batch asks for, perhaps only bytes `first` to `last` (both included) of its value."""
+
+    key: str
+    first: int | None = None
+    last: int | None = None
+
+
+@dataclass(frozen=True)
+class KeyValue(Instance):
+    """Named blobs at a version."""
+
+    def get(self, key: str) -> bytes:
+        """Value of a key.
+
+        Raises
+        ------
+        NotFoundError
+            If it has none at this version.
+        """
+        value = self.keys.get(_row(key))
+        if value is None:
+            raise NotFoundError(f'Key "{key}" not found')
+        return value
+
+    def put(self, key: str, value: bytes, *, user: str = "", app: str = "") -> None:
+        """Set the value of a key.
+
+        Raises
+        ------
+        InvalidInputError
+            If the key is empty or not UTF-8.
+        SealedError
+            If the version is not open.
+        """
+        self.put_many([(key, value)], user=user, app=app)
+
+    def put_many(self, pairs: Sequence[tuple[str, bytes]], *, user: str = "", app: str = "") -> None:
+        """Set the values of many keys as one change, with one record in the mutation log for each.
+
+        Raises
+        ------
+        InvalidInputError
+            If a key is empty or not UTF-8; nothing is changed then.
+        SealedError
+            If the version is not open.
+        """
+        rows = [(_row(key), key, value) for key, value in pairs]
+        log = mutations.Writer(self, user, app)
+
+        def change(tx: Any) -> None:
+            for row, key, value in rows:
+                tx.put(row, value)
+                log.record(tx, {"Action": "postkv", "Key": key, "Bytes": len(value)})
+
+        self.transact(change)
+
+    def delete(self, key: str, *, user: str = "", app: str = "") -> None:
+        """Remove a key; nothing happens to one that is absent.
+
+        Raises
+        ------
+        SealedError
+            If the version is not open.
+        """
+        row, log = _row(key), mutations.Writer(self, user, app)
+
+        def change(tx: Any) -> None:
+            tx.delete(row)
+            log.record(tx, {"Action": "delete", "Key": key})
+
+        self.transact(change)
+
+    def list_keys(self, first: str | None = None, last: str | None = None) -> list[str]:
+        """Keys from `first` to `last`, both included, in byte order; all of them by default."""
+        return [row[1:].decode() for row in self.keys.scan_keys(*_span(first, last))]
+
+    def items(self, first: str, last: str) -> Iterator[tuple[str, bytes]]:
+        """Keys from `first` to `last`, both included, with their values, in byte order."""
+        for row, value in self.keys.scan(*_span(first, last)):
+            yield row[1:].decode(), value
+
+    def select(self, wanted: Iterable[Wanted]) -> Iterator[Pair]:
+        """Values of many keys in the order in which they are asked for, None for one that has none.
+
+        Raises
+        ------
+        InvalidInputError
+            If a range lies outside of its value; raised before the first pair is given.
+        """
+        asked = list(wanted)
+        parts = [self._part(w) if w.first is not None else None for w in asked]
+        return self._select(asked, parts)
+
+    def _select(self, asked: list[Wanted], parts: list[Value | None]) -> Iterator[Pair]:
+        for want, part in zip(asked, parts, strict=True):
+            yield want.key, part if want.first is not None else self.keys.get(_row(want.key))
+
+    def _part(self, wanted: Wanted) -> Value | None:
+        value = self.keys.get(_row(wanted.key))
+        return None if value is None else byte_range(value, wanted.first or 0, wanted.last or 0)
+
+
+KEYVALUE = Datatype(
+    name="keyvalue",
+    handle=KeyValue,
+    summary="Named blobs of bytes, versioned or not: keys are UTF-8 text, values are opaque.",
+    url="github.com/janelia-flyem/dvid/datatype/keyvalue",
+    type_version="0.2",
+    tags=True,
+)
+
+
+def _row(key: str) -> bytes:
+    try:
+        encoded = key.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidInputError("a key must be UTF-8 text") from error
+    if not encoded:
+        raise InvalidInputError("a key must not be empty")
+    return _VALUE + encoded
+
+
+def _span(first: str | None, last: str | None) -> tuple[bytes, bytes]:
+    """Half-open range of rows; the least key above `last` is `last` and a zero byte."""
+    start = _VALUE if first is None else _row(first)
+    return start, bytes([_VALUE[0] + 1]) if last is None else _row(last) + b"\0"
+
+
+def byte_range(value: bytes, first: int, last: int) -> memoryview:
+    """Bytes `first` to `last` of a value, both included, without copying.
+
+    Raises
+    ------
+    InvalidInputError
+        If they don't lie inside of it.
+    """
+    if not 0 <= first <= last < len(value):
+        raise InvalidInputError(f"bytes {first} to {last} do not lie inside of a value of {len(value)} bytes")
+    return memoryview(value)[first : last + 1]
+
+
+# ---------------------------------------------------------------- batches on the wire
+
+
+def wanted_from_json(value: Any) -> list[Wanted]:
+    """Keys that a JSON list asks for: strings, or objects ``{"key", "byte_start", "byte_end"}``.
+
+    Raises
+    ------
+    InvalidInputError
+        If it is no such list.
+    """
+    if not isinstance(value, list):
+        raise InvalidInputError("expected a JSON list of keys")
+    return [_wanted(item) for item in value]
+
+
+def _wanted(item: Any) -> Wanted:
+    if isinstance(item, str):
+        return Wanted(item)
+    if not isinstance(item, dict) or not isinstance(item.get("key"), str):
+        raise InvalidInputError('each of the keys should be a string or {"key", "byte_start", "byte_end"}')
+    first, last = item.get("byte_start"), item.get("byte_end")
+    if (first is None) != (last is None):
+        raise InvalidInputError("byte_start and byte_end belong together")
+    if first is not None and (type(first) is not int or type(last) is not int):
+        raise InvalidInputError("byte_start and byte_end should be integers")
+    return Wanted(item["key"], first, last)
+
+
+def wanted_from_protobuf(content: bytes) -> list[Wanted]:
+    """Keys that a protobuf message ``Keys`` asks for: its keys, then its ranges.
+
+    Raises
+    ------
+    InvalidInputError
+        If it is no such message.
+    """
+    asked = messages.parse(messages.Keys, content)
+    return [Wanted(k) for k in asked.keys] + [
+        Wanted(r.key, r.byte_start, r.byte_end) for r in asked.key_ranges
+    ]
+
+
+def pairs_from_protobuf(content: bytes) -> list[tuple[str, bytes]]:
+    """Pairs of a protobuf message ``KeyValues``.
+
+    Raises
+    ------
+    InvalidInputError
+        If it is no such message.
+    """
+    return [(pair.key, pair.value) for pair in messages.parse(messages.KeyValues, content).kvs]
+
+
+def json_stream(pairs: Iterable[Pair]) -> Iterator[bytes]:
+    """One JSON object of all pairs, the values pasted as they are; an absent or empty one becomes ``{}``."""
+    separator = b"{"
+    for key, value in pairs:
+        yield separator + orjson.dumps(key) + b":"
+        yield bytes(value) if value else b"{}"
+        separator = b","
+    yield b"{}" if separator == b"{" else b"}"
+
+
+def checked(pairs: Iterable[Pair]) -> list[Pair]:
+    """The pairs, once every value has proved to be JSON.
+
+    Raises
+    ------
+    InvalidInputError
+        If one is not; it is named.
+    """
+    found = list(pairs)
+    for key, value in found:
+        try:
+            orjson.loads(value or b"{}")
+        except orjson.JSONDecodeError as error:
+            raise InvalidInputError(f'the value of key "{key}" is no JSON: {error}') from error
+    return found
+
+
+def tar_stream(pairs: Iterable[Pair]) -> Iterator[bytes]:
+    """A tar archive with one file for each pair, named by its key; an absent value is an empty file."""
+    for key, value in pairs:
+        content = value or b""
+        entry = tarfile.TarInfo(key)
+        entry.size, entry.mode = len(content), 0o755
+        yield entry.tobuf(tarfile.PAX_FORMAT)
+        yield bytes(content)
+        yield bytes(-len(content) % _TAR_BLOCK)
+    yield bytes(2 * _TAR_BLOCK)

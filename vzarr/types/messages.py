@@ -1,0 +1,90 @@
+"""DVID's protobuf messages, built from descriptors at import: no generated code and no compiler.
+
+Source: DVID HTTP API; the numbers and types of fields are those of its protobuf definitions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+from google.protobuf.message import DecodeError
+
+from vzarr.errors import InvalidInputError
+
+_PACKAGE = "vzarr.dvid"
+_Field = descriptor_pb2.FieldDescriptorProto
+_TYPES = {
+    "string": _Field.TYPE_STRING,
+    "bytes": _Field.TYPE_BYTES,
+    "uint64": _Field.TYPE_UINT64,
+    "uint32": _Field.TYPE_UINT32,
+}
+
+# Message -> its fields in order of their numbers, which start at 1; a type in brackets is repeated.
+_MESSAGES: dict[str, dict[str, str]] = {
+    "KeyValue": {"key": "string", "value": "bytes"},
+    "KeyValues": {"kvs": "[KeyValue]"},
+    "KeyRange": {"key": "string", "byte_start": "uint64", "byte_end": "uint64"},
+    "Keys": {"keys": "[string]", "key_ranges": "[KeyRange]"},
+}
+
+
+def _file() -> descriptor_pb2.FileDescriptorProto:
+    file = descriptor_pb2.FileDescriptorProto(name="vzarr/dvid.proto", package=_PACKAGE, syntax="proto3")
+    for name, fields in _MESSAGES.items():
+        message = file.message_type.add(name=name)
+        for number, (field, kind) in enumerate(fields.items(), 1):
+            inner = kind.strip("[]")
+            label = _Field.LABEL_REPEATED if kind.startswith("[") else _Field.LABEL_OPTIONAL
+            made = message.field.add(name=field, number=number, label=label)
+            if inner in _TYPES:
+                made.type = _TYPES[inner]
+            else:
+                made.type, made.type_name = _Field.TYPE_MESSAGE, f".{_PACKAGE}.{inner}"
+    return file
+
+
+def _classes() -> dict[str, Any]:
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(_file())  # type: ignore[no-untyped-call]
+    return {
+        name: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{_PACKAGE}.{name}"))
+        for name in _MESSAGES
+    }
+
+
+_CLASSES = _classes()
+KeyValue = _CLASSES["KeyValue"]
+KeyValues = _CLASSES["KeyValues"]
+Keys = _CLASSES["Keys"]
+
+
+def parse(message: Any, content: bytes) -> Any:
+    """Read a message of class `message` from its bytes.
+
+    Raises
+    ------
+    InvalidInputError
+        If the bytes are no such message.
+    """
+    try:
+        return message.FromString(content)
+    except DecodeError as error:
+        raise InvalidInputError(
+            f"the body should be a protobuf message {message.DESCRIPTOR.name}: {error}"
+        ) from error
+
+
+def keyvalues_stream(pairs: Iterator[tuple[str, bytes | memoryview | None]]) -> Iterator[bytes]:
+    """One ``KeyValues`` message in pieces, a pair each: messages with repeated fields join by concatenation.
+
+    Parameters
+    ----------
+    pairs
+        Keys and values; None for a key without a value.
+    """
+    for key, value in pairs:
+        pair = KeyValue(key=key, value=bytes(value)) if value is not None else KeyValue(key=key)
+        yield KeyValues(kvs=[pair]).SerializeToString()
