@@ -93,7 +93,7 @@ def paged(
     Parameters
     ----------
     fetch
-        ``fetch(start, end, count, reverse)`` gives the first `count` pairs of a range, all if there are fewer.
+        ``fetch(start, end, count, reverse)`` gives the first `count` pairs of a range, or fewer.
     start, end, limit, reverse
         As in `Reader.scan`.
     """

@@ -146,7 +146,7 @@ class MemoryKV:
     Parameters
     ----------
     name
-        Handles of one name show one store, which lasts until `forget`; without one, the store is the handle's.
+        Handles of one name show one store, which lasts until `forget`; one without has a store of its own.
     """
 
     def __init__(self, name: str | None = None) -> None:

@@ -1,8 +1,8 @@
 """An ordered key/value store in one SQLite file: safe for threads, processes and fork.
 
 One table ``kv(k BLOB PRIMARY KEY, v BLOB) WITHOUT ROWID`` in WAL mode.  A store has one connection that
-writes, behind a lock, and as many that read as there are reads at a time.  No statement stays open between two
-calls.
+writes, behind a lock, and as many that read as there are reads at a time.  No statement stays open between
+two calls.
 """
 
 from __future__ import annotations
