@@ -14,7 +14,7 @@ from vzarr.errors import InvalidInputError, UnsupportedError
 from vzarr.types import settings
 
 if TYPE_CHECKING:
-    from vzarr.overlay.kv.versioned import InstanceKeys, Transaction
+    from vzarr.overlay.kv.versioned import InstanceKeys, InstanceTxn
     from vzarr.overlay.repo import Version
     from vzarr.overlay.state import InstanceInfo
 
@@ -115,7 +115,7 @@ class Instance:
         """The instance's ordered keys and values as this version sees them."""
         return self.version.keys(self.info)
 
-    def transact(self, change: Callable[[Transaction], T]) -> T:
+    def transact(self, change: Callable[[InstanceTxn], T]) -> T:
         """Run `change` as one atomic transaction on the instance's keys and return what it returns.
 
         Raises

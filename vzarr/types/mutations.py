@@ -17,7 +17,7 @@ from vzarr.errors import InvalidInputError
 from vzarr.types.base import Instance
 
 if TYPE_CHECKING:
-    from vzarr.overlay.kv.versioned import Transaction
+    from vzarr.overlay.kv.versioned import InstanceTxn
     from vzarr.overlay.repo import Version
 
 _LOG = b"m"
@@ -39,7 +39,7 @@ class Writer:
     user: str = ""
     app: str = ""
 
-    def record(self, tx: Transaction, fields: Mapping[str, Any]) -> int:
+    def record(self, tx: InstanceTxn, fields: Mapping[str, Any]) -> int:
         """Add a record within a transaction on the instance's keys.
 
         Returns

@@ -20,6 +20,7 @@ from vzarr.types import settings
 from vzarr.types.base import Instance
 
 if TYPE_CHECKING:
+    from vzarr.overlay.kv.versioned import InstanceTxn
     from vzarr.overlay.repo import Version
 
 EXTENTS = b"extents"
@@ -216,16 +217,18 @@ def set_extents(instance: Instance, box: Box) -> None:
 def grow_extents(instance: Instance, box: Box) -> None:
     """Widen the extents to the blocks that a written box touches; one look-up when they hold it already."""
     aligned = align(box, VoxelGeometry.of(instance.config).block_zyx)
-    now = read_extents(instance)
-    if union(now, aligned) != now:
-        derived = now
-        instance.transact(lambda tx: tx.put(EXTENTS, _encoded(_grown(tx.get(EXTENTS), derived, aligned))))
+    known = read_extents(instance)
+    if union(known, aligned) != known:
+        instance.transact(lambda tx: tx.put(EXTENTS, _encoded(_grown(tx, known, aligned))))
 
 
-def _grown(stored: bytes | None, derived: Box | None, box: Box) -> Box:
-    # `derived` was read before the transaction: at a merge it holds what no single row does.
-    known = union(derived, _decoded(stored) if stored else None)
-    return union(known, box) or box
+def _grown(tx: InstanceTxn, known: Box | None, box: Box) -> Box:
+    """Extents after a write; others may have grown them since `known` was read."""
+    try:
+        stored = tx.get(EXTENTS)
+    except ConflictError:
+        stored = None
+    return union(union(known, _decoded(stored) if stored else None), box) or box
 
 
 def extents_from_json(value: Any) -> Box:

@@ -294,6 +294,10 @@ class ImageBlk(Instance):
                 if block is not None:
                     yield coord, blocks.encode(block, form)
 
+    def chunk_key(self, block: Coord) -> str:
+        """Key of the chunk that holds a block, in the Zarr hierarchy of the version that owns it."""
+        return "/".join([self.path, "c", *map(str, block)])
+
     # ------------------------------------------------------------ properties
 
     def compression_text(self) -> str:

@@ -1,0 +1,136 @@
+"""Routes of images (``uint8blk`` and its family): regions and slices, blocks, extents and resolution."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query, Response
+from numpy.typing import NDArray
+
+from vzarr.api import deps, params, wire
+from vzarr.api.params import VoxelRequest
+from vzarr.api.routing import read
+from vzarr.errors import InvalidInputError, UnsupportedError
+from vzarr.types import voxels
+from vzarr.types.imageblk import ImageBlk
+
+router = APIRouter()
+
+
+def without_roi(roi: Annotated[str | None, Query()] = None) -> None:
+    """Refuse ``?roi=`` rather than answer without the mask."""
+    if roi:
+        raise UnsupportedError("this server does not mask voxels by a ROI")
+
+
+Handle = Annotated[ImageBlk, Depends(deps.instance)]
+Asked = Annotated[VoxelRequest, Depends(deps.voxel_request)]
+Body = Annotated[bytes, Depends(deps.body)]
+JsonBody = Annotated[Any, Depends(deps.json_body)]
+NO_ROI = [Depends(without_roi)]
+
+
+@read(router, "/raw/{dims}/{size}/{offset}", dependencies=NO_ROI)
+@read(router, "/raw/{dims}/{size}/{offset}/{fmt}", dependencies=NO_ROI)
+def get_raw(handle: Handle, asked: Asked) -> Response:
+    """Voxels of a box (DVID: ``GET D/raw/{dims}/{size}/{offset}[/{format}]``).
+
+    ``dims`` is xy, xz, yz (an image: png, jpg[:quality], tif or bmp) or 0_1_2 (octets in z, y, x order, or one
+    jpg with the slices below each other).  Voxels of blocks that nobody wrote are 0.
+    """
+    wire.check_payload(asked.voxels * handle.dtype.itemsize)
+    return _voxels(asked, handle.read(*asked.box_zyx, unwritten=0))
+
+
+@read(router, "/isotropic/{dims}/{size}/{offset}", dependencies=NO_ROI)
+@read(router, "/isotropic/{dims}/{size}/{offset}/{fmt}", dependencies=NO_ROI)
+def get_isotropic(handle: Handle, asked: Asked) -> Response:
+    """Resample ``raw`` to cubic voxels (DVID: ``GET D/isotropic/{dims}/{size}/{offset}[/{format}]``)."""
+    wire.check_payload(asked.voxels * handle.dtype.itemsize)
+    return _voxels(asked, handle.read_isotropic(asked.box_zyx[0], asked.shape_zyx))
+
+
+def _voxels(asked: VoxelRequest, found: NDArray[Any]) -> Response:
+    pixels = asked.orient(found)
+    if not asked.is_volume:
+        return wire.image(pixels, asked.image)
+    return wire.image(wire.stack_slices(pixels), asked.image) if asked.image else wire.octets(pixels)
+
+
+@router.post("/raw/{dims}/{size}/{offset}", dependencies=NO_ROI)
+def post_raw(handle: Handle, asked: Asked, body: Body) -> Response:
+    """Write whole blocks (DVID: ``POST D/raw/0_1_2/{size}/{offset}``); octets in z, y, x order."""
+    if not asked.is_plain:
+        raise InvalidInputError("voxels can only be posted as a volume: raw/0_1_2/{size}/{offset}")
+    handle.write_bytes(asked.box_zyx, body)
+    return wire.empty()
+
+
+@read(router, "/blocks/{coord}/{span}")
+def get_blocks(handle: Handle, coord: str, span: str) -> Response:
+    """Blocks along x, background where unwritten (DVID: ``GET D/blocks/{x_y_z}/{span}``)."""
+    first, count = _row(handle, coord, span)
+    return wire.octets(handle.read_row(first, count))
+
+
+@router.post("/blocks/{coord}/{span}")
+def post_blocks(handle: Handle, coord: str, span: str, body: Body) -> Response:
+    """Write blocks along x (DVID: ``POST D/blocks/{x_y_z}/{span}``); extents stay as they are."""
+    handle.write_row(*_row(handle, coord, span), body)
+    return wire.empty()
+
+
+def _row(handle: ImageBlk, coord: str, span: str) -> tuple[tuple[int, ...], int]:
+    count = params.parse_int(span, "span")
+    if count <= 0:
+        raise InvalidInputError(f"span should be above 0, not {span}")
+    bz, by, bx = handle.block_zyx
+    wire.check_payload(count * bz * by * bx * handle.dtype.itemsize)
+    return params.parse_point_zyx(coord, "block coordinate"), count
+
+
+@read(router, "/subvolblocks/{size}/{offset}")
+def get_subvolblocks(handle: Handle, size: str, offset: str, compression: str = "") -> Response:
+    """Stream of the written blocks of a box of whole blocks (DVID: ``GET D/subvolblocks/{size}/{offset}``).
+
+    ``?compression=`` is empty for the stored form, ``uncompressed``, or ``jpeg``.
+    """
+    shape, lo = params.parse_size_zyx(size), params.parse_point_zyx(offset, "offset")
+    box = (lo, tuple(a + n for a, n in zip(lo, shape, strict=True)))
+    return wire.stream(handle.block_stream(handle.box_blocks(box), compression))
+
+
+@read(router, "/specificblocks")
+def get_specificblocks(
+    handle: Handle, blocks: str = "", compression: str = "", prefetch: str | None = None
+) -> Response:
+    """Stream of the named blocks, unwritten ones left out (DVID: ``GET D/specificblocks?blocks=x,y,z,...``)."""
+    coords = params.parse_blocks_zyx(blocks)
+    parts = handle.block_stream([] if params.parse_bool(prefetch) else coords, compression)
+    return wire.stream(parts)
+
+
+@read(router, "/metadata")
+def get_metadata(handle: Handle) -> Response:
+    """Axes and properties of the volume (DVID: ``GET D/metadata``)."""
+    return wire.json(handle.metadata_json(), wire.ND_DATA)
+
+
+@router.post("/extents")
+def post_extents(handle: Handle, body: JsonBody) -> Response:
+    """Replace the extents (DVID: ``POST D/extents``); ``{"MinPoint": [x, y, z], "MaxPoint": [x, y, z]}``."""
+    voxels.set_extents(handle, voxels.extents_from_json(body))
+    return wire.empty()
+
+
+@router.post("/resolution")
+def post_resolution(handle: Handle, body: JsonBody) -> Response:
+    """Set the size of a voxel in every version (DVID: ``POST D/resolution``); ``[x, y, z]``."""
+    handle.resized(body)
+    return wire.empty()
+
+
+@read(router, "/rawkey")
+def get_rawkey(handle: Handle, x: int, y: int, z: int) -> Response:
+    """Hexadecimal key of the chunk of a block (DVID: ``GET D/rawkey?x=&y=&z=``, block coordinates)."""
+    return wire.json({"Key": handle.chunk_key((z, y, x)).encode().hex()})

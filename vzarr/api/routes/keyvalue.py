@@ -1,0 +1,166 @@
+"""Routes of ``keyvalue``: single keys and parts of values, ranges of keys, batches, the mutation log."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Header, Query, Response
+
+from vzarr.api import deps, wire
+from vzarr.api.hub import Hub
+from vzarr.api.params import parse_bool, parse_int
+from vzarr.api.ranges import parse_range
+from vzarr.api.routing import read
+from vzarr.errors import InvalidInputError
+from vzarr.types import keyvalue, messages, mutations
+from vzarr.types.keyvalue import KeyValue, Pair
+
+router = APIRouter()
+
+_RANGES = {"Accept-Ranges": "bytes"}
+_TAR = "application/tar"
+_PROTOBUF = "application/octet-stream"
+
+
+# A key may hold a slash (sent as %2F), so it is taken from the segments and not from the decoded path.
+
+
+async def _key(segments: Annotated[tuple[str, ...], Depends(deps.segments)]) -> str:
+    return segments[1]
+
+
+async def _first_and_last(segments: Annotated[tuple[str, ...], Depends(deps.segments)]) -> tuple[str, str]:
+    if len(segments) < 3:
+        raise InvalidInputError("a range of keys is named by its first and its last key: {first}/{last}")
+    return segments[1], segments[2]
+
+
+async def _batch_format(json: str | None = None, tar: str | None = None, jsontar: str | None = None) -> str:
+    """How a batch is sent, by ``?json=``, ``?tar=`` or ``?jsontar=``; protobuf by default."""
+    as_json, as_tar = parse_bool(json), parse_bool(tar) or parse_bool(jsontar)
+    if as_json and as_tar:
+        raise InvalidInputError("can only specify one of json=true and tar=true")
+    return "json" if as_json else "tar" if as_tar else "protobuf"
+
+
+Handle = Annotated[KeyValue, Depends(deps.instance)]
+Body = Annotated[bytes, Depends(deps.body)]
+User = Annotated[str, Depends(deps.user)]
+App = Annotated[str, Depends(deps.app_name)]
+Key = Annotated[str, Depends(_key)]
+FirstAndLast = Annotated[tuple[str, str], Depends(_first_and_last)]
+BatchFormat = Annotated[str, Depends(_batch_format)]
+AllRepos = Annotated[Hub, Depends(deps.hub)]
+Check = Annotated[str | None, Query(description="true refuses values that are no JSON")]
+ByteRange = Annotated[str | None, Header(alias="Range")]
+
+
+@read(router, "/key/{key:path}")
+def get_key(
+    handle: Handle,
+    key: Key,
+    byte_start: str | None = None,
+    byte_end: str | None = None,
+    byte_range: ByteRange = None,
+) -> Response:
+    """Value of a key (DVID: ``GET D/key/{key}``).
+
+    ``?byte_start=&byte_end=`` (both included) or a header ``Range`` ask for a part.
+    """
+    value = handle.get(key)
+    if byte_start is not None or byte_end is not None:
+        if byte_range is not None:
+            raise InvalidInputError("use either a Range header or byte_start and byte_end")
+        first, last = parse_int(byte_start or "", "byte_start"), parse_int(byte_end or "", "byte_end")
+        return wire.octets(keyvalue.byte_range(value, first, last), headers=_RANGES)
+    return _ranged(value, byte_range)
+
+
+def _ranged(value: bytes, header: str | None) -> Response:
+    """A value, or the part of it that a header ``Range`` names."""
+    found = parse_range(header, len(value))
+    if found is None:
+        return wire.octets(value, headers=_RANGES)
+    first, end = found
+    said = {**_RANGES, "Content-Range": f"bytes {first}-{end - 1}/{len(value)}"}
+    response = wire.octets(memoryview(value)[first:end], headers=said)
+    response.status_code = 206
+    return response
+
+
+@router.post("/key/{key:path}")
+def post_key(handle: Handle, key: Key, body: Body, user: User, app: App) -> Response:
+    """Set the value of a key (DVID: ``POST D/key/{key}``)."""
+    handle.put(key, body, user=user, app=app)
+    return wire.empty()
+
+
+@router.delete("/key/{key:path}")
+def delete_key(handle: Handle, key: Key, user: User, app: App) -> Response:
+    """Remove a key (DVID: ``DELETE D/key/{key}``); an absent one is no error."""
+    handle.delete(key, user=user, app=app)
+    return wire.empty()
+
+
+@read(router, "/keys")
+def get_keys(handle: Handle) -> Response:
+    """All keys as a JSON list, in byte order (DVID: ``GET D/keys``)."""
+    return wire.json(handle.list_keys())
+
+
+@read(router, "/keyrange/{span:path}")
+def get_keyrange(handle: Handle, span: FirstAndLast) -> Response:
+    """Keys of a range, both ends included (DVID: ``GET D/keyrange/{first}/{last}``)."""
+    return wire.json(handle.list_keys(*span))
+
+
+@read(router, "/keyrangevalues/{span:path}")
+def get_keyrangevalues(handle: Handle, span: FirstAndLast, fmt: BatchFormat, check: Check = None) -> Response:
+    """Keys and values of a range (DVID: ``GET D/keyrangevalues/{first}/{last}``).
+
+    Protobuf ``KeyValues``, or JSON or tar by ``?json=true`` or ``?tar=true``.
+    """
+    return _batch(handle.items(*span), fmt, parse_bool(check))
+
+
+@read(router, "/keyvalues")
+def get_keyvalues(handle: Handle, body: Body, fmt: BatchFormat, check: Check = None) -> Response:
+    """Values of the keys that the body lists, in its order (DVID: ``GET D/keyvalues``).
+
+    The body is protobuf ``Keys``; with ``?json=true`` or ``?tar=true`` a JSON list of keys, or of objects
+    ``{"key", "byte_start", "byte_end"}``.
+    """
+    if fmt == "protobuf":
+        wanted = keyvalue.wanted_from_protobuf(body)
+    else:
+        wanted = keyvalue.wanted_from_json(deps.parse_json(body))
+    return _batch(handle.select(wanted), fmt, parse_bool(check))
+
+
+def _batch(pairs: Iterable[Pair], fmt: str, check: bool) -> Response:
+    if fmt == "tar":
+        return wire.stream(keyvalue.tar_stream(pairs), _TAR)
+    if fmt == "json":
+        return wire.stream(keyvalue.json_stream(keyvalue.checked(pairs) if check else pairs), wire.JSON)
+    return wire.stream(messages.keyvalues_stream(pairs), _PROTOBUF)
+
+
+@router.post("/keyvalues")
+def post_keyvalues(handle: Handle, body: Body, user: User, app: App) -> Response:
+    """Set many values at once (DVID: ``POST D/keyvalues``); the body is protobuf ``KeyValues``."""
+    handle.put_many(keyvalue.pairs_from_protobuf(body), user=user, app=app)
+    return wire.empty()
+
+
+@read(router, "/mutations")
+def get_mutations(handle: Handle) -> Response:
+    """Changes of this version, oldest first (DVID: ``GET D/mutations``)."""
+    return wire.stream(mutations.json_list(mutations.read(handle)), wire.JSON)
+
+
+@read(router, "/mutations-range/{first}/{last}")
+def get_mutations_range(handle: Handle, hub: AllRepos, first: str, last: str) -> Response:
+    """Changes from a version back to an ancestor (DVID: ``GET D/mutations-range/{ancestor}/{version}``)."""
+    records = mutations.read_range(handle, hub.find(first)[1], hub.find(last)[1])
+    return wire.stream(mutations.json_list(records), wire.JSON)
