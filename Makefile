@@ -12,7 +12,7 @@ PYTEST := $(BIN)/python -m pytest -n 2 --durations=25 --durations-min=1
 ARGS ?=
 
 ifeq ($(VERSION),)
-$(error vzarr needs Python 3.11 or newer, and "$(PYTHON)" is none: choose another with `make PYTHON=python3.12 ...`)
+$(error vzarr needs Python 3.11 or newer, and "$(PYTHON)" is none: choose one with PYTHON=...)
 endif
 
 # Real FIB-SEM data, where they lie beside the checkout; the tests that need them are skipped by name elsewhere.
