@@ -1,0 +1,237 @@
+"""A sealed version's key changes as plain Zarr: what lies under a node's ``keys/``, one group per instance.
+
+The group holds five one-dimensional Zarr v3 arrays, zstd-compressed, little-endian:
+
+=================  ======  ========  =================================================================
+array              dtype   length    content
+=================  ======  ========  =================================================================
+``keys``           uint8             the changed keys in ascending order, end to end
+``key_offsets``    uint64  n + 1     where each key begins; the last is the length of ``keys``
+``values``         uint8             their values, end to end; nothing for a deleted key
+``value_offsets``  uint64  n + 1     where each value begins
+``deleted``        bool    n         whether the change is a deletion
+=================  ======  ========  =================================================================
+
+The group's attribute ``vzarr_keys`` holds the format's version.  Its metadata are consolidated, so that
+opening costs one object.  Every chunk is written, also where it is all zero: an object that is not there is
+damage.  The same changes give the same bytes.
+"""
+
+from __future__ import annotations
+
+import json
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
+from typing import Any, TypeVar
+
+import numpy as np
+from numcodecs.zstd import Zstd
+
+from vzarr.errors import FormatError, InvalidInputError
+
+D = TypeVar("D")
+Change = tuple[bytes, bytes | None]
+
+VERSION = 1
+ARRAYS = {
+    "keys": "uint8",
+    "key_offsets": "uint64",
+    "values": "uint8",
+    "value_offsets": "uint64",
+    "deleted": "bool",
+}
+CHUNK_BYTES = {
+    "keys": 1 << 18,
+    "values": 1 << 20,
+    "key_offsets": 1 << 17,
+    "value_offsets": 1 << 17,
+    "deleted": 1 << 17,
+}
+CACHED_CHUNKS = 16
+BLOCK = 4096
+
+_zstd = Zstd(level=1)
+
+
+def encode(changes: Iterable[Change]) -> dict[str, bytes]:
+    """The objects of a sidecar, by their names within its group.
+
+    Parameters
+    ----------
+    changes
+        Keys in ascending order, each with its value, or None where it was deleted.
+
+    Raises
+    ------
+    InvalidInputError
+        The keys are not in ascending order, or one occurs twice.
+    """
+    keys: list[bytes] = []
+    values: list[bytes] = []
+    deleted: list[bool] = []
+    for key, value in changes:
+        if keys and key <= keys[-1]:
+            raise InvalidInputError(
+                f"changes are given in ascending order of keys: {key!r} follows {keys[-1]!r}"
+            )
+        keys.append(key)
+        values.append(value or b"")
+        deleted.append(value is None)
+    columns: dict[str, np.ndarray[Any, Any]] = {
+        "keys": np.frombuffer(b"".join(keys), np.uint8),
+        "key_offsets": _offsets(keys),
+        "values": np.frombuffer(b"".join(values), np.uint8),
+        "value_offsets": _offsets(values),
+        "deleted": np.array(deleted, bool),
+    }
+    objects: dict[str, bytes] = {}
+    metadata = {name: _metadata(name, len(column)) for name, column in columns.items()}
+    objects["zarr.json"] = _json(_group_metadata(metadata))
+    for name, column in columns.items():
+        objects[f"{name}/zarr.json"] = _json(metadata[name])
+        objects.update(_chunks(name, column, _chunk_length(metadata[name])))
+    return objects
+
+
+def _offsets(parts: list[bytes]) -> np.ndarray[Any, np.dtype[np.uint64]]:
+    return np.cumsum([0, *map(len, parts)], dtype="<u8")
+
+
+def _chunks(name: str, column: np.ndarray[Any, Any], length: int) -> Iterator[tuple[str, bytes]]:
+    for number, start in enumerate(range(0, len(column), length)):
+        chunk = np.zeros(length, column.dtype)
+        part = column[start : start + length]
+        chunk[: len(part)] = part
+        yield f"{name}/c/{number}", bytes(_zstd.encode(chunk))
+
+
+def _metadata(name: str, length: int) -> dict[str, Any]:
+    dtype = np.dtype(ARRAYS[name])
+    chunk = min(max(length, 1), CHUNK_BYTES[name] // dtype.itemsize)
+    serializer: dict[str, Any] = {"name": "bytes"}
+    if dtype.itemsize > 1:
+        serializer["configuration"] = {"endian": "little"}
+    return {
+        "zarr_format": 3,
+        "node_type": "array",
+        "shape": [length],
+        "data_type": ARRAYS[name],
+        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [chunk]}},
+        "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
+        "fill_value": dtype.type(0).item(),
+        "codecs": [serializer, {"name": "zstd", "configuration": {"level": 1, "checksum": False}}],
+        "attributes": {},
+    }
+
+
+def _chunk_length(metadata: dict[str, Any]) -> int:
+    return int(metadata["chunk_grid"]["configuration"]["chunk_shape"][0])
+
+
+def _group_metadata(arrays: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "zarr_format": 3,
+        "node_type": "group",
+        "attributes": {"vzarr_keys": {"version": VERSION}},
+        "consolidated_metadata": {"kind": "inline", "must_understand": False, "metadata": arrays},
+    }
+
+
+def _json(document: dict[str, Any]) -> bytes:
+    return json.dumps(document, indent=2, sort_keys=True).encode()
+
+
+class _Column:
+    """One of the arrays, read by chunks as they are needed."""
+
+    def __init__(self, get: Callable[[str], bytes | None], name: str, metadata: dict[str, Any]) -> None:
+        self._get = get
+        self._name = name
+        self._dtype = np.dtype(ARRAYS[name]).newbyteorder("<")
+        self.length = int(metadata["shape"][0])
+        self._chunk_length = _chunk_length(metadata)
+        self._chunk = lru_cache(CACHED_CHUNKS)(self._load)
+
+    def _load(self, number: int) -> np.ndarray[Any, Any]:
+        name = f"{self._name}/c/{number}"
+        packed = self._get(name)
+        if packed is None:
+            raise FormatError(f"sidecar object {name} is missing")
+        try:
+            chunk = np.frombuffer(_zstd.decode(packed), self._dtype)
+        except (RuntimeError, ValueError) as error:
+            raise FormatError(f"sidecar object {name} is damaged: {error}") from error
+        if len(chunk) != self._chunk_length:
+            raise FormatError(f"sidecar object {name} holds {len(chunk)} items, not {self._chunk_length}")
+        return chunk
+
+    def span(self, start: int, stop: int) -> np.ndarray[Any, Any]:
+        """Items `start` to `stop`, exclusive."""
+        if not 0 <= start <= stop <= self.length:
+            raise FormatError(f"sidecar array {self._name} of {self.length} has no items {start} to {stop}")
+        size = self._chunk_length
+        parts = [
+            self._chunk(number)[max(start - number * size, 0) : stop - number * size]
+            for number in range(start // size, -(-stop // size))
+        ]
+        return parts[0] if len(parts) == 1 else np.concatenate([np.empty(0, self._dtype), *parts])
+
+
+class Sidecar:
+    """One instance's key changes at one sealed version.
+
+    Iterating gives ``(key, value)`` in key order, None standing for a deletion; ``len`` is their number.
+    Memory is bounded by a few chunks.
+
+    Parameters
+    ----------
+    get
+        ``get(name)`` gives an object of the group, or None where there is none; what it raises goes through.
+
+    Raises
+    ------
+    FormatError
+        No sidecar of a format that is known here, or (also later) a damaged one.
+    """
+
+    def __init__(self, get: Callable[[str], bytes | None]) -> None:
+        try:
+            group = json.loads(get("zarr.json") or b"")
+            version = group["attributes"]["vzarr_keys"]["version"]
+            arrays = group["consolidated_metadata"]["metadata"]
+            columns = {name: _Column(get, name, arrays[name]) for name in ARRAYS}
+        except (ValueError, KeyError, TypeError, IndexError) as error:
+            raise FormatError(f"zarr.json describes no sidecar of keys: {error!r}") from error
+        if version != VERSION:
+            raise FormatError(f"this sidecar of keys has format {version}; this release reads {VERSION}")
+        self._keys, self._key_offsets = columns["keys"], columns["key_offsets"]
+        self._values, self._value_offsets = columns["values"], columns["value_offsets"]
+        self._deleted = columns["deleted"]
+
+    def __len__(self) -> int:
+        return self._deleted.length
+
+    def __iter__(self) -> Iterator[Change]:
+        for start in range(0, len(self), BLOCK):
+            stop = min(start + BLOCK, len(self))
+            key_offsets = self._key_offsets.span(start, stop + 1).tolist()
+            value_offsets = self._value_offsets.span(start, stop + 1).tolist()
+            for i, gone in enumerate(self._deleted.span(start, stop).tolist()):
+                key = self._keys.span(key_offsets[i], key_offsets[i + 1]).tobytes()
+                yield key, None if gone else self._values.span(*value_offsets[i : i + 2]).tobytes()
+
+    def lookup(self, key: bytes, default: D) -> bytes | D | None:
+        """Value that the version gave `key`, None if it deleted it, `default` if it left it alone.
+
+        Reads about as many chunks as the logarithm of their number.
+        """
+        place = bisect_left(range(len(self)), key, key=self._key)
+        if place == len(self) or self._key(place) != key:
+            return default
+        if self._deleted.span(place, place + 1)[0]:
+            return None
+        return self._values.span(*self._value_offsets.span(place, place + 2).tolist()).tobytes()
+
+    def _key(self, place: int) -> bytes:
+        return self._keys.span(*self._key_offsets.span(place, place + 2).tolist()).tobytes()
