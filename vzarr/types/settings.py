@@ -90,7 +90,7 @@ def integer(settings: Mapping[str, str], key: str, default: int, low: int, high:
         If the setting is no such number.
     """
     text = settings.get(key, str(default)).strip()
-    if not re.fullmatch(r"[+-]?\d{1,18}", text) or not low <= int(text) <= high:
+    if not re.fullmatch(r"[+-]?[0-9]{1,18}", text) or not low <= int(text) <= high:
         raise InvalidInputError(f"setting {key!r} must be a whole number from {low} to {high}, not {text!r}")
     return int(text)
 

@@ -239,7 +239,7 @@ def extents_from_json(value: Any) -> Box:
     InvalidInputError
         If a corner is missing or is not three integers, or the corners are in the wrong order.
     """
-    points = [value.get(k) if isinstance(value, dict) else None for k in ("MinPoint", "MaxPoint")]
+    points: list[Any] = [value.get(k) if isinstance(value, dict) else None for k in ("MinPoint", "MaxPoint")]
     for p in points:
         if not (isinstance(p, list) and len(p) == 3 and all(type(c) is int for c in p)):
             raise InvalidInputError(

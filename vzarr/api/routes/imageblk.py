@@ -35,8 +35,8 @@ NO_ROI = [Depends(without_roi)]
 def get_raw(handle: Handle, asked: Asked) -> Response:
     """Voxels of a box (DVID: ``GET D/raw/{dims}/{size}/{offset}[/{format}]``).
 
-    ``dims`` is xy, xz, yz (an image: png, jpg[:quality], tif or bmp) or 0_1_2 (octets in z, y, x order, or one
-    jpg with the slices below each other).  Voxels of blocks that nobody wrote are 0.
+    ``dims`` is xy, xz, yz (an image: png, jpg[:quality], tif or bmp) or 0_1_2 (octets in z, y, x order, or
+    one jpg with the slices below each other).  Voxels of blocks that nobody wrote are 0.
     """
     wire.check_payload(asked.voxels * handle.dtype.itemsize)
     return _voxels(asked, handle.read(*asked.box_zyx, unwritten=0))
@@ -104,7 +104,7 @@ def get_subvolblocks(handle: Handle, size: str, offset: str, compression: str = 
 def get_specificblocks(
     handle: Handle, blocks: str = "", compression: str = "", prefetch: str | None = None
 ) -> Response:
-    """Stream of the named blocks, unwritten ones left out (DVID: ``GET D/specificblocks?blocks=x,y,z,...``)."""
+    """Stream of the named blocks without unwritten ones (DVID: ``GET D/specificblocks?blocks=x,y,z,...``)."""
     coords = params.parse_blocks_zyx(blocks)
     parts = handle.block_stream([] if params.parse_bool(prefetch) else coords, compression)
     return wire.stream(parts)

@@ -1,0 +1,162 @@
+"""keyvalue against a dictionary per version, batches in each form, and its mutation log."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+import uuid
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import vzarr
+from vzarr.errors import InvalidInputError, NotFoundError, SealedError
+from vzarr.types import keyvalue, mutations, registry
+from vzarr.types.keyvalue import Wanted
+
+KEYS = st.text(min_size=1, max_size=4).filter(lambda t: t.isprintable())
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("put"), KEYS, st.binary(max_size=5)),
+        st.tuples(st.just("delete"), KEYS, st.just(b"")),
+        st.tuples(st.just("next"), st.just(""), st.just(b"")),
+    ),
+    max_size=15,
+)
+
+
+def _open(version, name: str = "kv") -> keyvalue.KeyValue:
+    return registry.open_instance(version, name)
+
+
+@settings(max_examples=30)
+@given(STEPS, KEYS, KEYS)
+def test_every_version_keeps_its_own_dictionary(steps, first: str, last: str):
+    repo = vzarr.create(f"memory://{uuid.uuid4().hex}")
+    registry.create(repo.root, "kv", "keyvalue")
+    version, model, past = repo.root, {}, []
+    for what, key, value in steps:
+        if what == "next":
+            version.commit()
+            past.append((version, dict(model)))
+            version = version.newversion()
+        elif what == "put":
+            _open(version).put(key, value)
+            model[key] = value
+        else:
+            _open(version).delete(key)
+            model.pop(key, None)
+    for at, expected in [*past, (version, model)]:
+        found = _open(at)
+        order = sorted(expected, key=str.encode)
+        assert found.list_keys() == order
+        inside = [k for k in order if first.encode() <= k.encode() <= last.encode()]
+        assert found.list_keys(first, last) == inside
+        assert list(found.items(first, last)) == [(k, expected[k]) for k in inside]
+        assert {k: found.get(k) for k in expected} == expected
+    repo.close()
+
+
+def test_an_empty_value_is_a_value(repo):
+    kv = registry.create(repo.root, "kv", "keyvalue")
+    kv.put("empty", b"")
+    assert kv.get("empty") == b""
+    assert list(kv.items("a", "z")) == [("empty", b"")]
+    kv.delete("empty")
+    with pytest.raises(NotFoundError, match='Key "empty" not found'):
+        kv.get("empty")
+
+
+def test_a_sealed_version_takes_no_writes_but_an_unversioned_instance_does(repo):
+    kv = registry.create(repo.root, "kv", "keyvalue")
+    flat = registry.create(repo.root, "flat", "keyvalue", versioned=False)
+    repo.root.commit()
+    with pytest.raises(SealedError):
+        kv.put("a", b"1")
+    with pytest.raises(SealedError):
+        kv.delete("a")
+    flat.put("a", b"1")
+    child = repo.root.newversion()
+    assert _open(child, "flat").get("a") == b"1"
+    _open(child, "flat").put("a", b"2")
+    assert _open(repo.root, "flat").get("a") == b"2"
+
+
+def test_wrong_keys_change_nothing(repo):
+    kv = registry.create(repo.root, "kv", "keyvalue")
+    for bad in ("", "\ud800"):
+        with pytest.raises(InvalidInputError):
+            kv.put_many([("good", b"1"), (bad, b"2")])
+    assert kv.list_keys() == []
+
+
+def test_select_keeps_the_order_and_cuts_ranges(repo):
+    kv = registry.create(repo.root, "kv", "keyvalue")
+    kv.put_many([("a", b"0123456789"), ("b", b"bb")])
+    found = list(kv.select([Wanted("b"), Wanted("none"), Wanted("a", 2, 4), Wanted("gone", 0, 1)]))
+    assert [(k, None if v is None else bytes(v)) for k, v in found] == [
+        ("b", b"bb"),
+        ("none", None),
+        ("a", b"234"),
+        ("gone", None),
+    ]
+    for first, last in ((5, 2), (0, 10), (-1, 3)):
+        with pytest.raises(InvalidInputError):
+            kv.select([Wanted("a", first, last)])
+
+
+@pytest.mark.parametrize(
+    "body",
+    [{}, "a", [1], [{}], [{"key": "a", "byte_start": 1}], [{"key": "a", "byte_start": "1", "byte_end": 2}]],
+)
+def test_other_lists_of_keys_are_refused(body: object):
+    with pytest.raises(InvalidInputError):
+        keyvalue.wanted_from_json(body)
+
+
+def test_batches_as_json():
+    pairs = [("a", b'{"x": 1}'), ('quote"', None), ("empty", b"")]
+    assert json.loads(b"".join(keyvalue.json_stream(pairs))) == {"a": {"x": 1}, 'quote"': {}, "empty": {}}
+    assert b"".join(keyvalue.json_stream([])) == b"{}"
+    assert keyvalue.checked(pairs) == pairs
+    with pytest.raises(InvalidInputError, match='"bad"'):
+        keyvalue.checked([("bad", b"not json")])
+
+
+@given(
+    st.lists(
+        st.tuples(st.text(min_size=1, max_size=120).filter(str.isalnum), st.binary(max_size=1100)), max_size=4
+    )
+)
+def test_batches_as_tar(pairs: list[tuple[str, bytes]]):
+    body = b"".join(keyvalue.tar_stream(pairs))
+    with tarfile.open(fileobj=io.BytesIO(body)) as archive:
+        found = [(m.name, m.mode, archive.extractfile(m).read()) for m in archive]
+    assert found == [(k, 0o755, v) for k, v in pairs]
+
+
+def test_the_mutation_log_is_kept_by_version(repo):
+    kv = registry.create(repo.root, "kv", "keyvalue")
+    kv.put("a", b"one", user="me", app="test")
+    kv.delete("a")
+    repo.root.commit()
+    child = repo.root.newversion()
+    _open(child).put("b", b"22")
+
+    def said(records) -> list[tuple[str, str, str]]:
+        found = [json.loads(r) for r in records]
+        assert all(r["Timestamp"] for r in found)
+        return [(r["Action"], r["Key"], r["UUID"]) for r in found]
+
+    root_log = [("postkv", "a", repo.root.uuid), ("delete", "a", repo.root.uuid)]
+    child_log = [("postkv", "b", child.uuid)]
+    assert said(mutations.read(kv)) == root_log
+    assert said(mutations.read(_open(child))) == child_log
+    assert said(mutations.read_range(_open(child), repo.root, child)) == child_log + root_log
+    first = json.loads(next(mutations.read(kv)))
+    assert (first["User"], first["App"], first["Bytes"]) == ("me", "test", 3)
+    with pytest.raises(InvalidInputError, match="no ancestor"):
+        mutations.read_range(_open(child), child, repo.root)
+    assert json.loads(b"".join(mutations.json_list(iter([])))) == []
