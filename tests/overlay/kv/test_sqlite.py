@@ -106,7 +106,7 @@ assert kv.get(b"n") == b"53", kv.get(b"n")
     finish(script(FORK + code, path))
 
 
-@pytest.mark.parametrize("how", ["snapshot", "transaction"])
+@pytest.mark.parametrize("how", ["snapshot", "transaction", "thread"])
 def test_fork_within_a_view_is_refused_in_the_child(path, how):
     code = """
 def work():
@@ -117,12 +117,29 @@ def work():
             assert "forked" in str(error)
         else:
             raise AssertionError("the child used its parent's locks")
+    kv.close()
 """
     snapshot = "with kv.snapshot() as view:\n    assert status(in_child(work)) == 0\n"
     transaction = "kv.transact(lambda txn: (add(txn), status(in_child(work)) == 0 or sys.exit(1)))\n"
+    thread = """
+import threading, warnings, vzarr.overlay.kv.sqlite
+warnings.simplefilter("ignore")
+vzarr.overlay.kv.sqlite.FORK_SECONDS = 0.01
+inside, forked = threading.Event(), threading.Event()
+writer = threading.Thread(target=kv.transact, args=(lambda txn: (add(txn), inside.set(), forked.wait()),))
+writer.start()
+inside.wait()
+assert status(in_child(work)) == 0
+forked.set()
+writer.join()
+"""
     end = "kv.transact(add)\nassert int(kv.get(b'n')) == %d\n"
-    inside = snapshot + end % 1 if how == "snapshot" else transaction + end % 2
-    finish(script(FORK + code + inside, path))
+    inside = {
+        "snapshot": snapshot + end % 1,
+        "transaction": transaction + end % 2,
+        "thread": thread + end % 2,
+    }
+    finish(script(FORK + code + inside[how], path))
 
 
 def test_killed_within_a_transaction(path):

@@ -166,6 +166,7 @@ class SqliteKV:
         self._busy: set[sqlite3.Connection] = set()
         self._pool = Condition(Lock())
         self._closed = False
+        self._fork_waited = False
         if create and not Path(self._path).exists():
             _create(self._path)
         with self._reader():
@@ -223,9 +224,14 @@ class SqliteKV:
 
     def close(self) -> None:
         """Close the connections; calls under way go on to their end."""
+        if self._path in _forked_in_use:
+            # A thread that fork left behind may hold the locks for ever.
+            self._closed = True
+            return
         with self._writing, self._pool:
             self._closed = True
-            self._drop_idle()
+            self._drop_readers()
+            self._drop_writer()
 
     def _check(self) -> None:
         if self._closed:
@@ -270,10 +276,12 @@ class SqliteKV:
                 else:
                     self._idle.append(connection)
 
-    def _drop_idle(self) -> None:
+    def _drop_readers(self) -> None:
         for connection in self._idle:
             connection.close()
         self._idle.clear()
+
+    def _drop_writer(self) -> None:
         if self._writer is not None and not self._writer.in_transaction:
             self._writer.close()
             self._writer = None
@@ -282,7 +290,9 @@ class SqliteKV:
         self._fork_waited = self._writing.acquire(timeout=FORK_SECONDS)
         self._pool.acquire()
         self._pool.wait_for(lambda: not self._busy, timeout=FORK_SECONDS)
-        self._drop_idle()
+        self._drop_readers()
+        if self._fork_waited:
+            self._drop_writer()
 
     def _after_fork(self) -> None:
         self._pool.release()
