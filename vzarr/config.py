@@ -22,7 +22,7 @@ class Settings:
     host, port
         Where it listens.
     admin_token
-        Secret that gives a request the rights of an administrator (``?admintoken=``); "" gives them to nobody.
+        Secret that gives a request an administrator's rights (``?admintoken=``); "" gives them to nobody.
     note
         Text of ``/api/server/note``.
     readonly
@@ -30,8 +30,8 @@ class Settings:
     cors_origins
         Origins of web pages that may change data; every page may read.
     allowed_hosts
-        Names in a ``Host`` header that are accepted besides those of the machine itself while the server listens
-        on a loopback address: the outer names of a proxy in front of it.
+        Names in a ``Host`` header that are accepted besides those of the machine itself while the server
+        listens on a loopback address: the outer names of a proxy in front of it.
     """
 
     host: str = "127.0.0.1"

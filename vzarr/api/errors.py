@@ -1,7 +1,7 @@
 """One table from error classes to HTTP status, and DVID's way of putting an error into text.
 
-DVID answers 400 to nearly everything, so its recorded answers decide each code.  A class that is not in the table
-takes the code of its nearest base.
+DVID answers 400 to nearly everything, so its recorded answers decide each code.  A class that is not in the
+table takes the code of its nearest base.
 """
 
 from __future__ import annotations
@@ -23,12 +23,13 @@ from vzarr.errors import (
     UnsupportedError,
     VzarrError,
 )
+from vzarr.overlay.state import InstanceInfo
 
 log = logging.getLogger(__name__)
 
 
 class UnknownReferenceError(NotFoundError):
-    """The URL names a version or an instance that is not there; what is looked up inside of one is not this."""
+    """The URL names a version or an instance that is not there; keys and labels in one are not this."""
 
 
 class BadCallError(UnsupportedError):
@@ -83,13 +84,6 @@ def error_response(error: Exception, path: str) -> Response:
     return response
 
 
-def bad_call(path: str, name: str, typename: str, host: str) -> BadCallError:
-    """DVID's error for a keyword that the datatype of an instance does not have."""
-    return BadCallError(
-        f'Bad API call ({path}) for data "{name}".  See API help at http://{host}/api/help/{typename}'
-    )
-
-
 def install(app: FastAPI) -> None:
     """Make `app` answer every error in text."""
     app.add_exception_handler(VzarrError, _on_vzarr_error)
@@ -112,14 +106,20 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 500
     target = target_of(request.scope)
     if status in {404, 405} and target is not None and target.handle is not None:
-        info = target.handle.info
-        host = request.headers.get("host", "localhost")
-        return error_response(bad_call(request.scope["path"], info.name, info.typename, host), request.scope["path"])
+        return error_response(_bad_call(request, target.handle.info), request.scope["path"])
     if status == 405 and request.method == "OPTIONS":
         return options_response(allowed_methods(request.app.routes, request.scope))
     if status in {404, 405}:
         return wire.text(NOT_FOUND, 404)
     return wire.text(error_text(str(getattr(error, "detail", error)), request.scope["path"]), status)
+
+
+def _bad_call(request: Request, info: InstanceInfo) -> BadCallError:
+    """DVID's error for a keyword that the datatype of an instance does not have."""
+    path, host = request.scope["path"], request.headers.get("host", "localhost")
+    return BadCallError(
+        f'Bad API call ({path}) for data "{info.name}".  See API help at http://{host}/api/help/{info.typename}'
+    )
 
 
 def options_response(methods: list[str]) -> Response:

@@ -1,4 +1,4 @@
-"""All repos of a server: the folders below one root folder, found when they appear, and the versions in them by name."""
+"""All repos of a server: the folders below one root folder, and the versions in them by name."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Hub:
 
     Notes
     -----
-    Safe for use from several threads; a repo that another process puts into the folder is found by the next call.
+    Safe for use from several threads.  A repo that another process makes is found by the next call.
     """
 
     def __init__(self, root: str | os.PathLike[str]) -> None:
@@ -61,7 +61,7 @@ class Hub:
             return list(self._known.repos.values())
 
     def find(self, ref: str) -> tuple[Repo, Version]:
-        """Version that a reference of DVID's URLs names: ``ID``, ``PREFIX``, ``PREFIX:BRANCH``, ``...~N``, ``:BRANCH``.
+        """Version that a reference of a URL names: ``ID``, ``PREFIX``, ``PREFIX:BRANCH~N``, ``:BRANCH``.
 
         A prefix counts over all repos; an exact id is preferred to longer ones.
 
@@ -118,7 +118,9 @@ class Hub:
     def _look(self) -> _Known:
         """Look at the root folder again; the stamp is taken first, so that nothing is missed in between."""
         stamp = self._stamp()
-        folders = [""] if self._is_repo else sorted(entry.name for entry in os.scandir(self.root) if entry.is_dir())
+        folders = (
+            [""] if self._is_repo else sorted(entry.name for entry in os.scandir(self.root) if entry.is_dir())
+        )
         repos, pending = {}, set()
         for name in folders:
             found = self._known.repos.get(name) or self._open(self.root / name)
@@ -142,7 +144,9 @@ class Hub:
         repos = self.repos()
         found = [(repo, prefix) for repo in repos if prefix in repo.state.nodes]
         if not found:
-            found = [(repo, node) for repo in repos for node in repo.state.with_prefix(prefix)] if prefix else []
+            found = (
+                [(repo, node) for repo in repos for node in repo.state.with_prefix(prefix)] if prefix else []
+            )
         if not found:
             raise UnknownReferenceError(f"could not find UUID with partial match to {prefix}")
         if len(found) > 1:

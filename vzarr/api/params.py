@@ -1,7 +1,7 @@
 """Strict readers for what DVID's URLs say in text; the only place where the wire's xyz becomes zyx.
 
-Every function takes text and gives a value or raises `InvalidInputError` with a message that says what would be
-right.  Names ending in ``_zyx`` say that the result is reversed from the order on the wire.
+Every function takes text and gives a value or raises `InvalidInputError` with a message that says what would
+be right.  Names ending in ``_zyx`` say that the result is reversed from the order on the wire.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def parse_blocks_zyx(text: str) -> list[Coord]:
 
 
 def parse_bool(text: str | None, default: bool = False) -> bool:
-    """Whether a switch in a query string is on: ``true``, ``on`` or ``1`` in any case; `default` when absent."""
+    """Whether a switch in a query string is on: ``true``, ``on`` or ``1`` in any case."""
     if text is None:
         return default
     return text.lower() in {"true", "on", "1"}

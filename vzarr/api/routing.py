@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 from fastapi import APIRouter
+from fastapi.routing import APIRoute
 from starlette.routing import BaseRoute, Match
 from starlette.types import Scope
 
@@ -24,10 +25,25 @@ def read(router: APIRouter, path: str, **options: Any) -> Callable[[F], F]:
     """
 
     def register(endpoint: F) -> F:
-        router.add_api_route(path, endpoint, methods=["GET", "HEAD"], **options)
+        router.add_api_route(path, endpoint, methods=["GET"], **options)
+        router.add_api_route(path, endpoint, methods=["HEAD"], **{**options, "include_in_schema": False})
         return endpoint
 
     return register
+
+
+def flat(routes: Iterable[BaseRoute]) -> Iterator[APIRoute]:
+    """Routes of ours among `routes`, those of included routers too."""
+    for route in routes:
+        if isinstance(route, APIRoute):
+            yield route
+        elif (included := getattr(route, "original_router", None)) is not None:
+            yield from flat(included.routes)
+
+
+def keywords(router: APIRouter) -> frozenset[str]:
+    """First segments of the paths of `router`."""
+    return frozenset(route.path.split("/")[1] for route in flat(router.routes))
 
 
 def allowed_when_sealed(endpoint: F) -> F:
@@ -38,11 +54,8 @@ def allowed_when_sealed(endpoint: F) -> F:
 
 def exempt_keywords(router: APIRouter) -> frozenset[str]:
     """Keywords of the routes of `router` that are marked by `allowed_when_sealed`."""
-    return frozenset(
-        route.path.split("/")[1]  # type: ignore[attr-defined]
-        for route in router.routes
-        if getattr(getattr(route, "endpoint", None), _EXEMPT, False)
-    )
+    marked = (route for route in flat(router.routes) if getattr(route.endpoint, _EXEMPT, False))
+    return frozenset(route.path.split("/")[1] for route in marked)
 
 
 def allowed_methods(routes: Iterable[BaseRoute], scope: Scope) -> list[str]:

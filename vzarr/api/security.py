@@ -1,9 +1,9 @@
-"""The outermost layer of the server: which web pages may do what, and an answer for errors that nobody expected.
+"""The outermost layer: which web pages may do what, and an answer for errors that nobody expected.
 
 Any web page that a user visits can send requests to a server on the user's machine.  Reading is open to all
-pages, as viewers need it; a request that may change something must come from no page (scripts send no ``Origin``),
-from a page of this server, or from an origin that the settings list.  On a loopback address the ``Host`` header is
-checked too, as a page could otherwise reach the server under a name of its own (DNS rebinding).
+pages, as viewers need it.  A request that may change something must come from no page (scripts send no
+``Origin``), from a page of this server, or from an origin that the settings list.  On a loopback address the
+``Host`` header is checked too: a page could otherwise come under a name of its own (DNS rebinding).
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ class Guard:
         self._hosts = LOOPBACK | {settings.host} | set(settings.allowed_hosts)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
@@ -60,7 +61,9 @@ class Guard:
             log.exception("request %s: %s %s", request_id, scope["method"], scope["path"])
             if answered.started:
                 raise
-            message = f"Internal error on request {request_id}: {type(error).__name__}; see the server's log.\n"
+            message = (
+                f"Internal error on request {request_id}: {type(error).__name__}; see the server's log.\n"
+            )
             await wire.text(message, 500)(scope, receive, answered)
 
     def _refusal(self, method: str, headers: Headers, origin: str) -> Response | None:

@@ -1,4 +1,4 @@
-"""What a request is about: found once by the dispatcher, carried in the request's scope, read by everybody else."""
+"""What a request is about: found once by the dispatcher, carried in the scope, read by everybody else."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class Target:
     handle
         Handle of the datatype (`vzarr.types`), None on routes of repos and nodes.
     segments
-        Decoded segments of the path behind the instance's name, keyword first.  They are split before they are
-        decoded, so that ``%2F`` in a key stays in the key.
+        Decoded segments of the path behind the instance's name, keyword first.  They are split before they
+        are decoded, so that ``%2F`` in a key stays in the key.
     """
 
     repo: Repo

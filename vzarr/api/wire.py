@@ -86,9 +86,9 @@ def encode_image(pixels: NDArray[Any], fmt: ImageFormat) -> bytes:
     ----------
     pixels
         Shape (rows, columns): uint8 becomes gray, uint16 16-bit gray (PNG and TIFF), 32-bit types four
-        channels of 8 bits (their bytes in little-endian order, as DVID does), uint64 four channels of 16 bits
-        (PNG).  Shape (rows, columns, 3 or 4) of uint8 is colour.  Formats that cannot hold a type get its high
-        bytes, without alpha.
+        channels of 8 bits (their bytes in little-endian order, as DVID does), uint64 four channels of 16
+        bits (PNG).  Shape (rows, columns, 3 or 4) of uint8 is colour.  Formats that cannot hold a type get
+        its high bytes, without alpha.
     fmt
         Format and quality.
     """
@@ -115,7 +115,7 @@ def _pillow_array(pixels: NDArray[Any], name: str) -> NDArray[Any]:
 
 
 def _png_rgba16(labels: NDArray[Any]) -> bytes:
-    """PNG of 16-bit RGBA (PNG specification, third edition, colour type 6): a pixel's samples are the 8 bytes of a label.
+    """PNG of 16-bit RGBA (PNG specification, third edition, colour type 6): 8 bytes of a label per pixel.
 
     Pillow writes no 16-bit colour.
     """

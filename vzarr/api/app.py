@@ -1,0 +1,74 @@
+"""The application: guard, dispatchers and routes put together."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi_offline import FastAPIOffline
+
+from vzarr.api import errors, openapi
+from vzarr.api.activity import Activity, CountRequests
+from vzarr.api.dispatch import NodeDispatcher, RepoDispatcher
+from vzarr.api.hub import Hub
+from vzarr.api.routes import interface, repos, server, zarr
+from vzarr.api.security import Guard
+from vzarr.config import Settings
+
+DESCRIPTION = """A git-like version graph over plain Zarr, with DVID's datatypes and HTTP API.
+
+A version is named by its id, a unique beginning of it, or `id:branch`."""
+
+
+def create_app(settings: Settings, hub: Hub) -> FastAPI:
+    """Make the application that serves the repos of a hub.
+
+    Parameters
+    ----------
+    settings
+        How the server is run.
+    hub
+        Repos to serve; closed when the application shuts down.
+    """
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        hub.close()
+
+    app: FastAPI = FastAPIOffline(
+        title="vzarr", version=version("vzarr"), description=DESCRIPTION, lifespan=lifespan, redoc_url=None
+    )
+    app.router.redirect_slashes = False
+    app.state.settings = settings
+    app.state.hub = hub
+    app.state.activity = Activity()
+    app.add_middleware(CountRequests, activity=app.state.activity)
+    app.add_middleware(Guard, settings=settings)
+    errors.install(app)
+    _add_routes(app, hub)
+    _describe(app)
+    return app
+
+
+def _add_routes(app: FastAPI, hub: Hub) -> None:
+    app.mount("/zarr", zarr.ZarrRoutes(hub))
+    app.mount("/api/node", NodeDispatcher(hub))
+    app.mount("/api/repo", RepoDispatcher(hub))
+    for module in (repos, server, interface):
+        app.include_router(module.router)
+    interface.mount_client(app)
+
+
+def _describe(app: FastAPI) -> None:
+    """Let the documentation show the routes of datatypes too; made when first asked for."""
+
+    def document() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            app.openapi_schema = openapi.document(app)
+        return app.openapi_schema
+
+    app.openapi = document  # type: ignore[method-assign]

@@ -1,0 +1,167 @@
+"""From a URL to the routes that answer it: version and instance are looked up once.
+
+DVID's URLs name an instance, not its datatype: ``/api/node/{uuid}/{name}/raw`` belongs to other routes when
+``name`` is a segmentation than when it is an image.  Nothing below ``/api/node/{uuid}`` is routed by path
+alone: `NodeDispatcher` finds the instance, checks that it may be written, and hands over to the plain router
+of its datatype, found by entry point; `RepoDispatcher` does the same for ``/api/repo/{uuid}``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+from urllib.parse import unquote
+
+from fastapi import APIRouter
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from vzarr.api import wire
+from vzarr.api.datatypes import datatype_router
+from vzarr.api.errors import NOT_FOUND, UnknownReferenceError, options_response
+from vzarr.api.hub import Hub
+from vzarr.api.routes import instance, node, repo
+from vzarr.api.routing import MUTATING, allowed_methods, exempt_keywords, keywords
+from vzarr.api.target import TARGET, Target
+from vzarr.errors import NotFoundError, SealedError
+from vzarr.types import registry
+
+_NODE_KEYWORDS, _REPO_KEYWORDS = keywords(node.router), keywords(repo.router)
+_ON_SEALED = frozenset({"branch", "newversion", "tag"})
+_ALWAYS_OPEN = frozenset({"blobstore"})  # content-addressed: DVID looks at it before the lock
+
+
+@dataclass(frozen=True)
+class TypeRoutes:
+    """All routes of a datatype: its own first, then those that every instance has."""
+
+    router: APIRouter
+    exempt: frozenset[str]
+
+
+@cache
+def routes_of(typename: str) -> TypeRoutes:
+    """Routes that answer for instances of a datatype."""
+    own = datatype_router(typename)
+    both = APIRouter(routes=[*own.routes, *instance.router.routes], redirect_slashes=False)
+    return TypeRoutes(both, exempt_keywords(own) | _ALWAYS_OPEN)
+
+
+@dataclass(frozen=True)
+class _Path:
+    """Segments behind the mount point, split before they were decoded; one trailing slash is left out."""
+
+    parts: tuple[str, ...]
+
+    @classmethod
+    def of(cls, scope: Scope) -> _Path:
+        mounted_at = scope["root_path"].count("/") + 1
+        raw = scope.get("raw_path") or scope["path"].encode()
+        parts = [unquote(part) for part in raw.decode("latin-1").split("/")[mounted_at:]]
+        return cls(tuple(parts[:-1] if len(parts) > 1 and not parts[-1] else parts))
+
+
+class RepoDispatcher:
+    """ASGI application for ``/api/repo/{uuid}/...``.
+
+    Parameters
+    ----------
+    hub
+        Where versions are looked up.
+    """
+
+    def __init__(self, hub: Hub) -> None:
+        self.hub = hub
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        ref, *rest = _Path.of(scope).parts
+        if not ref or "".join(rest[:1]) not in _REPO_KEYWORDS:
+            await _not_found()(scope, receive, send)
+            return
+        target = Target(*await run_in_threadpool(self.hub.find, ref))
+        await _hand_over(repo.router, _entered(scope, [ref], rest, target), scope, receive, send)
+
+
+class NodeDispatcher:
+    """ASGI application for ``/api/node/{uuid}/...``: fixed endpoints of nodes, else those of an instance.
+
+    Parameters
+    ----------
+    hub
+        Where versions are looked up.
+    """
+
+    def __init__(self, hub: Hub) -> None:
+        self.hub = hub
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        ref, *rest = _Path.of(scope).parts
+        if ref and len(rest) > 1:
+            target = await run_in_threadpool(self._instance, ref, rest, scope["method"])
+            router = routes_of(target.handle.info.typename).router
+            await _hand_over(router, _entered(scope, [ref, rest[0]], rest[1:], target), scope, receive, send)
+        elif ref and rest and rest[0] in _NODE_KEYWORDS:
+            target = await run_in_threadpool(self._node, ref, rest[0], scope["method"])
+            await _hand_over(node.router, _entered(scope, [ref], rest, target), scope, receive, send)
+        else:
+            await _not_found()(scope, receive, send)
+
+    def _node(self, ref: str, keyword: str, method: str) -> Target:
+        found, version = self.hub.find(ref)
+        if method in MUTATING and keyword not in _ON_SEALED and version.sealed:
+            raise SealedError(f"Cannot do {method.lower()} on locked node {version.uuid}")
+        return Target(found, version)
+
+    def _instance(self, ref: str, rest: list[str], method: str) -> Target:
+        """Look up version and instance; refuse a change of what is sealed."""
+        found, version = self.hub.find(ref)
+        name, keyword = rest[0], rest[1]
+        handle = open_named(version, name)
+        sealed = method in MUTATING and handle.info.versioned and version.sealed
+        if sealed and keyword not in routes_of(handle.info.typename).exempt:
+            raise SealedError(f'Cannot do {method} on endpoint "{keyword}" of locked node {version.uuid}')
+        return Target(found, version, handle, tuple(rest[1:]))
+
+
+def open_named(version: Any, name: str) -> Any:
+    """Handle of a named instance.
+
+    Raises
+    ------
+    UnknownReferenceError
+        If the repo has none of that name, or its datatype is not installed.
+    """
+    try:
+        return registry.open_instance(version, name)
+    except NotFoundError as error:
+        raise UnknownReferenceError(str(error)) from error
+
+
+def _entered(scope: Scope, consumed: list[str], rest: list[str], target: Target | None) -> dict[str, Any]:
+    """Changes to `scope` that make `rest` the path that a router sees."""
+    root = "/".join([scope["root_path"], *consumed])
+    return {
+        **scope,
+        "root_path": root,
+        "path": "/".join([root, *rest]) if rest else f"{root}/",
+        TARGET: target,
+    }
+
+
+def _not_found() -> Response:
+    return wire.text(NOT_FOUND, 404)
+
+
+async def _hand_over(
+    router: APIRouter, entered: dict[str, Any], scope: Scope, receive: Receive, send: Send
+) -> None:
+    """Let `router` answer; the scope is changed in place, so that error handlers see the target too."""
+    if scope["method"] == "OPTIONS":
+        await options_response(allowed_methods(router.routes, entered))(scope, receive, send)
+        return
+    scope.update(entered)
+    await router(scope, receive, send)

@@ -1,0 +1,110 @@
+"""Routes of one version, ``/api/node/{uuid}/...``: note, log, status, commit, newversion, branch and tag."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Response
+
+from vzarr.api import deps, wire
+from vzarr.api.routing import read
+from vzarr.errors import InvalidInputError
+from vzarr.overlay.repo import Version
+
+router = APIRouter(redirect_slashes=False)
+
+AtVersion = Annotated[Version, Depends(deps.version)]
+Body = Annotated[dict[str, Any], Depends(deps.json_object)]
+MaybeBody = Annotated[dict[str, Any], Depends(deps.optional_json_object)]
+User = Annotated[str, Depends(deps.user)]
+
+
+@read(router, "/note")
+def get_note(version: AtVersion) -> Response:
+    """Note of the version (DVID: ``GET N/note``)."""
+    return wire.json({"note": version.note})
+
+
+@router.post("/note")
+def post_note(version: AtVersion, body: Body) -> Response:
+    """Replace the note (DVID: ``POST N/note``); body ``{"note": "..."}``."""
+    version.set_note(_string(body, "note"))
+    return wire.empty()
+
+
+@read(router, "/log")
+def get_log(version: AtVersion) -> Response:
+    """Lines of the version's log, oldest first (DVID: ``GET N/log``)."""
+    return wire.json({"log": list(version.info.log)})
+
+
+@router.post("/log")
+def post_log(version: AtVersion, body: Body) -> Response:
+    """Append lines to the version's log (DVID: ``POST N/log``); body ``{"log": ["...", ...]}``."""
+    version.add_log(log_lines(body))
+    return wire.empty()
+
+
+@read(router, "/status")
+def get_status(version: AtVersion) -> Response:
+    """Whether the version is sealed (DVID: ``GET N/status``)."""
+    return wire.json({"Locked": version.sealed})
+
+
+@read(router, "/commit")
+def get_commit(version: AtVersion) -> Response:
+    """Whether the version is sealed (DVID: ``GET N/commit``)."""
+    return wire.json({"Locked": version.sealed})
+
+
+@router.post("/commit")
+def post_commit(version: AtVersion, body: Body, user: User) -> Response:
+    """Seal the version for ever (DVID: ``POST N/commit``); body ``{"note": "...", "log": ["..."]}``."""
+    lines = log_lines(body) if "log" in body else []
+    version.commit(_string(body, "note", "") or None, user=user, log=lines)
+    return wire.json({"committed": version.uuid})
+
+
+@router.post("/newversion")
+def post_newversion(version: AtVersion, body: MaybeBody, user: User) -> Response:
+    """Make an open child on the same branch (DVID: ``POST N/newversion``); body ``{"note", "uuid"}``."""
+    child = version.newversion(_string(body, "note", ""), uuid=_string(body, "uuid", "") or None, user=user)
+    return wire.json({"child": child.uuid})
+
+
+@router.post("/branch")
+def post_branch(version: AtVersion, body: Body, user: User) -> Response:
+    """Make an open child on a new branch (DVID: ``POST N/branch``); body ``{"branch", "note", "uuid"}``."""
+    name = _string(body, "branch", "")
+    if not name:
+        raise InvalidInputError('the body should name the new branch: {"branch": "NAME"}')
+    child = version.branch(name, _string(body, "note", ""), uuid=_string(body, "uuid", "") or None, user=user)
+    return wire.json({"child": child.uuid})
+
+
+@router.post("/tag")
+def post_tag(version: AtVersion, body: Body, user: User) -> Response:
+    """Make a sealed child whose id is the tag (DVID: ``POST N/tag``); body ``{"tag": "v1.0", "note"}``."""
+    child = version.tag(_string(body, "tag"), _string(body, "note", ""), user=user)
+    return wire.json({"child": child.uuid})
+
+
+def log_lines(body: dict[str, Any]) -> list[str]:
+    """Lines under ``log`` in a body.
+
+    Raises
+    ------
+    InvalidInputError
+        If they are missing or not strings.
+    """
+    lines = body.get("log")
+    if not isinstance(lines, list) or not all(isinstance(line, str) for line in lines):
+        raise InvalidInputError('the body should hold a list of strings under "log"')
+    return lines
+
+
+def _string(body: dict[str, Any], key: str, default: str | None = None) -> str:
+    value = body.get(key, default)
+    if not isinstance(value, str):
+        raise InvalidInputError(f'the body should hold a string under "{key}"')
+    return value
