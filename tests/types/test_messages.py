@@ -26,3 +26,9 @@ def test_an_empty_value_reads_like_an_absent_one():
 def test_other_bytes_are_refused():
     with pytest.raises(InvalidInputError, match="KeyValues"):
         messages.parse(messages.KeyValues, b"\xff\xff\xff not protobuf")
+
+
+def test_a_map_is_written_with_its_zeros():
+    message = messages.LabelIndex(label=100)
+    message.blocks[0].counts[100] = 5
+    assert message.SerializeToString().hex() == "0a0a080012060a04086410051064"
