@@ -13,6 +13,7 @@ from vzarr.api.routing import read
 from vzarr.errors import InvalidInputError, UnsupportedError
 from vzarr.types import voxels
 from vzarr.types.imageblk import ImageBlk
+from vzarr.types.imageblk.oblique import Plane
 
 router = APIRouter()
 
@@ -55,6 +56,37 @@ def _voxels(asked: VoxelRequest, found: NDArray[Any]) -> Response:
     if not asked.is_volume:
         return wire.image(pixels, asked.image)
     return wire.image(wire.stack_slices(pixels), asked.image) if asked.image else wire.octets(pixels)
+
+
+@read(router, "/arb/{top_left}/{top_right}/{bottom_left}/{resolution}")
+@read(router, "/arb/{top_left}/{top_right}/{bottom_left}/{resolution}/{fmt}")
+def get_arb(
+    handle: Handle, top_left: str, top_right: str, bottom_left: str, resolution: str, fmt: str = "png"
+) -> Response:
+    """Slice in any direction (DVID: ``GET D/arb/{top left}/{top right}/{bottom left}/{res}[/{format}]``).
+
+    Corners are ``x_y_z`` in physical units, the resolution is the distance of pixels in the same units.
+    """
+    image = params.ImageFormat.parse(fmt)
+    corners = [_position(text) for text in (top_left, top_right, bottom_left)]
+    plane = Plane(corners[0], corners[1], corners[2], _number(resolution))
+    wire.check_payload(handle.plane_bytes(plane))
+    return wire.image(handle.read_plane(plane), image)
+
+
+def _position(text: str) -> tuple[float, ...]:
+    """``x_y_z`` in physical units as (z, y, x)."""
+    parts = text.split("_")
+    if len(parts) != 3:
+        raise InvalidInputError(f'a corner should be three numbers joined by "_", not "{text}"')
+    return tuple(_number(part) for part in reversed(parts))
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError as error:
+        raise InvalidInputError(f'expected a number, not "{text}"') from error
 
 
 @router.post("/raw/{dims}/{size}/{offset}", dependencies=NO_ROI)

@@ -15,9 +15,11 @@ from vzarr.errors import InvalidInputError
 from vzarr.geometry import Box, Coord
 from vzarr.types import settings, voxels
 from vzarr.types.base import Datatype, Instance
-from vzarr.types.imageblk import blocks
+from vzarr.types.imageblk import blocks, oblique
+from vzarr.types.imageblk.oblique import Plane
 from vzarr.types.voxels import VoxelGeometry
 
+_POSITION_BYTES = 3 * 8
 _SUMMARY = "Images of {0} voxels in blocks: subvolumes, slices in every plane, rows and lists of blocks."
 
 
@@ -158,6 +160,26 @@ class ImageBlk(Instance):
         ]
         hi = [a + int(s[-1]) + 1 for a, s in zip(lo, steps, strict=True)]
         return self.read(lo, hi, unwritten=0)[np.ix_(*steps)]
+
+    def read_plane(self, plane: Plane) -> NDArray[Any]:
+        """A slice in any direction, interpolated between voxels.
+
+        Returns
+        -------
+        ndarray
+            Shape ``plane.shape``.
+        """
+        points = plane.points(self.geometry.voxel_zyx)
+        lo, hi = oblique.bounds(points)
+        return oblique.trilinear(self.read(lo, hi, unwritten=0), lo, points)
+
+    def plane_bytes(self, plane: Plane) -> int:
+        """How much memory `read_plane` needs at least: the box around the slice, and its pixels' positions."""
+        edges = [
+            float(np.ptp(c)) / e for c, e in zip(plane.corners().T, self.geometry.voxel_zyx, strict=True)
+        ]
+        box = int(min(np.prod([n + 2 for n in edges]), 1e18)) * self.dtype.itemsize
+        return box + plane.shape[0] * plane.shape[1] * _POSITION_BYTES
 
     def write(self, lo: Sequence[int], array: NDArray[Any]) -> None:
         """Write whole blocks, and let the extents grow to hold them.
