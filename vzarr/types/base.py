@@ -110,6 +110,10 @@ class Instance:
         """Settings: strings under lower-case keys."""
         return self.info.config
 
+    def at(self, version: Version) -> Self:
+        """The same instance seen from another version of its repo."""
+        return replace(self, version=version)
+
     @property
     def keys(self) -> InstanceKeys:
         """The instance's ordered keys and values as this version sees them."""

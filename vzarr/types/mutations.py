@@ -92,8 +92,8 @@ def read_range(instance: Instance, first: Version, last: Version) -> Iterator[by
     while line[-1].uuid != first.uuid:
         if not line[-1].parents:
             raise InvalidInputError(f"version {first.uuid} is no ancestor of version {last.uuid}")
-        line.append(last.repo[line[-1].parents[0]])
-    seen_from = instance.datatype.handle(last, instance.info, instance.datatype)
+        line.append(line[-1].parents[0])
+    seen_from = instance.at(last)
     return (record for version in line for record in read(seen_from, version.uuid))
 
 

@@ -103,10 +103,9 @@ def create(
     tags = settings.pairs(given.pop("tags", ""))
     checked = datatype.check(given)
     info = version.repo.create_instance(
-        version, settings.check_name(name), typename, versioned=versioned, config=checked, user=user, app=app
-    )
-    if tags:
-        info = version.repo.update_instance(name, tags=tags)
+        version, settings.check_name(name), typename, versioned=versioned, config=checked,
+        tags=tags or None, user=user, app=app,
+    )  # fmt: skip
     handle = open_info(version, info)
     datatype.prepare(handle)
     return handle

@@ -21,7 +21,6 @@ from vzarr.types.base import Instance
 
 if TYPE_CHECKING:
     from vzarr.overlay.kv.versioned import InstanceTxn
-    from vzarr.overlay.repo import Version
 
 EXTENTS = b"extents"
 """Key of the extents of a voxel instance: JSON with ``MinPoint`` and ``MaxPoint``, xyz, both inclusive."""
@@ -170,17 +169,19 @@ def make_arrays(instance: Instance, dtype: DTypeLike, *, codecs: str, fill_value
     geometry = VoxelGeometry.of(instance.config)
     write_ome(instance)
     for scale in range(geometry.max_scale + 1):
-        path = array_path(instance.name, scale)
-        if not instance.version.has_array(path):
-            instance.version.create_array(
-                path, dtype=dtype, chunks=geometry.block_zyx, codecs=codecs, fill_value=fill_value
-            )
+        # Named by the instance, an array that is made on two branches is one array at their merge.
+        instance.version.create_array(
+            array_path(instance.name, scale), dtype=dtype, chunks=geometry.block_zyx, codecs=codecs,
+            fill_value=fill_value, creator=instance.info.data_uuid,
+        )  # fmt: skip
 
 
 def write_ome(instance: Instance) -> None:
     """Write the OME-Zarr attributes of a voxel instance into its group, which is made when it is absent."""
-    group = instance.version.zarr.require_group(instance.name)
-    group.attrs.update(ome_attributes(instance.name, VoxelGeometry.of(instance.config)))
+    version, name = instance.version, instance.name
+    version.create_group(name)
+    attributes = {**version.attributes(name), **ome_attributes(name, VoxelGeometry.of(instance.config))}
+    version.create_group(name, attributes)
 
 
 # ---------------------------------------------------------------- extents
@@ -199,14 +200,8 @@ def read_extents(instance: Instance) -> Box | None:
 
 
 def _extents_of_parents(instance: Instance) -> Box | None:
-    repo = instance.version.repo
-    parents = [_at(instance, repo[parent]) for parent in instance.version.parents]
-    boxes: list[Box | None] = [read_extents(parent) for parent in parents]
+    boxes: list[Box | None] = [read_extents(instance.at(parent)) for parent in instance.version.parents]
     return reduce(union, boxes, None)
-
-
-def _at(instance: Instance, version: Version) -> Instance:
-    return instance.datatype.handle(version, instance.info, instance.datatype)
 
 
 def set_extents(instance: Instance, box: Box) -> None:

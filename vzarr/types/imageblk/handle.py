@@ -174,7 +174,7 @@ class ImageBlk(Instance):
         return oblique.trilinear(self.read(lo, hi, unwritten=0), lo, points)
 
     def plane_bytes(self, plane: Plane) -> int:
-        """How much memory `read_plane` needs at least: the box around the slice, and its pixels' positions."""
+        """Memory that `read_plane` needs at least: the box around the slice and the positions of pixels."""
         edges = [
             float(np.ptp(c)) / e for c, e in zip(plane.corners().T, self.geometry.voxel_zyx, strict=True)
         ]

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from vzarr.errors import InvalidInputError
 from vzarr.geometry import Box
 
-
 _ENDLESS = 1e12
 
 
