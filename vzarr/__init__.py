@@ -1,1 +1,59 @@
-"""A git-like version DAG over plain Zarr."""
+"""A git-like version DAG over plain Zarr.
+
+>>> import vzarr
+>>> repo = vzarr.create("memory://readme")
+>>> version = repo["master"]
+>>> image = version.zarr.create_array("image", shape=(64, 64, 64), chunks=(32, 32, 32), dtype="uint8")
+>>> image[:] = 7
+>>> first = version.commit("first light")
+>>> second = first.newversion()
+>>> second.zarr["image"][:32] = 9
+>>> int(first.zarr["image"][0, 0, 0]), int(second.zarr["image"][0, 0, 0])
+(7, 9)
+"""
+
+from __future__ import annotations
+
+from vzarr import errors
+from vzarr.overlay.repo import Repo
+from vzarr.overlay.store import VersionStore
+from vzarr.overlay.version import Version
+from vzarr.types import registry
+
+__version__ = "0.1.0"
+__all__ = ["Repo", "Version", "VersionStore", "create", "errors", "open"]
+
+Repo.opener = registry.open_instance
+
+
+def create(url: str, *, alias: str = "", description: str = "", root: str | None = None) -> Repo:
+    """Make a repo with an open, empty root version.
+
+    Parameters
+    ----------
+    url
+        A local path, or a ``file://`` or ``memory://`` URL.
+    alias, description
+        For people.
+    root
+        Id of the root version, which names the repo; random by default.
+
+    Raises
+    ------
+    AlreadyExistsError
+        If there is a repo already.
+    """
+    return Repo.create(url, alias=alias, description=description, root=root)
+
+
+def open(url: str) -> Repo:  # noqa: A001 - read as vzarr.open
+    """Open a repo.
+
+    Raises
+    ------
+    NotFoundError
+        If there is none.
+    FormatError
+        If it is damaged, or made by a newer release.
+    """
+    return Repo.open(url)

@@ -1,0 +1,101 @@
+"""Metadata documents of new groups and arrays, made by zarr itself, and how a version shows itself in a notebook."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+import numpy as np
+import orjson
+import zarr
+from zarr.codecs import BloscCodec, BloscShuffle, ZstdCodec
+from zarr.storage import MemoryStore
+
+from vzarr.errors import InvalidInputError
+from vzarr.overlay.state import NodeInfo, State
+from vzarr.overlay.tree import V3_DOC, Entry
+
+
+def compressors(codecs: str | Sequence[Any], itemsize: int) -> Any:
+    """Compressors by the name of what they are for, or as given.
+
+    Images take blosc lz4 with bit shuffling; labels plain zstd at level 1, which shuffling would only make larger
+    and slower.
+    """
+    if codecs == "image":
+        return BloscCodec(cname="lz4", clevel=5, shuffle=BloscShuffle.bitshuffle, typesize=itemsize)
+    if codecs == "labels":
+        return ZstdCodec(level=1)
+    if isinstance(codecs, str):
+        raise InvalidInputError(f"codecs are 'image', 'labels' or compressors as zarr takes them, not {codecs!r}")
+    return codecs
+
+
+def array_docs(
+    shape: Sequence[int],
+    chunks: Sequence[int],
+    dtype: Any,
+    codecs: str | Sequence[Any],
+    fill_value: Any,
+    dimension_names: Sequence[str] | None,
+    attributes: Mapping[str, Any] | None,
+) -> dict[str, bytes]:
+    """Metadata documents of a new Zarr 3 array."""
+    held: dict[str, Any] = {}
+    zarr.create_array(
+        MemoryStore(held),
+        shape=tuple(shape),
+        chunks=tuple(chunks),
+        dtype=np.dtype(dtype),
+        compressors=compressors(codecs, np.dtype(dtype).itemsize),
+        filters=None,
+        fill_value=fill_value,
+        dimension_names=dimension_names,
+        attributes=dict(attributes) if attributes else None,
+    )
+    return {V3_DOC: held[V3_DOC].to_bytes()}
+
+
+def group_doc(attributes: Mapping[str, Any] | None) -> bytes:
+    """Metadata document of a Zarr 3 group."""
+    doc = {"zarr_format": 3, "node_type": "group", "attributes": dict(attributes or {})}
+    return orjson.dumps(doc, option=orjson.OPT_INDENT_2)
+
+
+def doc_key(path: str) -> str:
+    """Key of the Zarr 3 document of a path."""
+    return f"{path}/{V3_DOC}" if path else V3_DOC
+
+
+def attributes_of(entry: Entry) -> dict[str, Any]:
+    """Attributes of a group or array."""
+    if V3_DOC in entry.docs:
+        return dict(orjson.loads(entry.docs[V3_DOC]).get("attributes") or {})
+    return dict(orjson.loads(entry.docs.get(".zattrs", b"{}")))
+
+
+def version_html(state: State, info: NodeInfo, entries: Mapping[str, Entry]) -> str:
+    """A version as a small table: where it stands, and what it holds."""
+    rows = [
+        f"<tr><td>{escape(path)}</td><td>{'×'.join(map(str, e.spec.shape))}</td></tr>"
+        for path, e in sorted(entries.items())
+        if e.spec is not None
+    ]
+    names = ", ".join(f"{escape(i.name)} ({escape(i.typename)})" for i in state.instances.values()) or "none"
+    return (
+        f"<b>version {escape(info.id)}</b> on {escape(info.branch or 'master')}, "
+        f"{'sealed' if info.sealed else 'open'}<br>{escape(info.note)}<br>instances: {names}"
+        f"<table><tr><th>array</th><th>shape</th></tr>{''.join(rows)}</table>"
+    )
+
+
+def repo_html(state: State) -> str:
+    """A repo as a small table of its versions, newest first."""
+    rows = [
+        f"<tr><td><code>{escape(n.id[:8])}</code></td><td>{escape(n.branch or 'master')}</td>"
+        f"<td>{'sealed' if n.sealed else 'open'}</td><td>{escape(n.created[:19])}</td><td>{escape(n.note)}</td></tr>"
+        for n in list(state.nodes.values())[::-1][:50]
+    ]
+    head = "<tr><th>version</th><th>branch</th><th>state</th><th>made</th><th>note</th></tr>"
+    return f"<b>repo {escape(state.alias or state.root)}</b><br>{escape(state.description)}<table>{head}{''.join(rows)}</table>"

@@ -1,0 +1,267 @@
+"""The key authority's part in open versions: their state, their metadata counter, and writers' leases.
+
+A lease belongs to one process and one node.  It starts at the first write, is renewed in the background, and ends
+after a pause in writing or when a renewal finds the node closing.  While it is valid, chunks are written without any
+transaction; a commit closes the node and then waits until no lease is left, so that nothing acknowledged is missed.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import orjson
+
+from vzarr.errors import SealedError, VzarrError
+from vzarr.overlay import layout
+from vzarr.overlay.kv.base import OrderedKV, Transaction
+from vzarr.overlay.objects import Objects
+
+LEASE_SECONDS = 30.0
+"""How long a lease lasts without renewal; a commit waits this long for a writer that died."""
+RENEW_SECONDS = 5.0
+MARGIN_SECONDS = 5.0
+"""A writer stops trusting its lease this long before others stop waiting for it."""
+
+OPEN, CLOSING, SEALED = "open", "closing", "sealed"
+
+T = TypeVar("T")
+
+
+class Authority:
+    """State of open nodes, in the key authority of one repo.
+
+    Parameters
+    ----------
+    kv
+        The ordered key/value store.
+    objects
+        Where the repo lives; writers' folders are made and removed there.
+    """
+
+    def __init__(self, kv: OrderedKV, objects: Objects) -> None:
+        self.kv, self.objects = kv, objects
+        self._writers: dict[str, Writer] = {}
+        self._lock = threading.Lock()
+
+    def node_state(self, node: str) -> tuple[str, int]:
+        """State of a node and its metadata counter."""
+        return _parse(self.kv.get(layout.row_state(node)))
+
+    def counter(self, node: str) -> int:
+        """How often a node's metadata changed."""
+        return self.node_state(node)[1]
+
+    def edit(self, node: str, change: Callable[[Transaction], T]) -> T:
+        """Change a node's metadata rows in one transaction and count it.
+
+        Raises
+        ------
+        SealedError
+            If the node is being sealed or is sealed.
+        """
+
+        def run(txn: Transaction) -> T:
+            counter = check_open(txn, node)
+            result = change(txn)
+            txn.put(layout.row_state(node), orjson.dumps({"state": OPEN, "counter": counter + 1}))
+            return result
+
+        return self.kv.transact(run)
+
+    def begin_close(self, node: str) -> None:
+        """Refuse new writes from now on, and wait until no writer's lease is left."""
+
+        def close(txn: Transaction) -> None:
+            state, counter = _parse(txn.get(layout.row_state(node)))
+            if state == OPEN:
+                txn.put(layout.row_state(node), orjson.dumps({"state": CLOSING, "counter": counter}))
+
+        self.kv.transact(close)
+        self.writer(node).finish()
+        while self._live_leases(node):
+            time.sleep(0.05)
+
+    def finish_close(self, node: str) -> None:
+        """Forget an open node's rows, after the log has its seal; only the word `sealed` stays."""
+
+        def forget(txn: Transaction) -> None:
+            prefix = layout.node_rows(node)
+            for key, _ in list(txn.scan(prefix, layout.after(prefix))):
+                txn.delete(key)
+            txn.put(layout.row_state(node), orjson.dumps({"state": SEALED, "counter": 0}))
+
+        self.kv.transact(forget)
+
+    def writer(self, node: str) -> Writer:
+        """This process's writer of a node."""
+        with self._lock:
+            return self._writers.setdefault(node, Writer(self, node))
+
+    def close(self) -> None:
+        """Give up every lease of this process and close the key store."""
+        with self._lock:
+            writers = list(self._writers.values())
+        for writer in writers:
+            writer.finish()
+        self.kv.close()
+
+    def _live_leases(self, node: str) -> bool:
+        prefix = layout.row_lease(node, "")
+        now = time.time()
+        live = False
+        for key, value in list(self.kv.scan(prefix, layout.after(prefix))):
+            if float(value) > now:
+                live = True
+            else:
+                self.drop_lease(node, key[len(prefix) :].decode())
+        return live
+
+    def drop_lease(self, node: str, lease: str) -> None:
+        """End a lease: its unfinished files go first, so that a stalled rename fails."""
+        self.objects.delete_tree(layout.stage(node, lease))
+        self.kv.transact(lambda txn: txn.delete(layout.row_lease(node, lease)))
+
+
+class Writer:
+    """One process's right to write chunks into one open node (see the module's text)."""
+
+    def __init__(self, authority: Authority, node: str) -> None:
+        self._authority, self._node = authority, node
+        self._changed = threading.Condition()
+        self._reset()
+
+    def _reset(self) -> None:
+        self._pid = os.getpid()
+        self._lease = ""
+        self._valid_until = 0.0
+        self._last_write = 0.0
+        self._busy = 0
+        self._finishing = False
+
+    @contextmanager
+    def write(self) -> Iterator[str]:
+        """Context in which objects may be written into the node.
+
+        Yields
+        ------
+        str
+            Folder for unfinished files.
+
+        Raises
+        ------
+        SealedError
+            If the node does not take writes, or stopped taking them before this one was done: the write then
+            counts as not made.
+        """
+        with self._changed:
+            if self._pid != os.getpid():
+                self._reset()
+            self._acquire()
+            self._busy += 1
+            lease = self._lease
+        try:
+            yield layout.stage(self._node, lease)
+        finally:
+            with self._changed:
+                self._busy -= 1
+                self._last_write = time.monotonic()
+                late = lease != self._lease or self._last_write > self._valid_until
+                self._changed.notify_all()
+        if late:
+            raise SealedError(f"version {self._node} closed before the write was done; it does not count")
+
+    def finish(self) -> None:
+        """Let writes under way end, then give the lease up."""
+        with self._changed:
+            if self._pid != os.getpid() or not self._lease:
+                return
+            self._finishing = True
+            self._changed.wait_for(lambda: self._busy == 0, LEASE_SECONDS)
+            self._release()
+
+    def _acquire(self) -> None:
+        if self._finishing:
+            raise SealedError(f"version {self._node} is being sealed")
+        if self._lease and time.monotonic() < self._valid_until:
+            return
+        if self._busy:
+            raise SealedError(f"the lease on version {self._node} ran out while writes were under way; try again")
+        lease = secrets.token_hex(8)
+        started = time.monotonic()
+
+        def take(txn: Transaction) -> None:
+            check_open(txn, self._node)
+            txn.put(layout.row_lease(self._node, lease), repr(time.time() + LEASE_SECONDS).encode())
+
+        self._authority.kv.transact(take)
+        self._authority.objects.make_dir(layout.stage(self._node, lease))
+        self._lease, self._valid_until = lease, started + LEASE_SECONDS - MARGIN_SECONDS
+        self._last_write = started
+        threading.Thread(target=self._keep, args=(lease,), name=f"vzarr-lease-{lease}", daemon=True).start()
+
+    def _keep(self, lease: str) -> None:
+        while True:
+            time.sleep(RENEW_SECONDS)
+            with self._changed:
+                if self._lease != lease or self._pid != os.getpid():
+                    return
+                idle = self._busy == 0 and time.monotonic() - self._last_write > RENEW_SECONDS
+                if idle or not self._renew():
+                    if self._busy == 0:
+                        self._release()
+                        return
+
+    def _renew(self) -> bool:
+        started = time.monotonic()
+
+        def extend(txn: Transaction) -> bool:
+            key = layout.row_lease(self._node, self._lease)
+            if _parse(txn.get(layout.row_state(self._node)))[0] != OPEN or txn.get(key) is None:
+                return False
+            txn.put(key, repr(time.time() + LEASE_SECONDS).encode())
+            return True
+
+        try:
+            extended = self._authority.kv.transact(extend)
+        except VzarrError:
+            return False  # not renewed is all that a writer needs to know: the lease runs out, and writes then say so
+        if not extended:
+            return False
+        self._valid_until = started + LEASE_SECONDS - MARGIN_SECONDS
+        return True
+
+    def _release(self) -> None:
+        lease, self._lease, self._valid_until = self._lease, "", 0.0
+        self._finishing = False
+        self._authority.drop_lease(self._node, lease)
+
+
+def check_open(txn: Transaction, node: str) -> int:
+    """Metadata counter of a node that takes writes.
+
+    Raises
+    ------
+    SealedError
+        If it does not.
+    """
+    state, counter = _parse(txn.get(layout.row_state(node)))
+    if state != OPEN:
+        raise SealedError(
+            f"version {node} is sealed"
+            if state == SEALED
+            else f"version {node} is being sealed; if its commit was interrupted, commit it again"
+        )
+    return counter
+
+
+def _parse(row: bytes | None) -> tuple[str, int]:
+    if row is None:
+        return OPEN, 0
+    data: dict[str, Any] = orjson.loads(row)
+    return data["state"], data["counter"]

@@ -1,0 +1,173 @@
+"""Chunk bytes to numpy and back: straight through numcodecs for the usual chains, through zarr for all others.
+
+zarr's own pipeline spends most of a small chunk's time in Python and its event loop; a chain of ``bytes`` and one of
+blosc, zstd or gzip needs neither.
+"""
+
+from __future__ import annotations
+
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any
+
+import numcodecs
+import numpy as np
+import orjson
+import zarr
+from numpy.typing import NDArray
+from zarr.core.buffer import default_buffer_prototype
+from zarr.storage import MemoryStore
+
+from vzarr.errors import StorageError
+from vzarr.overlay.tree import V3_DOC, Coord, Entry, parse_array
+
+_SHUFFLE = {"noshuffle": 0, "shuffle": 1, "bitshuffle": 2}
+
+
+class ChunkCodec(ABC):
+    """How the chunks of one array are stored.
+
+    Parameters
+    ----------
+    shape
+        Shape of one stored chunk (of the shard, where there are shards).
+    dtype
+        In native byte order.
+    fill
+        Value of voxels that were never written.
+    """
+
+    def __init__(self, shape: Coord, dtype: np.dtype[Any], fill: Any) -> None:
+        self.shape, self.dtype, self.fill = shape, dtype, fill
+
+    @abstractmethod
+    def decode(self, data: memoryview | bytes, scratch: NDArray[Any] | None = None) -> NDArray[Any]:
+        """Voxels of a chunk; in `scratch` (of the chunk's shape and dtype) where the chain can.
+
+        Raises
+        ------
+        StorageError
+            If the bytes are not a whole chunk.
+        """
+
+    @abstractmethod
+    def encode(self, voxels: NDArray[Any]) -> bytes:
+        """Bytes to store for a chunk of exactly the chunk's shape."""
+
+
+class FastCodec(ChunkCodec):
+    """Little-endian C-order bytes, then at most one compressor of numcodecs."""
+
+    def __init__(self, shape: Coord, dtype: np.dtype[Any], fill: Any, compressor: Any | None) -> None:
+        super().__init__(shape, dtype, fill)
+        self._compressor = compressor
+        self._nbytes = int(np.prod(shape)) * dtype.itemsize
+
+    def decode(self, data: memoryview | bytes, scratch: NDArray[Any] | None = None) -> NDArray[Any]:
+        """Decompress into `scratch`, or fresh memory."""
+        out = np.empty(self.shape, self.dtype) if scratch is None else scratch
+        try:
+            if self._compressor is None:
+                out.reshape(-1).view(np.uint8)[:] = np.frombuffer(data, np.uint8, self._nbytes)
+                whole = len(data) == self._nbytes
+            else:
+                done = self._compressor.decode(data, out=out.reshape(-1).view(np.uint8))
+                whole = np.asarray(done).nbytes == self._nbytes
+        except (RuntimeError, ValueError, OSError) as e:
+            raise StorageError(f"a stored chunk is damaged: {e}") from e
+        if not whole:
+            raise StorageError(f"a stored chunk is damaged: it does not hold {self._nbytes} bytes")
+        return out
+
+    def encode(self, voxels: NDArray[Any]) -> bytes:
+        """Compress."""
+        whole = np.ascontiguousarray(voxels, self.dtype)
+        return whole.tobytes() if self._compressor is None else bytes(self._compressor.encode(whole))
+
+
+class ZarrCodec(ChunkCodec):
+    """Any chain that zarr knows, run by zarr on an array of one chunk."""
+
+    def __init__(self, shape: Coord, dtype: np.dtype[Any], fill: Any, docs: Mapping[str, bytes]) -> None:
+        super().__init__(shape, dtype, fill)
+        self._docs = {name: _single_chunk(name, data, shape) for name, data in docs.items()}
+        self._key = parse_array(self._docs).key((0,) * len(shape))
+
+    def decode(self, data: memoryview | bytes, scratch: NDArray[Any] | None = None) -> NDArray[Any]:
+        """Let zarr read an array whose only chunk has these bytes."""
+        try:
+            found = _memory_array({**self._docs, self._key: bytes(data)}, "r")[...]
+        except (RuntimeError, ValueError, OSError, KeyError) as e:
+            raise StorageError(f"a stored chunk is damaged: {e}") from e
+        return np.asarray(found).reshape(self.shape)
+
+    def encode(self, voxels: NDArray[Any]) -> bytes:
+        """Let zarr write an array of one chunk, and take the chunk's bytes."""
+        held: dict[str, Any] = {}
+        array = _memory_array(self._docs, "r+", held)
+        array[...] = voxels
+        return bytes(held[self._key].to_bytes())
+
+
+_kept: dict[bytes, ChunkCodec] = {}
+_lock = threading.Lock()
+
+
+def codec_of(entry: Entry) -> ChunkCodec:
+    """The codec of an array; equal for arrays whose bytes have equal meaning."""
+    spec = entry.spec
+    assert spec is not None
+    codec = _kept.get(spec.meaning)
+    if codec is None:
+        codec = _make(entry.docs)
+        with _lock:
+            _kept[spec.meaning] = codec
+    return codec
+
+
+def _make(docs: Mapping[str, bytes]) -> ChunkCodec:
+    array = _memory_array(docs, "r")
+    shape = tuple(array.shards or array.chunks)
+    dtype = np.dtype(array.dtype)
+    fill = array.fill_value if array.fill_value is not None else np.zeros((), dtype)[()]
+    if V3_DOC in docs and dtype.isnative and dtype.kind in "uif":
+        known, compressor = _compressor(orjson.loads(docs[V3_DOC])["codecs"], dtype)
+        if known:
+            return FastCodec(shape, dtype, fill, compressor)
+    return ZarrCodec(shape, dtype, fill, docs)
+
+
+def _compressor(codecs: list[dict[str, Any]], dtype: np.dtype[Any]) -> tuple[bool, Any]:
+    """Whether the chain is one that `FastCodec` knows, and its compressor."""
+    if not codecs or codecs[0]["name"] != "bytes" or len(codecs) > 2:
+        return False, None
+    if dtype.itemsize > 1 and codecs[0].get("configuration", {}).get("endian", "little") != "little":
+        return False, None
+    if len(codecs) == 1:
+        return True, None
+    name, options = codecs[1]["name"], codecs[1].get("configuration", {})
+    if name == "zstd":
+        return True, numcodecs.Zstd(level=options.get("level", 0), checksum=bool(options.get("checksum", False)))
+    if name == "gzip":
+        return True, numcodecs.GZip(level=options.get("level", 5))
+    if name == "blosc" and options.get("typesize", dtype.itemsize) == dtype.itemsize:
+        shuffle = _SHUFFLE[options.get("shuffle", "noshuffle")]
+        return True, numcodecs.Blosc(options["cname"], options["clevel"], shuffle, options.get("blocksize", 0))
+    return False, None
+
+
+def _single_chunk(name: str, data: bytes, shape: Coord) -> bytes:
+    if name not in (V3_DOC, ".zarray"):
+        return data
+    return orjson.dumps({**orjson.loads(data), "shape": list(shape)})
+
+
+def _memory_array(
+    objects: Mapping[str, bytes], mode: Any, held: dict[str, Any] | None = None
+) -> zarr.Array[Any]:
+    buffer = default_buffer_prototype().buffer
+    held = {} if held is None else held
+    held.update({k: buffer.from_bytes(v) for k, v in objects.items()})
+    config = {"write_empty_chunks": True}
+    return zarr.open_array(MemoryStore(held), mode=mode, config=config)

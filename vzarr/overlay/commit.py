@@ -1,0 +1,132 @@
+"""What a commit writes: from an open version's rows and folder to the sealed record, deterministically."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from vzarr.overlay import layout, seal
+from vzarr.overlay.kv import sidecar
+from vzarr.overlay.openview import OpenView
+from vzarr.overlay.owners import DELETED, FIRST_OWNER, Changes, Owners, PackWriter
+from vzarr.overlay.rootview import RootView
+from vzarr.overlay.tree import ArrayId, Coord, Entry, Tree, marked
+from vzarr.overlay.views import View, nothing
+
+KeyChanges = Iterable[tuple[str, Iterable[tuple[bytes, bytes | None]]]]
+"""Per instance, by data id, its changed keys in order; None stands for a deleted one."""
+
+
+@dataclass(frozen=True)
+class Base:
+    """What an open version builds on: the record of its parent, or of what the merge of its parents made."""
+
+    record: seal.Record | None
+    owners: Owners
+
+
+def seal_version(view: OpenView | RootView, base: Base, parents: tuple[str, ...], changes: KeyChanges) -> bytes:
+    """Write all that seals a version but the log entry, and give the bytes of its record.
+
+    Parameters
+    ----------
+    view
+        The version; no writer's lease may be left on it.
+    base
+        What it builds on.
+    parents
+        Ids of its parents.
+    changes
+        Its key changes.
+    """
+    objects, node = view.storage.objects, view.node
+    objects.delete_tree(f"{layout.node(node)}/journal")
+    tree = view.tree()
+    if isinstance(view, OpenView):
+        _remove_dead_folders(view, tree)
+        _write_own_docs(view, tree)
+    ids = [e.id for e in tree.entries.values() if e.id is not None]
+    kept_pages = _merge_pages(view, base)
+    pack = PackWriter(node, len(kept_pages))
+    table = pack.update(base.owners, _chunk_changes(view, tree), ids)
+    if pack.parts:
+        objects.put(layout.owner_pages(node), kept_pages + b"".join(pack.parts))
+    record = base.record
+    record = seal.Record(
+        parents=parents,
+        tree=seal.write_part(objects, node, layout.tree, tree.to_bytes(), record.tree if record else None),
+        table=seal.write_part(objects, node, layout.owner_table, table.to_bytes(), record.table if record else None),
+        keys=seal.write_keys(objects, node, changes, sidecar.encode),
+        pages=len(kept_pages),
+    )
+    sums = seal.write_sums(objects, node)
+    data = seal.Record(**{**record.__dict__, "sums": sums}).to_bytes()
+    objects.put(layout.seal(node), data)
+    return data
+
+
+def base_owners(view: View) -> Owners:
+    """Owners of the empty base that a root builds on."""
+    return nothing(view.storage, view.node).owners
+
+
+def _merge_pages(view: View, base: Base) -> bytes:
+    """Pages that the merge wrote before the version took changes; those of an interrupted commit are dropped."""
+    size = base.record.pages if base.record is not None else 0
+    if not size or base.record is None or base.record.table[0] != view.node:
+        return b""
+    return view.storage.objects.get(layout.owner_pages(view.node), 0, size) or b""
+
+
+def _chunk_changes(view: OpenView | RootView, tree: Tree) -> dict[ArrayId, Changes]:
+    changes: dict[ArrayId, Changes] = {}
+    for entry in tree.entries.values():
+        if entry.id is not None:
+            found = {**_masked(view, entry), **_own(view, entry)}
+            if found:
+                changes[entry.id] = found
+    return changes
+
+
+def _own(view: OpenView | RootView, entry: Entry) -> dict[Coord, str | int]:
+    found: dict[Coord, str | int] = {}
+    for coord, key, size in view.own_chunks(entry):
+        gone = size == len(layout.MARKER) and view.storage.objects.get(key) == layout.MARKER
+        found[coord] = DELETED if gone else view.node
+    return found
+
+
+def _masked(view: OpenView | RootView, entry: Entry) -> dict[Coord, str | int]:
+    if isinstance(view, RootView) or entry.id is None or entry.id not in view.masks():
+        return {}
+    masks = view.masks()[entry.id]
+    found: dict[Coord, str | int] = {}
+    assert entry.spec is not None
+    for coords, page, local in view.base.owners.chunks(entry.id, entry.spec.ndim):
+        for coord, code in zip(map(tuple, coords.tolist()), page.codes[local].tolist(), strict=True):
+            if code >= FIRST_OWNER and any(coord[: len(m)] == m for m in masks):
+                found[coord] = DELETED
+    return found
+
+
+def _remove_dead_folders(view: OpenView, tree: Tree) -> None:
+    """Chunks of arrays that were deleted or made anew before the commit belong to nothing."""
+    live = {view.own_folder(e) for e in tree.entries.values() if e.id is not None}
+    folder = layout.zarr(view.node)
+    dead = {k for k, _ in view.storage.objects.list(folder) if not any(k.startswith(f"{f}/") for f in live)}
+    for key in dead:
+        view.storage.objects.delete(key)
+
+
+def _write_own_docs(view: OpenView, tree: Tree) -> None:
+    """Beside its chunks each array's own metadata, marked so that readers without vzarr refuse the folder."""
+    for path, entry in tree.entries.items():
+        if entry.id is None:
+            continue
+        if view.base.entries.get(path) == entry and not view.own_chunks(entry):
+            continue
+        for name, data in marked(entry.docs, entry.origin).items():
+            view.storage.objects.put(f"{view.own_folder(entry)}/{name}", data)
+
+
+

@@ -1,0 +1,128 @@
+"""Every path and key name on disk, in one file (see docs/format.md).
+
+Object keys are relative to the repo.  Row keys are those of the key authority.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+
+FORMAT = 1
+REPO = "vzarr.json"
+LATEST = "log/latest"
+CHECKPOINT_EVERY = 256
+HINT_EVERY = 4
+MARKER = hashlib.sha256(b"vzarr deletion marker").digest()
+"""What stands at a chunk's key when the chunk was deleted: 32 fixed bytes."""
+
+HEX_ID = re.compile(r"[0-9a-f]{32}")
+NODE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+
+
+def log_entry(number: int) -> str:
+    """Key of log entry `number`."""
+    return f"log/{number:020d}.json"
+
+
+def checkpoint(number: int) -> str:
+    """Key of the checkpoint that includes entry `number`."""
+    return f"log/checkpoint-{number:020d}.json"
+
+
+def node(uuid: str) -> str:
+    """Folder of a node."""
+    return f"nodes/{uuid}"
+
+
+def zarr(uuid: str) -> str:
+    """Folder of a node's Zarr hierarchy."""
+    return f"nodes/{uuid}/zarr"
+
+
+def seal(uuid: str) -> str:
+    """Key of a node's seal."""
+    return f"nodes/{uuid}/seal.json"
+
+
+def base(uuid: str) -> str:
+    """Key of what a merge made for a node to build on; like a seal, but without checksums of objects."""
+    return f"nodes/{uuid}/base.json"
+
+
+def tree(uuid: str) -> str:
+    """Key of the metadata tree that a node wrote."""
+    return f"nodes/{uuid}/tree.json"
+
+
+def owner_table(uuid: str) -> str:
+    """Key of the owner table that a node wrote: per array its directory blocks."""
+    return f"nodes/{uuid}/owners/table.json"
+
+
+def owner_pages(uuid: str) -> str:
+    """Key of a node's packed owner pages and directory blocks."""
+    return f"nodes/{uuid}/owners/pages"
+
+
+def sums(uuid: str) -> str:
+    """Key of the checksums of the objects that a node stored."""
+    return f"nodes/{uuid}/sums/sha256"
+
+
+def loose(uuid: str, key: str) -> str:
+    """Key of a loose object: one that is no chunk and no metadata of a known array."""
+    return f"nodes/{uuid}/loose/{hashlib.sha256(key.encode()).hexdigest()}"
+
+
+def keys(uuid: str, instance: str) -> str:
+    """Folder of an instance's sealed key changes."""
+    return f"nodes/{uuid}/keys/{instance}"
+
+
+def stage(uuid: str, lease: str) -> str:
+    """Folder for a writer's unfinished files; removed before a commit lists the node."""
+    return f"nodes/{uuid}/journal/{lease}"
+
+
+def database() -> str:
+    """Key of the embedded key authority."""
+    return "keys/keys.sqlite"
+
+
+# Rows of the key authority that belong to open nodes.  ``N`` keeps them apart from the versioned keys.
+
+
+def node_rows(uuid: str) -> bytes:
+    """Prefix of every row of an open node."""
+    return b"N" + uuid.encode() + b"\0"
+
+
+def row_state(uuid: str) -> bytes:
+    """Row of a node's state and metadata counter."""
+    return node_rows(uuid) + b"s"
+
+
+def row_lease(uuid: str, lease: str) -> bytes:
+    """Row of one writer's lease."""
+    return node_rows(uuid) + b"w" + lease.encode()
+
+
+def row_tree(uuid: str, path: str) -> bytes:
+    """Row of one entry of an open node's metadata tree."""
+    return node_rows(uuid) + b"t" + path.encode()
+
+
+def row_loose(uuid: str, key: str) -> bytes:
+    """Row of one loose key of an open node."""
+    return node_rows(uuid) + b"l" + key.encode()
+
+
+def row_mask(uuid: str, array: str, prefix: str) -> bytes:
+    """Row of one box of deleted chunks of an open node."""
+    return node_rows(uuid) + b"m" + array.encode() + b"\0" + prefix.encode()
+
+
+def after(prefix: bytes) -> bytes:
+    """First key after all keys that start with `prefix`."""
+    return prefix[:-1] + bytes([prefix[-1] + 1])

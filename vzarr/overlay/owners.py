@@ -1,0 +1,368 @@
+"""Owner pages: for every chunk of an array the node that stored it, found by one array look-up at any depth.
+
+The (signed, unbounded) chunk grid is cut into *pages* of about 4,096 chunks, and the page grid into *directory
+blocks* of about 4,096 pages.  Both are immutable, packed into one object per node, and read by range; a node rewrites
+only those in which it changed something.  A version's *table* names, per array, where its directory blocks are:
+from there two small reads lead to a chunk's owner, however many versions lie behind it.  The format is in
+docs/format.md.
+"""
+
+from __future__ import annotations
+
+import struct
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from typing import Any
+
+import numpy as np
+import orjson
+from numcodecs import Zstd
+from numpy.typing import NDArray
+
+from vzarr.errors import FormatError, StorageError
+from vzarr.overlay import layout
+from vzarr.overlay.objects import Objects
+from vzarr.overlay.tree import ArrayId, Coord
+
+ABSENT, DELETED, CONFLICT, FIRST_OWNER = 0, 1, 2, 3
+"""What a chunk's code means: never written, deleted, in conflict; from 3 on an owner in the page's palette."""
+
+_ZSTD = Zstd(level=1)
+_PAGE = struct.Struct("<HB")
+_BLOCK = struct.Struct("<HI")
+_REF = np.dtype([("local", "<u2"), ("owner", "<u2"), ("offset", "<u8"), ("length", "<u4")])
+_SIDES = {0: 1, 1: 4096, 2: 64, 3: 16, 4: 8}
+
+
+def side(ndim: int) -> int:
+    """Length of a page's side in chunks (and of a directory block's in pages): about 4,096 in all."""
+    return _SIDES.get(ndim, 4)
+
+
+def digest(node: str) -> bytes:
+    """The 16 bytes that stand for a node id in a palette: the id itself where it is 32 hex digits."""
+    if layout.HEX_ID.fullmatch(node):
+        return bytes.fromhex(node)
+    return blake2b(node.encode(), digest_size=16).digest()
+
+
+@dataclass(frozen=True)
+class Ref:
+    """Where a page or directory block is: bytes `offset` to `offset + length` of the pages that `node` wrote."""
+
+    node: str
+    offset: int
+    length: int
+
+
+@dataclass(frozen=True)
+class Page:
+    """Owners of the chunks of one page.
+
+    Parameters
+    ----------
+    owners
+        Palette: ids of the nodes that own chunks here.
+    codes
+        uint8 or uint16, one per chunk, last axis fastest: `ABSENT`, `DELETED`, `CONFLICT` or `FIRST_OWNER` + place
+        in the palette.
+    """
+
+    owners: tuple[str, ...]
+    codes: NDArray[Any]
+
+    def encode(self) -> bytes:
+        """Compressed bytes."""
+        owners, codes = self._compact()
+        head = _PAGE.pack(len(owners), codes.dtype.itemsize) + b"".join(map(digest, owners))
+        return bytes(_ZSTD.encode(head + codes.tobytes()))
+
+    def _compact(self) -> tuple[list[str], NDArray[Any]]:
+        used = np.unique(self.codes[self.codes >= FIRST_OWNER])
+        renumber = np.arange(FIRST_OWNER + len(self.owners), dtype=np.uint16)
+        renumber[used] = np.arange(FIRST_OWNER, FIRST_OWNER + used.size)
+        kind = np.uint8 if used.size + FIRST_OWNER <= 256 else np.dtype("<u2")
+        return [self.owners[i - FIRST_OWNER] for i in used], renumber[self.codes].astype(kind)
+
+    @classmethod
+    def decode(cls, data: bytes, names: Callable[[bytes], str]) -> Page:
+        """Inverse of `encode`; `names` turns the 16 bytes of a palette entry into a node id."""
+        raw = bytes(_ZSTD.decode(data))
+        count, itemsize = _PAGE.unpack_from(raw)
+        at = _PAGE.size + 16 * count
+        owners = tuple(names(raw[i : i + 16]) for i in range(_PAGE.size, at, 16))
+        return cls(owners, np.frombuffer(raw, "<u1" if itemsize == 1 else "<u2", offset=at))
+
+    def owner(self, local: int) -> str | int:
+        """Owner of a chunk by its place in the page, or one of the codes below `FIRST_OWNER`."""
+        code = int(self.codes[local])
+        return code if code < FIRST_OWNER else self.owners[code - FIRST_OWNER]
+
+    def with_codes(self, local: NDArray[np.int64], owners: Iterable[str | int]) -> Page:
+        """A page in which the given chunks have the given owners (or codes)."""
+        palette = {name: i + FIRST_OWNER for i, name in enumerate(self.owners)}
+        codes = self.codes.astype(np.uint16)
+        codes[local] = [
+            o if isinstance(o, int) else palette.setdefault(o, FIRST_OWNER + len(palette)) for o in owners
+        ]
+        return Page(tuple(palette), codes)
+
+    @classmethod
+    def empty(cls, ndim: int) -> Page:
+        """A page in which nothing was ever written."""
+        return cls((), np.zeros(side(ndim) ** ndim, np.uint8))
+
+
+Block = Mapping[int, Ref]
+"""A directory block: place of a page in it -> where the page is."""
+
+
+def encode_block(block: Block) -> bytes:
+    """Compressed bytes of a directory block."""
+    owners = sorted({r.node for r in block.values()})
+    place = {n: i for i, n in enumerate(owners)}
+    rows = np.array([(k, place[r.node], r.offset, r.length) for k, r in sorted(block.items())], _REF)
+    columns = b"".join(rows[name].tobytes() for name in _REF.names or ())
+    return bytes(_ZSTD.encode(_BLOCK.pack(len(owners), len(rows)) + b"".join(map(digest, owners)) + columns))
+
+
+def decode_block(data: bytes, names: Callable[[bytes], str]) -> dict[int, Ref]:
+    """Inverse of `encode_block`."""
+    raw = bytes(_ZSTD.decode(data))
+    count, n = _BLOCK.unpack_from(raw)
+    at = _BLOCK.size + 16 * count
+    owners = [names(raw[i : i + 16]) for i in range(_BLOCK.size, at, 16)]
+    columns = []
+    for name in _REF.names or ():
+        kind = _REF[name]
+        columns.append(np.frombuffer(raw, kind, n, at).tolist())
+        at += n * kind.itemsize
+    return {k: Ref(owners[o], offset, length) for k, o, offset, length in zip(*columns, strict=True)}
+
+
+@dataclass(frozen=True)
+class Table:
+    """Where a version's directory blocks are: array -> block coordinate -> place."""
+
+    arrays: Mapping[ArrayId, Mapping[Coord, Ref]] = field(default_factory=dict)
+
+    def to_bytes(self) -> bytes:
+        """Deterministic JSON: a palette of nodes, and rows of coordinates, node, offset, length."""
+        nodes = sorted({r.node for blocks in self.arrays.values() for r in blocks.values()})
+        place = {n: i for i, n in enumerate(nodes)}
+        arrays = [
+            {
+                "id": array.to_json(),
+                "blocks": [[list(c), place[r.node], r.offset, r.length] for c, r in sorted(blocks.items())],
+            }
+            for array, blocks in sorted(self.arrays.items(), key=lambda kv: kv[0].to_json())
+        ]
+        return orjson.dumps({"nodes": nodes, "arrays": arrays})
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Table:
+        """Inverse of `to_bytes`."""
+        plain = orjson.loads(data)
+        nodes = plain["nodes"]
+        return cls(
+            {
+                ArrayId(*a["id"]): {tuple(c): Ref(nodes[n], off, size) for c, n, off, size in a["blocks"]}
+                for a in plain["arrays"]
+            }
+        )
+
+
+class PageReader:
+    """Pages and directory blocks of a repo, decoded, kept up to a number of bytes.
+
+    Parameters
+    ----------
+    objects
+        Where the repo lives.
+    names
+        Turns the 16 bytes of a palette entry into a node id.
+    limit
+        Bytes of decoded pages and blocks to keep.
+    """
+
+    def __init__(self, objects: Objects, names: Callable[[bytes], str], limit: int = 64 << 20) -> None:
+        self._objects, self._names, self._limit = objects, names, limit
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[Ref, tuple[Page | dict[int, Ref], int]] = OrderedDict()
+        self._bytes = 0
+
+    def page(self, ref: Ref) -> Page:
+        """The page at a place."""
+        found = self._get(ref, Page.decode)
+        assert isinstance(found, Page)
+        return found
+
+    def block(self, ref: Ref) -> dict[int, Ref]:
+        """The directory block at a place."""
+        found = self._get(ref, decode_block)
+        assert isinstance(found, dict)
+        return found
+
+    def _get(self, ref: Ref, decode: Callable[..., Page | dict[int, Ref]]) -> Page | dict[int, Ref]:
+        kept = self._kept.get(ref)
+        if kept is not None:
+            return kept[0]
+        key = layout.owner_pages(ref.node)
+        data = self._objects.get(key, ref.offset, ref.length)
+        if data is None or len(data) != ref.length:
+            raise StorageError(f"{key} is missing or cut short")
+        try:
+            value = decode(data, self._names)
+        except (RuntimeError, ValueError, struct.error, LookupError) as e:
+            raise FormatError(f"{key} is damaged at byte {ref.offset}: {e}") from e
+        cost = value.codes.nbytes if isinstance(value, Page) else 200 * len(value)
+        with self._lock:
+            if ref not in self._kept:
+                self._kept[ref] = (value, cost)
+                self._bytes += cost
+            while self._bytes > self._limit and len(self._kept) > 1:
+                self._bytes -= self._kept.popitem(last=False)[1][1]
+        return value
+
+
+class Owners:
+    """Who owns each chunk of a sealed version (or of the base that an open one inherits).
+
+    Parameters
+    ----------
+    table
+        The version's table.
+    reader
+        Gives pages and directory blocks.
+    """
+
+    def __init__(self, table: Table, reader: PageReader) -> None:
+        self.table, self.reader = table, reader
+        self._pages: dict[tuple[ArrayId, Coord], Page | None] = {}
+
+    def owner(self, array: ArrayId, coord: Coord) -> str | int:
+        """Owner of one chunk, or `ABSENT`, `DELETED` or `CONFLICT`."""
+        n = side(len(coord))
+        where = (array, tuple([c // n for c in coord]))
+        try:
+            page = self._pages[where]
+        except KeyError:
+            page = self.page(array, where[1])
+            if len(self._pages) > 4096:
+                self._pages.clear()
+            self._pages[where] = page
+        if page is None:
+            return ABSENT
+        local = 0
+        for c in coord:
+            local = local * n + c % n
+        return page.owner(local)
+
+    def page(self, array: ArrayId, at: Coord) -> Page | None:
+        """The page at a page coordinate, or None where nothing was ever written."""
+        ref = self.page_ref(array, at)
+        return None if ref is None else self.reader.page(ref)
+
+    def page_ref(self, array: ArrayId, at: Coord) -> Ref | None:
+        """Where the page at a page coordinate is; equal places mean equal pages."""
+        n = side(len(at))
+        ref = self.table.arrays.get(array, {}).get(tuple(c // n for c in at))
+        return None if ref is None else self.reader.block(ref).get(_local(at, n))
+
+    def pages(self, array: ArrayId) -> Iterator[tuple[Coord, Ref]]:
+        """Every page of an array: its page coordinate and place."""
+        for where, ref in sorted(self.table.arrays.get(array, {}).items()):
+            n = side(len(where))
+            for local, page in sorted(self.reader.block(ref).items()):
+                inside = np.unravel_index(local, (n,) * len(where)) if where else ()
+                yield tuple(w * n + int(i) for w, i in zip(where, inside, strict=True)), page
+
+    def chunks(self, array: ArrayId, ndim: int) -> Iterator[tuple[NDArray[np.int64], Page, NDArray[np.int64]]]:
+        """Stored chunks page by page: global coordinates (n, ndim), the page, and their places in it."""
+        n = side(ndim)
+        for at, ref in self.pages(array):
+            page = self.reader.page(ref)
+            local = np.flatnonzero(page.codes >= FIRST_OWNER)
+            if local.size:
+                yield _coords(at, local, n, ndim), page, local
+
+
+Changes = Mapping[Coord, str | int]
+"""What a node did to chunks of one array: coordinate -> owner, or one of the codes."""
+
+
+@dataclass
+class PackWriter:
+    """Builds the pages that a node writes, and the table that follows from them.
+
+    Parameters
+    ----------
+    node
+        Id of the node that writes.
+    start
+        Bytes that the node's pack already holds (of a merge base).
+    """
+
+    node: str
+    start: int = 0
+    parts: list[bytes] = field(default_factory=list)
+    size: int = 0
+
+    def add(self, data: bytes) -> Ref:
+        """Append one page or block."""
+        ref = Ref(self.node, self.start + self.size, len(data))
+        self.parts.append(data)
+        self.size += len(data)
+        return ref
+
+    def update(self, base: Owners, changes: Mapping[ArrayId, Changes], keep: Iterable[ArrayId]) -> Table:
+        """Table of a version that changes some chunks of a base and keeps only some of its arrays."""
+        arrays: dict[ArrayId, Mapping[Coord, Ref]] = {}
+        for array in keep:
+            blocks = dict(base.table.arrays.get(array, {}))
+            if changes.get(array):
+                self._update_array(base, array, changes[array], blocks)
+            if blocks:
+                arrays[array] = blocks
+        return Table(arrays)
+
+    def _update_array(
+        self, base: Owners, array: ArrayId, changes: Changes, blocks: dict[Coord, Ref]
+    ) -> None:
+        fresh: dict[Coord, dict[int, Ref]] = {}
+        for at, local, owners in _by_page(changes):
+            n = side(len(at))
+            page = base.page(array, at) or Page.empty(len(at))
+            ref = self.add(page.with_codes(local, owners).encode())
+            fresh.setdefault(tuple(c // n for c in at), {})[_local(at, n)] = ref
+        for where, pages in sorted(fresh.items()):
+            old = base.reader.block(blocks[where]) if where in blocks else {}
+            blocks[where] = self.add(encode_block({**old, **pages}))
+
+
+def _by_page(changes: Changes) -> Iterator[tuple[Coord, NDArray[np.int64], list[str | int]]]:
+    grouped: dict[Coord, tuple[list[int], list[str | int]]] = {}
+    for coord, owner in changes.items():
+        n = side(len(coord))
+        local, owners = grouped.setdefault(tuple(c // n for c in coord), ([], []))
+        local.append(_local(coord, n))
+        owners.append(owner)
+    for at, (local, owners) in sorted(grouped.items()):
+        yield at, np.array(local, np.int64), owners
+
+
+def _local(coord: Coord, n: int) -> int:
+    local = 0
+    for c in coord:
+        local = local * n + c % n
+    return local
+
+
+def _coords(at: Coord, local: NDArray[np.int64], n: int, ndim: int) -> NDArray[np.int64]:
+    if ndim == 0:
+        return np.zeros((local.size, 0), np.int64)
+    inside = np.stack(np.unravel_index(local, (n,) * ndim), -1).astype(np.int64)
+    return inside + np.array(at, np.int64) * n

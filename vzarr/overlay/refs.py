@@ -1,0 +1,129 @@
+"""How people name a version, resolved against a state: pure.
+
+============================  ==================================================================
+``3f8c…`` (32 hex), a tag     that version
+``master``, a branch name     the newest version of the branch
+``3f8``                       the version whose id starts so, if there is only one
+``3f8:side``, ``:side``       the newest version of the branch in the repo that holds ``3f8``
+``3f8:side~2``, ``side~2``    its third entry in `State.branch_versions`
+``ANY@sealed``                the version itself or its nearest sealed ancestor by first parents
+============================  ==================================================================
+"""
+
+from __future__ import annotations
+
+import re
+
+from vzarr.errors import InvalidInputError, NotFoundError
+from vzarr.overlay import layout
+from vzarr.overlay.dag import first_parents
+from vzarr.overlay.state import State
+
+_BACK = re.compile(r"(.*?)(?:~(\d+))?")
+
+
+def resolve(state: State, ref: str) -> str:
+    """Id of the version that `ref` names.
+
+    Raises
+    ------
+    NotFoundError
+        If nothing has that name.
+    InvalidInputError
+        If several versions do.
+    """
+    if not isinstance(ref, str) or not ref:
+        raise InvalidInputError(f"a version is named by a branch, tag or id, not by {ref!r}")
+    if ref in state.nodes:
+        return ref
+    if ref.endswith("@sealed"):
+        return _sealed(state, resolve(state, ref.removesuffix("@sealed")))
+    prefix, colon, branch = ref.partition(":")
+    if not colon:
+        return _branch_or_prefix(state, ref)
+    if not branch:
+        return by_prefix(state, prefix)
+    if prefix:
+        by_prefix(state, prefix)
+    return _on_branch(state, branch)
+
+
+def by_prefix(state: State, prefix: str) -> str:
+    """Id that starts with `prefix`; an exact id is preferred to longer ones."""
+    if prefix in state.nodes:
+        return prefix
+    found = state.with_prefix(prefix)
+    if not found:
+        raise NotFoundError(f"could not find UUID with partial match to {prefix}")
+    if len(found) > 1:
+        raise InvalidInputError(f"more than one UUID matches {prefix}")
+    return found[0]
+
+
+def check_node_id(text: str) -> str:
+    """A client's own root or tag as it was given.
+
+    Raises
+    ------
+    InvalidInputError
+        If the text cannot name a version.
+    """
+    if not isinstance(text, str) or not layout.NODE_ID.fullmatch(text):
+        raise InvalidInputError(
+            f"{text!r} cannot name a version: 1 to 128 letters, digits, '.', '_' and '-', the first a letter or digit"
+        )
+    return text
+
+
+def check_uuid(text: str) -> str:
+    """A client's own version id as it was given: 32 lower-case hex digits."""
+    if not isinstance(text, str) or not layout.HEX_ID.fullmatch(text):
+        raise InvalidInputError("UUID must be 32 character hexadecimal string")
+    return text
+
+
+def check_branch(name: str) -> str:
+    """A new branch's name as it was given.
+
+    Raises
+    ------
+    InvalidInputError
+        If it is empty, the default branch's, or could not be told from other refs.
+    """
+    if not isinstance(name, str) or name in ("", "master"):
+        raise InvalidInputError("Cannot create a master branch: give the new branch another name")
+    if any(c in name for c in ":~@/") or name != name.strip():
+        raise InvalidInputError(f"a branch name has no ':', '~', '@', '/' and no space around it, unlike {name!r}")
+    return name
+
+
+def _branch_or_prefix(state: State, ref: str) -> str:
+    name, back = _split(ref)
+    if state.leaf(name) is not None:
+        return _on_branch(state, ref)
+    if back is not None:
+        raise NotFoundError(f"no branch {name!r}; '~' counts back from a branch")
+    return by_prefix(state, ref)
+
+
+def _on_branch(state: State, branch: str) -> str:
+    name, back = _split(branch)
+    versions = state.branch_versions(name)
+    if not versions:
+        raise NotFoundError(f"no branch {name!r}")
+    if (back or 0) >= len(versions):
+        raise NotFoundError(f'parent {back} is out of range for branch "{name}"')
+    return versions[back or 0]
+
+
+def _split(text: str) -> tuple[str, int | None]:
+    match = _BACK.fullmatch(text)
+    name, back = match.groups() if match else (text, None)
+    return name, None if back is None else int(back)
+
+
+def _sealed(state: State, node: str) -> str:
+    for candidate in first_parents(node, state.parents):
+        if state.nodes[candidate].sealed:
+            return candidate
+    raise NotFoundError(f"{node} has no sealed ancestor")

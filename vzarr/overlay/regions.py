@@ -1,0 +1,194 @@
+"""Whole regions of an array as numpy, in global signed voxel coordinates: reading, and writing whole chunks.
+
+Per chunk: one owner look-up, one ``open`` and ``readv`` into a reused buffer, one decode into a reused scratch
+array, one strided copy.  Two threads share the work, the caller being one of them.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vzarr.errors import InvalidInputError, StorageError
+from vzarr.geometry import Box, blocks_of_box, intersect, iter_coords, shape_of, slices
+from vzarr.overlay import layout
+from vzarr.overlay.codec import ChunkCodec, codec_of
+from vzarr.overlay.openview import OpenView
+from vzarr.overlay.rootview import RootView
+from vzarr.overlay.tree import Coord, Entry
+from vzarr.overlay.views import View
+
+T = TypeVar("T")
+Editable = OpenView | RootView
+
+_local = threading.local()
+_helper = ThreadPoolExecutor(1, thread_name_prefix="vzarr-regions")
+
+
+def read_region(view: View, entry: Entry, box: Box, out: NDArray[Any] | None = None) -> NDArray[Any]:
+    """Voxels of a box; what was never written, or lies outside the array, has the fill value.
+
+    Parameters
+    ----------
+    entry
+        The array.
+    box
+        Global voxel coordinates, zyx, upper corner exclusive; any box, below 0 too.
+    out
+        Array of the box's shape and the array's dtype to fill; a fresh one by default.
+
+    Raises
+    ------
+    StorageError
+        If a chunk is there but cannot be read or decoded.
+    """
+    codec = codec_of(entry)
+    shape = shape_of(box)
+    if out is None:
+        out = np.empty(shape, codec.dtype)
+    elif out.shape != shape or out.dtype != codec.dtype:
+        raise InvalidInputError(f"out must have shape {shape} and dtype {codec.dtype}")
+    coords = list(iter_coords(blocks_of_box(box, codec.shape)))
+    target = out
+
+    def fill(coord: Coord) -> None:
+        lo = tuple(c * n for c, n in zip(coord, codec.shape, strict=True))
+        part = intersect(box, (lo, tuple(a + n for a, n in zip(lo, codec.shape, strict=True))))
+        voxels = _decoded(view, entry, coord, codec)
+        target[slices(part, box[0])] = codec.fill if voxels is None else voxels[slices(part, lo)]
+
+    share(fill, coords)
+    return out
+
+
+def read_chunks(
+    view: View, entry: Entry, coords: Sequence[Coord]
+) -> Iterator[tuple[Coord, NDArray[Any] | None]]:
+    """Decoded chunks in the order of `coords` (global chunk coordinates); None where absent."""
+    codec = codec_of(entry)
+
+    def one(coord: Coord) -> NDArray[Any] | None:
+        return _decoded(view, entry, coord, codec, fresh=True)
+
+    # A few at a time: the reader of a stream should not hold all of it.
+    for start in range(0, len(coords), 32):
+        some = coords[start : start + 32]
+        yield from zip(some, share(one, some), strict=True)
+
+
+def write_chunks(view: Editable, entry: Entry, chunks: Mapping[Coord, NDArray[Any]]) -> None:
+    """Store whole chunks; each replaces an older one atomically.
+
+    Raises
+    ------
+    InvalidInputError
+        If a chunk has not exactly the shape of the array's chunks; nothing is written then.
+    """
+    codec = codec_of(entry)
+    for coord, voxels in chunks.items():
+        if voxels.shape != codec.shape:
+            raise InvalidInputError(f"chunk {coord} has shape {voxels.shape}, not {codec.shape}")
+
+    def one(coord: Coord) -> None:
+        view.put_chunk(entry, coord, codec.encode(chunks[coord]))
+
+    share(one, list(chunks))
+
+
+def write_region(view: Editable, entry: Entry, lo: Coord, voxels: NDArray[Any]) -> None:
+    """Store a box of voxels: border chunks are read, changed and written whole."""
+    codec = codec_of(entry)
+    box = lo, tuple(a + n for a, n in zip(lo, voxels.shape, strict=True))
+
+    def one(coord: Coord) -> None:
+        start = tuple(c * n for c, n in zip(coord, codec.shape, strict=True))
+        part = intersect(box, (start, tuple(a + n for a, n in zip(start, codec.shape, strict=True))))
+        if shape_of(part) == codec.shape:
+            whole = voxels[slices(part, lo)]
+        else:
+            old = _decoded(view, entry, coord, codec, fresh=True)
+            whole = np.full(codec.shape, codec.fill, codec.dtype) if old is None else old
+            whole[slices(part, start)] = voxels[slices(part, lo)]
+        view.put_chunk(entry, coord, codec.encode(whole))
+
+    share(one, list(iter_coords(blocks_of_box(box, codec.shape))))
+
+
+def share(work: Callable[[Coord], T], coords: Sequence[Coord]) -> list[T]:
+    """Results of `work` for each coordinate in order, done by the caller and one helper thread."""
+    if len(coords) < 2:
+        return [work(c) for c in coords]
+    results: list[Any] = [None] * len(coords)
+    places: Iterator[int] = iter(range(len(coords)))
+    stop = threading.Event()
+
+    def run() -> None:
+        try:
+            # next() on a range's iterator is atomic under the interpreter lock; the event ends a failed run early.
+            for place in places:
+                if stop.is_set():
+                    return
+                results[place] = work(coords[place])
+        except BaseException:
+            stop.set()
+            raise
+
+    other: Future[None] = _helper.submit(run)
+    try:
+        run()
+    finally:
+        if not other.cancel():
+            other.result()
+    return results
+
+
+def _decoded(
+    view: View, entry: Entry, coord: Coord, codec: ChunkCodec, *, fresh: bool = False
+) -> NDArray[Any] | None:
+    """One decoded chunk, in this thread's scratch array unless `fresh`."""
+    buffer, scratch = _scratch(codec)
+    places = view.chunk_places(entry, coord)
+    for place in places:
+        data = view.storage.objects.read_into(place, buffer)
+        if data is not None:
+            if len(data) == len(layout.MARKER) and data == layout.MARKER:
+                return None
+            return codec.decode(data, None if fresh else scratch)
+    if view.sealed and places:
+        raise StorageError(f"{places[0]} is missing: version {view.node} owns it")
+    return None
+
+
+def _scratch(codec: ChunkCodec) -> tuple[bytearray, NDArray[Any]]:
+    kept: dict[Any, NDArray[Any]] | None = getattr(_local, "scratch", None)
+    if kept is None:
+        kept = _local.scratch = {}
+        _local.buffer = bytearray(1 << 18)
+    key = (codec.shape, codec.dtype)
+    if key not in kept:
+        if len(kept) > 8:
+            kept.clear()
+        kept[key] = np.empty(codec.shape, codec.dtype)
+    return _local.buffer, kept[key]
+
+
+def coords_within(coords: NDArray[np.int64], box: Box | None) -> NDArray[np.int64]:
+    """Rows of an (n, ndim) array of coordinates that lie in a box of coordinates (all for None)."""
+    if box is None:
+        return coords
+    lo, hi = (np.array(c, np.int64) for c in box)
+    return coords[np.all((coords >= lo) & (coords < hi), axis=1)]
+
+
+def bounding_box(coords: Iterable[Coord], chunks: Coord) -> Box | None:
+    """Voxel box around some chunks, or None for none."""
+    rows = np.array(list(coords), np.int64)
+    if not rows.size:
+        return None
+    lo, hi = rows.min(0) * np.array(chunks), (rows.max(0) + 1) * np.array(chunks)
+    return tuple(int(v) for v in lo), tuple(int(v) for v in hi)

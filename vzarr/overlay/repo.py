@@ -1,0 +1,499 @@
+"""A repo: one version DAG and its instances; the thin stateful shell over log, objects, key authority and views."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import uuid as uuids
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+import orjson
+
+from vzarr.errors import AlreadyExistsError, FormatError, InvalidInputError, NotFoundError, SealedError, UnsupportedError
+from vzarr.overlay import arrays, layout, merge, refs, seal
+from vzarr.overlay.authority import Authority, check_open
+from vzarr.overlay.commit import Base, base_owners, seal_version
+from vzarr.overlay.dag import Position
+from vzarr.overlay.kv import open_kv
+from vzarr.overlay.kv.base import OrderedKV, Transaction
+from vzarr.overlay.kv.versioned import InstanceKeys, InstanceTxn, VersionedKV
+from vzarr.overlay.log import RepoLog
+from vzarr.overlay.objects import FileObjects, Objects, open_objects
+from vzarr.overlay.openview import OpenView
+from vzarr.overlay.rootview import RootView
+from vzarr.overlay.state import MASTER, Entry, InstanceInfo, NodeInfo, Op, State
+from vzarr.overlay.version import Version
+from vzarr.overlay.views import SealedView, Storage, View
+
+T = TypeVar("T")
+Opener = Callable[[Version, str], Any]
+UNVERSIONED = Position(0, 0)
+
+
+class Repo:
+    """One repo, open.
+
+    Use `vzarr.create` and `vzarr.open`.
+
+    Parameters
+    ----------
+    objects
+        Where the repo lives.
+    """
+
+    opener: ClassVar[Opener | None] = None
+    """Makes the handle of an instance at a version; set by who knows the datatypes."""
+
+    def __init__(self, objects: Objects) -> None:
+        meta = _read_meta(objects)
+        self.objects, self.url = objects, objects.url
+        self._log = RepoLog(objects)
+        if not self._log.open().nodes:
+            raise FormatError(f"{objects.url} was never finished; create it again")
+        self.authority = Authority(_open_authority(objects, meta), objects)
+        self._storage = Storage.of(objects, self.state.root)
+        self._keys = VersionedKV(self.authority.kv, lambda a, b: self.state.is_ancestor(a, b))
+        self._views: OrderedDict[str, View] = OrderedDict()
+        self._lock = threading.RLock()
+
+    @classmethod
+    def create(
+        cls, url: str, *, alias: str = "", description: str = "", root: str | None = None,
+        user: str = "", app: str = "",
+    ) -> Repo:  # fmt: skip
+        """Make a repo with an open, empty root version.
+
+        Parameters
+        ----------
+        url
+            A local path, ``file://`` or ``memory://`` URL.
+        alias, description
+            For people.
+        root
+            Id of the root version; random by default.
+
+        Raises
+        ------
+        AlreadyExistsError
+            If there is a repo already; of several racing callers one succeeds.
+        """
+        objects = open_objects(url)
+        root = refs.check_node_id(root) if root is not None else uuids.uuid4().hex
+        meta = {"format": layout.FORMAT, "root": root, "keys": {"id": secrets.token_hex(16), "url": "embedded"}}
+        if not objects.create(layout.REPO, orjson.dumps(meta, option=orjson.OPT_INDENT_2)):
+            # A creation that was cut off left no log; whoever makes the first entry finishes it.
+            root = _read_meta(objects)["root"]
+            if objects.get(layout.log_entry(0)) is not None:
+                raise AlreadyExistsError(f"{objects.url} is a repo already")
+        objects.create(f"{layout.zarr(root)}/{arrays.doc_key('')}", arrays.group_doc(None))
+
+        def plan(state: State) -> Sequence[Op]:
+            if state.nodes:
+                raise AlreadyExistsError(f"{objects.url} is a repo already")
+            return (
+                {"op": "repo", "root": root, "alias": alias, "description": description},
+                {"op": "node", "id": root, "parents": [], "branch": MASTER, "note": ""},
+            )
+
+        RepoLog(objects).publish(plan, user=user, app=app)
+        return cls(objects)
+
+    @classmethod
+    def open(cls, url: str) -> Repo:
+        """Open a repo.
+
+        Raises
+        ------
+        NotFoundError
+            If there is none.
+        FormatError
+            If it is damaged, or made by a newer release.
+        """
+        return cls(open_objects(url))
+
+    def close(self) -> None:
+        """Give up leases and let go of the key authority."""
+        self.authority.close()
+
+    def __enter__(self) -> Repo:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    # -- looking
+
+    @property
+    def state(self) -> State:
+        """All that the log says now."""
+        return self._log.refresh()
+
+    @property
+    def uuid(self) -> str:
+        """Id of the root version, which names the repo."""
+        return self._storage.root
+
+    @property
+    def root(self) -> Version:
+        """The root version."""
+        return Version(self, self.uuid)
+
+    def __getitem__(self, ref: str) -> Version:
+        """The version that a branch, tag, id, unique prefix or ``prefix:branch~2`` names."""
+        return Version(self, self.resolve(ref))
+
+    def resolve(self, ref: str) -> str:
+        """Id of the version that `ref` names (see `refs`)."""
+        return refs.resolve(self.state, ref)
+
+    def versions(self) -> list[Version]:
+        """Every version, oldest first."""
+        return [Version(self, n) for n in self.state.nodes]
+
+    def branches(self) -> list[str]:
+        """Names of all branches."""
+        return self.state.branches()
+
+    def branch_versions(self, branch: str) -> list[str]:
+        """Ids from a branch's leaf to the root; empty for an unknown branch."""
+        return self.state.branch_versions(branch)
+
+    def log(self) -> list[Entry]:
+        """Every entry of the repo log, oldest first."""
+        return self._log.entries()
+
+    def view(self, node: str) -> View:
+        """What a version looks like now (for the overlay's own use)."""
+        with self._lock:
+            view = self._views.get(node)
+            if view is None:
+                view = self._load_view(node)
+                self._views[node] = view
+                sealed = [n for n, v in self._views.items() if v.sealed]
+                for old in sealed[:-64]:
+                    del self._views[old]
+            return view
+
+    # -- changing history
+
+    def commit(
+        self, node: str, note: str | None = None, *, user: str = "", app: str = "", log: Sequence[str] = ()
+    ) -> None:
+        """Seal a version (see `Version.commit`)."""
+        self._require_open(self.state, node)
+        info = self.state.nodes[node]
+        self.authority.begin_close(node)
+        view = self._load_view(node)
+        assert isinstance(view, OpenView | RootView)
+        data = seal_version(view, self._base(node), info.parents, self._key_changes(info))
+
+        def plan(state: State) -> Sequence[Op]:
+            self._require_open(state, node)
+            ops: list[Op] = [{"op": "seal", "id": node, "sha256": seal.sha256(data)}]
+            if note:
+                ops.append({"op": "note", "id": node, "note": note})
+            if log:
+                ops.append({"op": "node_log", "id": node, "lines": list(log)})
+            return ops
+
+        self._log.publish(plan, user=user, app=app)
+        self.authority.finish_close(node)
+        self._forget_view(node)
+
+    def add_node(
+        self, parents: Sequence[str], branch: str | None, note: str = "", *, uuid: str | None = None,
+        user: str = "", app: str = "",
+    ) -> Version:  # fmt: skip
+        """Make a child of one sealed version: on its own branch (`branch` None), or the first of a new one."""
+        child = refs.check_uuid(uuid) if uuid else uuids.uuid4().hex
+        if branch is not None:
+            refs.check_branch(branch)
+
+        def plan(state: State) -> Sequence[Op]:
+            check_parents(state, parents)
+            name = state.nodes[parents[0]].branch if branch is None else branch
+            if branch is None and any(state.nodes[c].branch == name for c in state.children(parents[0])):
+                raise AlreadyExistsError("branch already exists with given name")
+            if branch is not None and state.leaf(branch) is not None:
+                raise AlreadyExistsError("branch already exists with given name")
+            _check_free(state, child)
+            return ({"op": "node", "id": child, "parents": list(parents), "branch": name, "note": note},)
+
+        self._log.publish(plan, user=user, app=app)
+        return Version(self, child)
+
+    def add_tag(self, node: str, tag: str, *, user: str = "", app: str = "") -> Version:
+        """Make a sealed, empty child whose id is the tag (see `Version.tag`)."""
+        refs.check_node_id(tag)
+        state = self.state
+        check_parents(state, [node])
+        _check_free(state, tag)
+        parent = self._record(state.nodes[node])
+        sums = seal.write_sums(self.objects, tag)
+        data = seal.Record((node,), parent.tree, parent.table, sums).to_bytes()
+        self.objects.put(layout.seal(tag), data)
+
+        def plan(state: State) -> Sequence[Op]:
+            check_parents(state, [node])
+            _check_free(state, tag)
+            text = f'Tag of version {node} with "{tag}"'
+            return (
+                {"op": "node", "id": tag, "parents": [node], "branch": f"tag-{tag}", "note": text},
+                {"op": "seal", "id": tag, "sha256": seal.sha256(data)},
+            )
+
+        self._log.publish(plan, user=user, app=app)
+        return Version(self, tag)
+
+    def merge(
+        self, versions: Sequence[Version | str], note: str = "", *, keep_conflicts: bool = False,
+        user: str = "", app: str = "",
+    ) -> Version:  # fmt: skip
+        """Make an open version on the default branch that joins several sealed ones, chunk by chunk.
+
+        Parameters
+        ----------
+        versions
+            Two or more, as versions or refs.
+        note
+            Note of the new version.
+        keep_conflicts
+            Record chunks that were changed differently as conflicts, which raise when they are read and go away
+            when they are written, instead of refusing to merge.
+
+        Raises
+        ------
+        ConflictError
+            If a chunk or the metadata of a path were changed differently; its ``conflicts`` lists each path with
+            its voxel box.  Nothing is written then.
+        SealedError
+            If one of them is still open.
+        """
+        parents = [v.uuid if isinstance(v, Version) else self.resolve(v) for v in versions]
+        state = self.state
+        check_parents(state, parents)
+        if len(set(parents)) < 2:
+            raise InvalidInputError("a merge needs at least two different versions")
+        child = uuids.uuid4().hex
+        joined = merge.merge_views(child, parents, state.parents, self._sealed_view, keep_conflicts=keep_conflicts)
+        self.objects.put(layout.base(child), merge.write_base(self.objects, child, parents, joined).to_bytes())
+
+        def plan(state: State) -> Sequence[Op]:
+            check_parents(state, parents)
+            return ({"op": "node", "id": child, "parents": parents, "branch": MASTER, "note": note},)
+
+        self._log.publish(plan, user=user, app=app)
+        return Version(self, child)
+
+    def annotate(self, node: str, op: Op, *, user: str = "", app: str = "") -> None:
+        """Publish one operation on an open version."""
+
+        def plan(state: State) -> Sequence[Op]:
+            self._require_open(state, node)
+            return (op,)
+
+        self._log.publish(plan, user=user, app=app)
+
+    def set_info(
+        self, alias: str | None = None, description: str | None = None, *, user: str = "", app: str = ""
+    ) -> None:
+        """Replace the repo's alias, its description, or both."""
+        given = {"alias": alias, "description": description}
+        op = {"op": "info", **{k: v for k, v in given.items() if v is not None}}
+        self._log.publish(lambda _state: (op,), user=user, app=app)
+
+    def add_log(self, lines: Sequence[str], *, user: str = "", app: str = "") -> None:
+        """Append lines to the repo's own log."""
+        self._log.publish(lambda _state: ({"op": "repo_log", "lines": list(lines)},), user=user, app=app)
+
+    # -- instances
+
+    def create_instance(
+        self, version: Version, name: str, typename: str, *, versioned: bool = True,
+        config: Mapping[str, str] | None = None, tags: Mapping[str, str] | None = None,
+        user: str = "", app: str = "",
+    ) -> InstanceInfo:  # fmt: skip
+        """Record an instance; it belongs to the repo, and so is seen from every version.
+
+        Raises
+        ------
+        AlreadyExistsError
+            If the name is taken.
+        SealedError
+            If the version from which it is made is sealed.
+        """
+        data_uuid = uuids.uuid4().hex
+
+        def plan(state: State) -> Sequence[Op]:
+            self._require_open(state, version.uuid)
+            if name in state.instances:
+                raise AlreadyExistsError(f"an instance named {name!r} exists already")
+            op = {
+                "op": "instance", "name": name, "typename": typename, "data_uuid": data_uuid,
+                "version": version.uuid, "versioned": versioned, "config": dict(config or {}),
+                "tags": None if tags is None else dict(tags), "syncs": [],
+            }  # fmt: skip
+            line = f'New data instance "{name}" of type "{typename}" with config {dict(config or {})}'
+            return op, {"op": "repo_log", "lines": [line]}
+
+        _entry, state = self._log.publish(plan, user=user, app=app)
+        return state.instances[name]
+
+    def update_instance(
+        self, name: str, *, config: Mapping[str, str] | None = None, tags: Mapping[str, str] | None = None,
+        syncs: Sequence[str] | None = None, user: str = "", app: str = "",
+    ) -> InstanceInfo:  # fmt: skip
+        """Replace an instance's unversioned settings; those not given stay."""
+        given: Op = {"config": config, "tags": tags, "syncs": None if syncs is None else list(syncs)}
+        op = {"op": "instance_set", "name": name, **{k: v for k, v in given.items() if v is not None}}
+        return self._instance_op(name, op, user, app)
+
+    def remove_instance(self, name: str, *, user: str = "", app: str = "") -> InstanceInfo:
+        """Forget an instance of which nothing must remain, such as one whose ingestion failed; gives what it was."""
+        info = self.root.instance_info(name)
+        self._log.publish(lambda _s: ({"op": "instance_remove", "name": name},), user=user, app=app)
+        return info
+
+    def open_instance(self, version: Version, name: str) -> Any:
+        """Handle of an instance at a version."""
+        if Repo.opener is None:
+            raise UnsupportedError("no datatypes are loaded; import vzarr")
+        return Repo.opener(version, name)
+
+    def instance_keys(self, node: str, info: InstanceInfo) -> InstanceKeys:
+        """Sidecar keys of an instance at a version."""
+        return self._keys.at(bytes.fromhex(info.data_uuid), self._position(node, info))
+
+    def transact(self, node: str, info: InstanceInfo, change: Callable[[InstanceTxn], T]) -> T:
+        """Change an instance's sidecar keys in one transaction (see `Version.transact`)."""
+        if info.versioned:
+            self._require_open(self.state, node)
+        position = self._position(node, info)
+
+        def run(txn: Transaction) -> T:
+            if info.versioned:
+                check_open(txn, node)
+            return change(self._keys.within(txn, bytes.fromhex(info.data_uuid), position))
+
+        return self.authority.kv.transact(run)
+
+    # -- parts
+
+    def _instance_op(self, name: str, op: Op, user: str, app: str) -> InstanceInfo:
+        def plan(state: State) -> Sequence[Op]:
+            if name not in state.instances:
+                raise NotFoundError(f"no instance {name!r} in this repo")
+            return (op,)
+
+        _entry, state = self._log.publish(plan, user=user, app=app)
+        return state.instances[name]
+
+    def _position(self, node: str, info: InstanceInfo) -> Position:
+        return self.state.position(node) if info.versioned else UNVERSIONED
+
+    def _require_open(self, state: State, node: str) -> None:
+        if state.nodes[node].sealed:
+            raise SealedError(f"version {node} is locked already")
+
+    def _record(self, info: NodeInfo) -> seal.Record:
+        return seal.load_record(self.objects, layout.seal(info.id), info.seal)
+
+    def _base(self, node: str) -> Base:
+        info = self.state.nodes[node]
+        if not info.parents:
+            return Base(None, base_owners(self._load_view(node)))
+        view = self._base_view(info)
+        if len(info.parents) == 1:
+            return Base(self._record(self.state.nodes[info.parents[0]]), view.owners)
+        return Base(seal.load_record(self.objects, layout.base(node), None), view.owners)
+
+    def _base_view(self, info: NodeInfo) -> SealedView:
+        if len(info.parents) == 1:
+            return self._sealed_view(info.parents[0])
+        return SealedView.load(self._storage, info.id, seal.load_record(self.objects, layout.base(info.id), None))
+
+    def _sealed_view(self, node: str) -> SealedView:
+        view = self.view(node)
+        if isinstance(view, SealedView):
+            return view
+        return self._load_sealed(node)
+
+    def _load_sealed(self, node: str) -> SealedView:
+        return SealedView.load(self._storage, node, self._record(self.state.nodes[node]))
+
+    def _load_view(self, node: str) -> View:
+        info = self.state.nodes.get(node)
+        if info is None:
+            raise NotFoundError(f"no version {node}")
+        if info.sealed:
+            return self._load_sealed(node)
+        if not info.parents:
+            return RootView(self._storage, node, self.authority, self._load_sealed)
+        return OpenView(self._storage, node, self._base_view(info), self.authority, self._load_sealed)
+
+    def _forget_view(self, node: str) -> None:
+        with self._lock:
+            self._views.pop(node, None)
+
+    def _key_changes(self, info: NodeInfo) -> list[tuple[str, list[tuple[bytes, bytes | None]]]]:
+        with self.authority.kv.snapshot() as moment:
+            changed = self._keys.instances_changed(info.version_id, view=moment)
+            return [(i.hex(), list(self._keys.changes(i, info.version_id, view=moment))) for i in changed]
+
+    @staticmethod
+    def reopen_version(url: str, node: str) -> Version:
+        """Version of a repo by URL, for pickles."""
+        return Version(Repo.open(url), node)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Repo) and self.url == other.url
+
+    def __hash__(self) -> int:
+        return hash(self.url)
+
+    def __repr__(self) -> str:
+        state = self.state
+        return f"<vzarr.Repo {state.alias or self.uuid} at {self.url}: {len(state.nodes)} versions>"
+
+    def _repr_html_(self) -> str:
+        return arrays.repo_html(self.state)
+
+
+def check_parents(state: State, parents: Sequence[str]) -> None:
+    """Refuse parents that are unknown or open."""
+    for parent in parents:
+        if parent not in state.nodes:
+            raise NotFoundError(f"no version {parent}")
+        if not state.nodes[parent].sealed:
+            raise SealedError(f"can't branch an unlocked node: commit {parent} first")
+
+
+def _check_free(state: State, node: str) -> None:
+    if node in state.nodes:
+        raise AlreadyExistsError(f"a version named {node} exists already")
+
+
+def _read_meta(objects: Objects) -> dict[str, Any]:
+    data = objects.get(layout.REPO)
+    if data is None:
+        raise NotFoundError(f"no repo at {objects.url}")
+    try:
+        meta: dict[str, Any] = orjson.loads(data)
+        known = meta["format"] <= layout.FORMAT and isinstance(meta["root"], str)
+    except (orjson.JSONDecodeError, KeyError, TypeError) as e:
+        raise FormatError(f"{layout.REPO} in {objects.url} is damaged: {e}") from e
+    if not known:
+        raise FormatError(
+            f"{objects.url} has format {meta['format']}; this release reads up to {layout.FORMAT}: upgrade vzarr"
+        )
+    return meta
+
+
+def _open_authority(objects: Objects, meta: Mapping[str, Any]) -> OrderedKV:
+    if isinstance(objects, FileObjects):
+        Path(objects.path("keys")).mkdir(exist_ok=True)
+        return open_kv(f"sqlite:///{objects.path(layout.database())}")
+    return open_kv(f"memory://{meta['keys']['id']}")

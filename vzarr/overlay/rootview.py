@@ -1,0 +1,325 @@
+"""An open root: its folder is plain Zarr and the only truth, so that any tool may write it until it is sealed.
+
+One exception: an array that reaches below voxel 0 cannot be plain.  Its entry is kept as a row of the key authority,
+and what stands in the folder is marked so that readers without vzarr refuse it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from vzarr.errors import AlreadyExistsError, InvalidInputError, NotFoundError
+from vzarr.overlay import layout
+from vzarr.overlay.authority import SEALED, Authority
+from vzarr.overlay.kv.base import Transaction
+from vzarr.overlay.openview import chunk_prefix
+from vzarr.overlay.tree import (
+    DOC_NAMES,
+    RESERVED,
+    ArrayId,
+    Coord,
+    Entry,
+    Tree,
+    array_of,
+    below,
+    is_array_doc,
+    marked,
+    parse_doc,
+    split_doc,
+    split_origin,
+    with_window,
+)
+from vzarr.overlay.views import SealedView, Storage, View, stored_coords
+
+_Docs = dict[str, bytes]
+
+
+class RootView(View):
+    """The open root of a repo.
+
+    Parameters
+    ----------
+    storage
+        The repo's objects and pages.
+    node
+        Id of the version.
+    authority
+        Keeps the writers' leases, and the entries of arrays that reach below voxel 0.
+    load_sealed
+        Gives the version as it was sealed, once it has been.
+    """
+
+    sealed = False
+
+    def __init__(
+        self, storage: Storage, node: str, authority: Authority, load_sealed: Callable[[str], SealedView]
+    ) -> None:
+        super().__init__(storage, node)
+        self.authority, self._load_sealed = authority, load_sealed
+        self.writer = authority.writer(node)
+        self.folder = layout.zarr(node)
+        self._counter = -1
+        self._marked: dict[str, Entry] = {}
+        self._parsed: dict[str, Entry] = {}
+
+    # -- looking
+
+    @property
+    def entries(self) -> Mapping[str, Entry]:
+        """Groups and arrays by path, as found in the folder; an array's chunks are not visited."""
+        self._look()
+        return dict(self._walk(""))
+
+    @property
+    def known(self) -> Mapping[str, Entry]:
+        """Groups and arrays, looked up one by one in the folder."""
+        return _Known(self)
+
+    def entry(self, path: str) -> Entry | None:
+        """The group or array at a path, read from the folder."""
+        self._look()
+        return self._marked.get(path) or self._read(path)
+
+    def marked(self) -> Mapping[str, Entry]:
+        """Arrays that reach below voxel 0, by path."""
+        self._look()
+        return self._marked
+
+    @property
+    def known_marked(self) -> Mapping[str, Entry]:
+        """Arrays that reach below voxel 0, as of the last look: mostly none, and then every key is a plain file."""
+        if self._counter < 0:
+            self._look()
+        return self._marked
+
+    def tree(self) -> Tree:
+        """The metadata tree as the folder has it now, loose keys included."""
+        entries = dict(self.entries)
+        loose = {}
+        for key, _size in self.storage.objects.list(self.folder):
+            name = key[len(self.folder) + 1 :]
+            if not self._is_part(entries, name):
+                loose[name] = self.node
+        return Tree(entries, loose)
+
+    def loose(self) -> Mapping[str, str]:
+        """Loose keys -> this version; found by walking the folder."""
+        return self.tree().loose
+
+    def chunk_places(self, entry: Entry, coord: Coord) -> tuple[str, ...]:
+        """The folder's key."""
+        return (self.storage.chunk_key(self.node, entry, coord),)
+
+    def chunk_owner(self, entry: Entry, coord: Coord) -> str | None:
+        """This version, where the chunk exists."""
+        size = self.storage.objects.size(self.storage.chunk_key(self.node, entry, coord))
+        return None if size is None else self.node
+
+    def chunk_coords(self, entry: Entry) -> NDArray[np.int64]:
+        """Chunks in the array's folder."""
+        assert entry.spec is not None
+        rows = [c for c, _key, _size in self.own_chunks(entry)]
+        return np.array(rows, np.int64).reshape(-1, entry.spec.ndim)
+
+    def own_chunks(self, entry: Entry) -> list[tuple[Coord, str, int]]:
+        """Chunks in the array's folder: global coordinates, object key and size."""
+        return list(stored_coords(self.storage.objects, entry, self.own_folder(entry)))
+
+    def own_folder(self, entry: Entry) -> str:
+        """Folder for an array's chunks."""
+        assert entry.id is not None
+        return f"{self.folder}/{entry.id.path}" if entry.id.path else self.folder
+
+    def _look(self) -> None:
+        state, counter = self.authority.node_state(self.node)
+        if state == SEALED:
+            sealed = self._load_sealed(self.node)
+            self._marked = {p: e for p, e in sealed.entries.items() if any(e.origin)}
+            return
+        if counter == self._counter:
+            return
+        prefix = layout.row_tree(self.node, "")
+        rows = self.authority.kv.scan(prefix, layout.after(prefix))
+        self._marked = {k[len(prefix) :].decode(): Entry.from_json(orjson.loads(v)) for k, v in rows}
+        self._counter = counter
+
+    def _read(self, path: str) -> Entry | None:
+        base = f"{self.folder}/{path}" if path else self.folder
+        docs: _Docs = {}
+        for name in ("zarr.json", ".zarray", ".zgroup", ".zattrs"):
+            data = self.storage.objects.get(f"{base}/{name}")
+            if data is not None and parse_doc(name, data) is not None:
+                docs[name] = data
+                if name == "zarr.json":
+                    break
+        return self._entry_of(path, docs)
+
+    def _entry_of(self, path: str, docs: _Docs) -> Entry | None:
+        known = self._parsed.get(path)
+        if known is not None and known.docs == docs:
+            return known
+        if not docs:
+            self._parsed.pop(path, None)
+            return None
+        is_array = any(is_array_doc(n, parse_doc(n, d) or {}) for n, d in docs.items())
+        entry = Entry(docs, ArrayId(self.node, path) if is_array else None)
+        self._parsed[path] = entry
+        return entry
+
+    def _walk(self, path: str) -> Iterator[tuple[str, Entry]]:
+        entry = self._marked.get(path) or self._read(path)
+        if entry is not None:
+            yield path, entry
+            if entry.id is not None:
+                return
+        folders, _files = self.storage.objects.list_dir(f"{self.folder}/{path}" if path else self.folder)
+        for name in folders:
+            yield from self._walk(f"{path}/{name}" if path else name)
+
+    def _is_part(self, entries: Mapping[str, Entry], key: str) -> bool:
+        path, name = split_doc(key)
+        if name in DOC_NAMES and path in entries and (name in entries[path].docs or path in self._marked):
+            return True
+        inside = array_of(entries, key)
+        if inside is None or inside[1].spec is None:
+            return False
+        return inside[1].spec.coord(key[len(inside[0]) :].lstrip("/")) is not None
+
+    # -- changing
+
+    def put_doc(self, key: str, data: bytes) -> None:
+        """Set a metadata document."""
+        path, name = split_doc(key)
+        doc = parse_doc(name, data)
+        if doc is not None and is_array_doc(name, doc) and RESERVED.search(path):
+            raise InvalidInputError(f"array name {path!r} ends like the folders of arrays made in later versions")
+        entry = self.marked().get(path)
+        if entry is not None and doc is not None:
+            data, _ = split_origin(name, data)
+            changed = Entry({**entry.docs, name: data}, entry.id, entry.origin)
+            with self.writer.write():
+                self.authority.edit(self.node, lambda txn: self._put_marked(txn, path, changed))
+            return
+        self._put(key, data)
+
+    def put_array(self, path: str, docs: Mapping[str, bytes], creator: str) -> None:
+        """Make an array; nothing happens when the path has one already."""
+        entry = self.entry(path)
+        if entry is None or entry.id is None:
+            for name, data in docs.items():
+                self.put_doc(f"{path}/{name}" if path else name, data)
+
+    def delete_doc(self, key: str) -> None:
+        """Remove a metadata document."""
+        path, _ = split_doc(key)
+        if path in self.marked():
+            self.authority.edit(self.node, lambda txn: txn.delete(layout.row_tree(self.node, path)))
+        self.delete_loose(key)
+
+    def grow(self, path: str, lo: Coord, hi: Coord, step: int = 1) -> None:
+        """Make an array's window cover a box of voxels (see `with_window`)."""
+
+        def change(txn: Transaction) -> None:
+            row = txn.get(layout.row_tree(self.node, path))
+            old = Entry.from_json(orjson.loads(row)) if row else self._read(path)
+            if old is None or old.id is None:
+                return
+            new = with_window(old, lo, hi, step)
+            if any(new.origin):
+                self._put_marked(txn, path, new)
+            elif new is not old:
+                for name, data in new.docs.items():
+                    if data != old.docs[name]:
+                        self._put(f"{path}/{name}" if path else name, data)
+
+        with self.writer.write():
+            self.authority.edit(self.node, change)
+
+    def rename(self, source: str, target: str) -> None:
+        """Move a group or array, and all below it, to another path."""
+        if self.entry(source) is None:
+            raise NotFoundError(f"nothing at {source!r} to rename")
+        if self.entry(target) is not None:
+            raise AlreadyExistsError(f"{target!r} exists already")
+
+        def change(txn: Transaction) -> None:
+            for path in list(below(self._marked, source)):
+                entry = self._marked[path]
+                moved = target + path[len(source) :]
+                txn.delete(layout.row_tree(self.node, path))
+                renamed = Entry(entry.docs, ArrayId(self.node, moved), entry.origin)
+                txn.put(layout.row_tree(self.node, moved), orjson.dumps(renamed.to_json()))
+            self.storage.objects.rename_tree(f"{self.folder}/{source}", f"{self.folder}/{target}")
+
+        with self.writer.write():
+            self._look()
+            self.authority.edit(self.node, change)
+
+    def delete_dir(self, prefix: str) -> None:
+        """Remove every key below a folder."""
+        gone = list(below(self.marked(), prefix))
+        inside = array_of(self._marked, f"{prefix}/")
+        with self.writer.write():
+            if inside is not None and inside[0] not in gone:
+                leading = chunk_prefix(inside[1], prefix[len(inside[0]) :].strip("/"))
+                for coord, key, _size in self.own_chunks(inside[1]):
+                    if leading is not None and coord[: len(leading)] == leading:
+                        self.storage.objects.delete(key)
+                return
+            if gone:
+                rows = [layout.row_tree(self.node, p) for p in gone]
+                self.authority.edit(self.node, lambda txn: [txn.delete(r) for r in rows])
+            self.storage.objects.delete_tree(f"{self.folder}/{prefix}" if prefix else self.folder)
+
+    def put_chunk(self, entry: Entry, coord: Coord, data: bytes) -> None:
+        """Store a chunk (global coordinates)."""
+        if data == layout.MARKER:
+            raise InvalidInputError("these 32 bytes mark a deleted chunk and cannot be stored as one")
+        with self.writer.write() as stage:
+            self.storage.objects.put(self.storage.chunk_key(self.node, entry, coord), data, stage=stage)
+
+    def delete_chunk(self, entry: Entry, coord: Coord) -> None:
+        """Delete a chunk."""
+        with self.writer.write():
+            self.storage.objects.delete(self.storage.chunk_key(self.node, entry, coord))
+
+    def put_loose(self, key: str, data: bytes) -> None:
+        """Store any key at its own place."""
+        self._put(key, data)
+
+    def delete_loose(self, key: str) -> None:
+        """Remove any key from its own place."""
+        with self.writer.write():
+            self.storage.objects.delete(f"{self.folder}/{key}")
+
+    def _put(self, key: str, data: bytes) -> None:
+        with self.writer.write() as stage:
+            self.storage.objects.put(f"{self.folder}/{key}", data, stage=stage)
+
+    def _put_marked(self, txn: Transaction, path: str, entry: Entry) -> None:
+        txn.put(layout.row_tree(self.node, path), orjson.dumps(entry.to_json()))
+        for name, data in marked(entry.docs, entry.origin).items():
+            self._put(f"{path}/{name}" if path else name, data)
+
+
+class _Known(Mapping[str, Entry]):
+    """The folder's groups and arrays as a mapping that looks when asked."""
+
+    def __init__(self, view: RootView) -> None:
+        self._view = view
+
+    def __getitem__(self, path: str) -> Entry:
+        entry = self._view._marked.get(path) or self._view._read(path)
+        if entry is None:
+            raise KeyError(path)
+        return entry
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._view.entries)
+
+    def __len__(self) -> int:
+        return len(self._view.entries)

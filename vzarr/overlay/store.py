@@ -1,0 +1,330 @@
+"""A zarr v3 `Store` over one version: complete and plain to every reader, however many versions lie behind it.
+
+All work is synchronous and local to a few look-ups, so the synchronous surface is the real one and the asynchronous
+methods are thin covers.  A handle pins each array's origin when it first meets the array, so that coordinates keep
+their meaning while others grow it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Iterator
+from typing import Any, Protocol, Self
+
+from zarr.abc.store import (
+    ByteRequest,
+    OffsetByteRequest,
+    RangeByteRequest,
+    Store,
+    SuffixByteRequest,
+)
+from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
+
+from vzarr.errors import InvalidInputError
+from vzarr.overlay.openview import OpenView
+from vzarr.overlay.rootview import RootView
+from vzarr.overlay.tree import Coord, Entry, array_of, is_doc, split_doc
+from vzarr.overlay.views import Found, View, refuse_sealed
+
+
+class Viewed(Protocol):
+    """A version, as far as its store needs to know it."""
+
+    @property
+    def uuid(self) -> str:
+        """Id of the version."""
+
+    @property
+    def url(self) -> str:
+        """URL of its repo."""
+
+    @property
+    def view(self) -> View:
+        """What it looks like now."""
+
+
+class VersionStore(Store):
+    """Zarr store over one version.
+
+    Parameters
+    ----------
+    version
+        The version.
+    read_only
+        Refuse writes; a sealed version refuses them in any case.
+    """
+
+    supports_writes = True
+    supports_deletes = True
+    supports_listing = True
+    supports_partial_writes = False
+
+    def __init__(self, version: Viewed, *, read_only: bool = False) -> None:
+        super().__init__(read_only=read_only)
+        self.version = version
+        self._origins: dict[str, Coord] = {}
+        self._is_open = True
+
+    # -- what zarr asks of any store
+
+    def with_read_only(self, read_only: bool = False) -> Self:
+        """The same version with or without the right to write."""
+        return type(self)(self.version, read_only=read_only)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, VersionStore) and (self.version, self.read_only) == (other.version, other.read_only)
+
+    def __hash__(self) -> int:
+        return hash((self.version, self.read_only))
+
+    def __str__(self) -> str:
+        return f"vzarr://{self.version.uuid}::{self.version.url}"
+
+    def __repr__(self) -> str:
+        return f"VersionStore({str(self)!r})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"version": self.version, "_read_only": self._read_only, "_origins": {}, "_is_open": True}
+
+    # -- the synchronous surface
+
+    def get_sync(
+        self,
+        key: str,
+        *,
+        prototype: BufferPrototype | None = None,
+        byte_range: ByteRequest | None = None,
+    ) -> Buffer | None:
+        """Value of a key, or None when it is absent."""
+        offset, length = _range(byte_range)
+        found = self.read(key, offset, length)
+        if found is None:
+            return None
+        return (prototype or default_buffer_prototype()).buffer.from_bytes(found[0])
+
+    def set_sync(self, key: str, value: Buffer) -> None:
+        """Set a key."""
+        self.write(key, value.to_bytes())
+
+    def delete_sync(self, key: str) -> None:
+        """Remove a key; nothing happens when it is absent."""
+        view = self._writable()
+        _check(key)
+        if is_doc(key):
+            view.delete_doc(key)
+            return
+        where = self._chunk(view, key)
+        if where is None:
+            view.delete_loose(key)
+        else:
+            view.delete_chunk(*where)
+
+    def read(self, key: str, offset: int = 0, length: int | None = None) -> Found | None:
+        """Range of a key's value and the size of the whole, or None when the key is absent.
+
+        Parameters
+        ----------
+        offset
+            First byte; negative counts from the end.
+        length
+            Number of bytes; None reads to the end.
+        """
+        view = self.version.view
+        if isinstance(view, RootView) and not view.known_marked:
+            return view.storage.objects.fetch(f"{view.folder}/{key}", offset, length)
+        if is_doc(key):
+            found = self._doc(view, key)
+            if found is not None:
+                return _cut(found, offset, length)
+        where = self._chunk(view, key)
+        if where is None:
+            return view.read_loose(key, offset, length)
+        return view.read_chunk(*where, offset, length)
+
+    def write(self, key: str, data: bytes) -> None:
+        """Set a key to bytes."""
+        view = self._writable()
+        _check(key)
+        if is_doc(key):
+            view.put_doc(key, data)
+            return
+        where = self._chunk(view, key)
+        if where is None:
+            view.put_loose(key, data)
+        else:
+            view.put_chunk(*where, data)
+
+    def keys(self, prefix: str = "") -> Iterator[str]:
+        """Every key that starts with `prefix`, read as text and not as a folder."""
+        view = self.version.view
+        if isinstance(view, RootView) and not view.known_marked:
+            cut = len(view.folder) + 1
+            folder = prefix.rpartition("/")[0]
+            below = f"{view.folder}/{folder}" if folder else view.folder
+            yield from (k[cut:] for k, _ in view.storage.objects.list(below) if k[cut:].startswith(prefix))
+            return
+        entries = view.entries
+        for path, entry in entries.items():
+            base = f"{path}/" if path else ""
+            yield from (base + n for n in entry.docs if (base + n).startswith(prefix))
+            if entry.id is not None and (base.startswith(prefix) or prefix.startswith(base)):
+                yield from (k for k in self._chunk_names(view, path, entry) if k.startswith(prefix))
+        yield from (k for k in view.loose() if k.startswith(prefix))
+
+    def names(self, folder: str) -> list[str]:
+        """Names of keys and folders directly below a folder, sorted."""
+        view = self.version.view
+        folder = folder.strip("/")
+        if isinstance(view, RootView) and not view.known_marked:
+            dirs, files = view.storage.objects.list_dir(f"{view.folder}/{folder}" if folder else view.folder)
+            return sorted((*dirs, *files))
+        base = f"{folder}/" if folder else ""
+        entries = view.entries
+        keys: list[str] = [k for k in view.loose() if k.startswith(base)]
+        for path, entry in entries.items():
+            inside = f"{path}/" if path else ""
+            keys += [inside + n for n in entry.docs if (inside + n).startswith(base)]
+        found = {k[len(base) :].partition("/")[0] for k in keys}
+        holder = array_of(entries, f"{folder}/x" if folder else "x")
+        if holder is not None:
+            names = self._chunk_names(view, *holder)
+            found |= {k[len(base) :].partition("/")[0] for k in names if k.startswith(base)}
+        return sorted(found)
+
+    def delete_below(self, folder: str) -> None:
+        """Remove every key below a folder."""
+        self._writable().delete_dir(folder.strip("/"))
+
+    # -- the asynchronous surface
+
+    async def get(
+        self, key: str, prototype: BufferPrototype | None = None, byte_range: ByteRequest | None = None
+    ) -> Buffer | None:
+        """Value of a key, or None when it is absent."""
+        return await asyncio.to_thread(self.get_sync, key, prototype=prototype, byte_range=byte_range)
+
+    async def get_partial_values(
+        self, prototype: BufferPrototype, key_ranges: Iterable[tuple[str, ByteRequest | None]]
+    ) -> list[Buffer | None]:
+        """Values of several ranges, in order."""
+        return list(await asyncio.gather(*(self.get(k, prototype, r) for k, r in key_ranges)))
+
+    async def exists(self, key: str) -> bool:
+        """Whether a key has a value."""
+        return await asyncio.to_thread(self.read, key, 0, 0) is not None
+
+    async def getsize(self, key: str) -> int:
+        """Size of a key's value in bytes."""
+        found = await asyncio.to_thread(self.read, key, 0, 0)
+        if found is None:
+            raise FileNotFoundError(key)
+        return found[1]
+
+    async def set(self, key: str, value: Buffer) -> None:
+        """Set a key."""
+        if not isinstance(value, Buffer):
+            raise TypeError(f"a Store keeps Buffer instances, not {type(value).__name__}")
+        await asyncio.to_thread(self.set_sync, key, value)
+
+    async def set_if_not_exists(self, key: str, value: Buffer) -> None:
+        """Set a key unless it has a value."""
+        if not await self.exists(key):
+            await self.set(key, value)
+
+    async def delete(self, key: str) -> None:
+        """Remove a key; nothing happens when it is absent."""
+        await asyncio.to_thread(self.delete_sync, key)
+
+    async def delete_dir(self, prefix: str) -> None:
+        """Remove every key below a folder."""
+        await asyncio.to_thread(self.delete_below, prefix)
+
+    async def clear(self) -> None:
+        """Remove every key."""
+        await self.delete_dir("")
+
+    async def list(self) -> AsyncIterator[str]:
+        """Every key."""
+        for key in await asyncio.to_thread(lambda: [*self.keys()]):
+            yield key
+
+    async def list_prefix(self, prefix: str) -> AsyncIterator[str]:
+        """Every key that starts with `prefix`."""
+        for key in await asyncio.to_thread(lambda: [*self.keys(prefix)]):
+            yield key
+
+    async def list_dir(self, prefix: str) -> AsyncIterator[str]:
+        """Names of keys and folders directly below a folder."""
+        for name in await asyncio.to_thread(self.names, prefix):
+            yield name
+
+    # -- parts
+
+    def _writable(self) -> OpenView | RootView:
+        self._check_writable()
+        view = self.version.view
+        if not isinstance(view, OpenView | RootView):
+            raise refuse_sealed(self.version.uuid)
+        return view
+
+    def _doc(self, view: View, key: str) -> bytes | None:
+        path, name = split_doc(key)
+        entry = view.entry(path)
+        if entry is None:
+            return None
+        self._origins.setdefault(path, entry.origin)
+        return entry.shown_docs().get(name)
+
+    def _chunk(self, view: View, key: str) -> tuple[Entry, Coord] | None:
+        """Array and global coordinate of the chunk that a key names, or None when it names none."""
+        inside = array_of(view.known, key)
+        if inside is None and not view.sealed:
+            inside = array_of(view.entries, key)
+        if inside is None or inside[1].spec is None:
+            return None
+        path, entry = inside
+        coord = inside[1].spec.coord(key[len(path) :].lstrip("/"))
+        if coord is None or any(c < 0 for c in coord):
+            return None
+        shift = self._shift(path, entry)
+        return entry, tuple(c + s for c, s in zip(coord, shift, strict=True)) if shift else coord
+
+    def _shift(self, path: str, entry: Entry) -> Coord:
+        origin = self._origins.setdefault(path, entry.origin)
+        if origin == entry.origin:
+            return entry.shift
+        return Entry(entry.docs, entry.id, origin).shift
+
+    def _chunk_names(self, view: View, path: str, entry: Entry) -> Iterator[str]:
+        assert entry.spec is not None
+        shift = self._shift(path, entry) or (0,) * entry.spec.ndim
+        base = f"{path}/" if path else ""
+        for row in view.chunk_coords(entry).tolist():
+            yield base + entry.spec.key(tuple(c - s for c, s in zip(row, shift, strict=True)))
+
+
+def _check(key: str) -> None:
+    if not key or key.startswith("/") or key.endswith("/"):
+        raise InvalidInputError(f"{key!r} is no key: it must not be empty, nor start or end with '/'")
+    if any(part in ("", ".", "..") for part in key.split("/")):
+        raise InvalidInputError(f"{key!r} is no key: '.', '..' and empty parts lead out of the hierarchy")
+
+
+def _range(request: ByteRequest | None) -> tuple[int, int | None]:
+    if request is None:
+        return 0, None
+    if isinstance(request, RangeByteRequest):
+        return request.start, max(0, request.end - request.start)
+    if isinstance(request, OffsetByteRequest):
+        return request.offset, None
+    if isinstance(request, SuffixByteRequest):
+        return (-request.suffix, None) if request.suffix else (0, 0)
+    raise ValueError(f"Unexpected byte_range, got {request}.")
+
+
+def _cut(data: bytes, offset: int, length: int | None) -> Found:
+    size = len(data)
+    start = max(0, size + offset) if offset < 0 else min(offset, size)
+    return data[start : size if length is None else start + length], size
+
+

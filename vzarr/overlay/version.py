@@ -1,0 +1,383 @@
+"""One version of a repo: its place in history, its Zarr hierarchy, its arrays by voxel, its instances' keys."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+
+from vzarr.errors import InvalidInputError, NotFoundError
+from vzarr.geometry import Box, Coord
+from vzarr.overlay import arrays, regions
+from vzarr.overlay.kv.versioned import InstanceKeys, InstanceTxn
+from vzarr.overlay.openview import OpenView
+from vzarr.overlay.rootview import RootView
+from vzarr.overlay.state import InstanceInfo, NodeInfo
+from vzarr.overlay.store import VersionStore
+from vzarr.overlay.tree import Entry
+from vzarr.overlay.views import View, refuse_sealed
+
+if TYPE_CHECKING:
+    from vzarr.overlay.repo import Repo
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, repr=False)
+class Version:
+    """One version; a light handle, equal to others of the same repo and id.
+
+    Parameters
+    ----------
+    repo
+        The repo.
+    uuid
+        Id of the version.
+    """
+
+    repo: Repo
+    uuid: str
+
+    # -- its place in history
+
+    @property
+    def url(self) -> str:
+        """URL of the repo."""
+        return self.repo.url
+
+    @property
+    def info(self) -> NodeInfo:
+        """What the log says of the version now."""
+        return self.repo.state.nodes[self.uuid]
+
+    @property
+    def sealed(self) -> bool:
+        """Whether the version can never change again."""
+        return self.info.sealed
+
+    @property
+    def parents(self) -> list[Version]:
+        """Versions that this one came from."""
+        return [Version(self.repo, p) for p in self.info.parents]
+
+    @property
+    def children(self) -> list[Version]:
+        """Versions made from this one, oldest first."""
+        return [Version(self.repo, c) for c in self.repo.state.children(self.uuid)]
+
+    @property
+    def branch_name(self) -> str:
+        """Name of the version's branch."""
+        return self.info.branch or "master"
+
+    @property
+    def note(self) -> str:
+        """The version's note."""
+        return self.info.note
+
+    def commit(self, note: str | None = None, *, user: str = "", app: str = "", log: Sequence[str] = ()) -> Version:
+        """Seal the version: it can never change again, and may have children.
+
+        Parameters
+        ----------
+        note
+            Replaces the version's note, unless None.
+        user, app
+            Who commits, through which application.
+        log
+            Lines to append to the version's log.
+
+        Raises
+        ------
+        SealedError
+            If it is sealed already.
+        """
+        self.repo.commit(self.uuid, note, user=user, app=app, log=log)
+        return self
+
+    def newversion(self, note: str = "", *, uuid: str | None = None, user: str = "", app: str = "") -> Version:
+        """Make the next version on the same branch; this one must be sealed, and be the branch's newest."""
+        return self.repo.add_node([self.uuid], None, note, uuid=uuid, user=user, app=app)
+
+    def branch(
+        self, name: str, note: str = "", *, uuid: str | None = None, user: str = "", app: str = ""
+    ) -> Version:
+        """Make the first version of a new branch; this one must be sealed."""
+        return self.repo.add_node([self.uuid], name, note, uuid=uuid, user=user, app=app)
+
+    def tag(self, name: str, *, user: str = "", app: str = "") -> Version:
+        """Make a sealed, empty child that has the tag as its id, on branch ``tag-NAME``."""
+        return self.repo.add_tag(self.uuid, name, user=user, app=app)
+
+    def set_note(self, note: str, *, user: str = "", app: str = "") -> None:
+        """Replace the note of an open version."""
+        self.repo.annotate(self.uuid, {"op": "note", "id": self.uuid, "note": note}, user=user, app=app)
+
+    def add_log(self, lines: Sequence[str], *, user: str = "", app: str = "") -> None:
+        """Append lines to the log of an open version."""
+        self.repo.annotate(
+            self.uuid, {"op": "node_log", "id": self.uuid, "lines": list(lines)}, user=user, app=app
+        )
+
+    # -- as Zarr
+
+    @property
+    def view(self) -> View:
+        """What the version looks like now (for the overlay's own use)."""
+        return self.repo.view(self.uuid)
+
+    @property
+    def store(self) -> VersionStore:
+        """The version as a zarr store; read-only when it is sealed."""
+        return VersionStore(self, read_only=self.sealed)
+
+    @property
+    def zarr(self) -> zarr.Group:
+        """The version's root group: any Zarr hierarchy may be read and, while the version is open, written here."""
+        return zarr.open_group(self.store, mode="r" if self.sealed else "r+")
+
+    # -- its arrays, by global voxel
+
+    def create_array(
+        self,
+        path: str,
+        *,
+        dtype: Any,
+        chunks: Sequence[int],
+        codecs: str | Sequence[Any] = "image",
+        fill_value: Any = 0,
+        shape: Sequence[int] | None = None,
+        dimension_names: Sequence[str] | None = ("z", "y", "x"),
+        attributes: Mapping[str, Any] | None = None,
+        creator: str | None = None,
+    ) -> None:
+        """Make an array, and the groups above it; nothing happens when the path has an array already.
+
+        Parameters
+        ----------
+        path
+            Where, below the root group.
+        dtype, chunks, fill_value, dimension_names, attributes
+            As in Zarr; one entry of `chunks` per axis.
+        codecs
+            ``"image"`` (blosc lz4, bit-shuffled), ``"labels"`` (zstd 1), or compressors as zarr takes them.
+        shape
+            Voxels per axis; by default none, and the array grows as chunks are written.
+        creator
+            Names the array's identity in place of this version: a data id makes it one array on all branches.
+        """
+        docs = arrays.array_docs(
+            shape or (0,) * len(chunks), chunks, dtype, codecs, fill_value, dimension_names, attributes
+        )
+        self._open().put_array(path, docs, creator or self.uuid)
+        self.create_group(path.rpartition("/")[0])
+
+    def create_group(self, path: str, attributes: Mapping[str, Any] | None = None) -> None:
+        """Make a group, and those above it; given attributes replace those of a group that is there."""
+        view = self._open()
+        parts = path.split("/") if path else []
+        for n in range(len(parts)):
+            above = "/".join(parts[:n])
+            if view.entry(above) is None:
+                view.put_doc(arrays.doc_key(above), arrays.group_doc(None))
+        if view.entry(path) is None or attributes is not None:
+            view.put_doc(arrays.doc_key(path), arrays.group_doc(attributes))
+
+    def has_array(self, path: str) -> bool:
+        """Whether the path has an array."""
+        entry = self.view.entry(path)
+        return entry is not None and entry.id is not None
+
+    def attributes(self, path: str) -> dict[str, Any]:
+        """Attributes of a group or array.
+
+        Raises
+        ------
+        NotFoundError
+            If nothing is there.
+        """
+        entry = self.view.entry(path)
+        if entry is None:
+            raise NotFoundError(f"version {self.uuid} has nothing at {path!r}")
+        return arrays.attributes_of(entry)
+
+    def bounds(self, path: str) -> Box | None:
+        """Voxel box that an array covers, upper corner exclusive, or None while it is empty."""
+        entry = self._entry(path)
+        assert entry.spec is not None
+        lo = entry.origin or (0,) * entry.spec.ndim
+        box = lo, tuple(a + n for a, n in zip(lo, entry.spec.shape, strict=True))
+        return None if any(n == 0 for n in entry.spec.shape) else box
+
+    def chunk_shape(self, path: str) -> Coord:
+        """Shape of an array's stored chunks.
+
+        Raises
+        ------
+        InvalidInputError
+            If its chunk grid is not regular.
+        """
+        entry = self._entry(path)
+        assert entry.spec is not None
+        if entry.spec.chunks is None:
+            raise InvalidInputError(f"the chunk grid of {path!r} is not regular")
+        return entry.spec.chunks
+
+    def read(
+        self, path: str, lo: Sequence[int], hi: Sequence[int], *, out: NDArray[Any] | None = None
+    ) -> NDArray[Any]:
+        """Voxels of a box (see `regions.read_region`)."""
+        return regions.read_region(self.view, self._entry(path), (tuple(lo), tuple(hi)), out)
+
+    def read_chunks(
+        self, path: str, coords: Iterable[Sequence[int]]
+    ) -> Iterator[tuple[Coord, NDArray[Any] | None]]:
+        """Decoded chunks by chunk coordinate, in order; None where absent."""
+        return regions.read_chunks(self.view, self._entry(path), [tuple(map(int, c)) for c in coords])
+
+    def write(self, path: str, lo: Sequence[int], voxels: NDArray[Any], *, step: int = 1) -> None:
+        """Write a box of voxels; chunks at its border are read, changed and written whole, and the array grows."""
+        view, start = self._open(), tuple(map(int, lo))
+        end = tuple(a + n for a, n in zip(start, voxels.shape, strict=True))
+        self._grow(view, path, (start, end), step)
+        regions.write_region(view, self._entry(path), start, voxels)
+
+    def write_chunks(
+        self,
+        path: str,
+        chunks: Mapping[Coord, NDArray[Any]],
+        *,
+        extent: Box | None = None,
+        step: int = 1,
+    ) -> None:
+        """Write whole chunks by chunk coordinate; each replaces an older one atomically.
+
+        Parameters
+        ----------
+        extent
+            Voxels that the array must cover afterwards; by default all of the chunks'.
+        step
+            Grain, in chunks, of growth below the first voxel (see `with_window`).
+        """
+        if not chunks:
+            return
+        view = self._open()
+        box = extent or regions.bounding_box(chunks, self.chunk_shape(path))
+        if box is not None:
+            self._grow(view, path, box, step)
+        regions.write_chunks(view, self._entry(path), chunks)
+
+    def delete_chunks(self, path: str, coords: Iterable[Sequence[int]]) -> None:
+        """Delete chunks by chunk coordinate; nothing happens where none is."""
+        view, entry = self._open(), self._entry(path)
+        for coord in coords:
+            view.delete_chunk(entry, tuple(map(int, coord)))
+
+    def chunk_coords(
+        self, path: str, lo: Sequence[int] | None = None, hi: Sequence[int] | None = None
+    ) -> NDArray[np.int64]:
+        """Coordinates of stored chunks, shape (n, ndim), sorted; only those in a box of chunk coordinates if given."""
+        box = None if lo is None or hi is None else (tuple(lo), tuple(hi))
+        found = regions.coords_within(self.view.chunk_coords(self._entry(path)), box)
+        return found[np.lexsort(found.T[::-1])] if found.shape[1] else found
+
+    def owners(self, path: str, coords: Iterable[Sequence[int]]) -> list[str | None]:
+        """Id of the version that stored each chunk: who last wrote here; None where absent."""
+        view, entry = self.view, self._entry(path)
+        return [view.chunk_owner(entry, tuple(map(int, c))) for c in coords]
+
+    def grow(self, path: str, before: Sequence[int], after: Sequence[int], *, step: int = 1) -> None:
+        """Make an array cover more voxels before its first and after its last, per axis.
+
+        Handles that are open keep the origin they had; open a new one to see voxels before it.
+        """
+        entry = self._entry(path)
+        assert entry.spec is not None
+        lo = entry.origin or (0,) * entry.spec.ndim
+        hi = tuple(a + n for a, n in zip(lo, entry.spec.shape, strict=True))
+        start = tuple(a - b for a, b in zip(lo, before, strict=True))
+        self._open().grow(path, start, tuple(a + b for a, b in zip(hi, after, strict=True)), step)
+
+    def rename(self, source: str, target: str) -> None:
+        """Give a group or array, with all below it, another path in this version."""
+        self._open().rename(source, target)
+
+    # -- its instances
+
+    def instance_info(self, name: str) -> InstanceInfo:
+        """What the log says of an instance.
+
+        Raises
+        ------
+        NotFoundError
+            If the repo has none of that name.
+        """
+        info = self.repo.state.instances.get(name)
+        if info is None:
+            raise NotFoundError(f"no instance {name!r} in this repo; it has {sorted(self.repo.state.instances)}")
+        return info
+
+    def __getitem__(self, name: str) -> Any:
+        """Handle of an instance at this version."""
+        return self.repo.open_instance(self, name)
+
+    def keys(self, instance: str | InstanceInfo) -> InstanceKeys:
+        """Sidecar keys of an instance as this version sees them."""
+        return self.repo.instance_keys(self.uuid, self._info(instance))
+
+    def transact(self, instance: str | InstanceInfo, change: Callable[[InstanceTxn], T]) -> T:
+        """Change an instance's sidecar keys in one transaction.
+
+        Parameters
+        ----------
+        change
+            Given the transaction; may be run again, so it must have no other effect.
+
+        Raises
+        ------
+        SealedError
+            If the version is not open; never for an unversioned instance.
+        """
+        return self.repo.transact(self.uuid, self._info(instance), change)
+
+    # -- parts
+
+    def _info(self, instance: str | InstanceInfo) -> InstanceInfo:
+        return instance if isinstance(instance, InstanceInfo) else self.instance_info(instance)
+
+    def _entry(self, path: str) -> Entry:
+        entry = self.view.entry(path)
+        if entry is None or entry.id is None:
+            raise NotFoundError(f"version {self.uuid} has no array {path!r}")
+        return entry
+
+    def _open(self) -> OpenView | RootView:
+        view = self.view
+        if not isinstance(view, OpenView | RootView):
+            raise refuse_sealed(self.uuid)
+        return view
+
+    def _grow(self, view: OpenView | RootView, path: str, box: Box, step: int) -> None:
+        covered = self.bounds(path)
+        inside = covered is not None and all(
+            c <= a and b <= d for a, b, c, d in zip(*box, *covered, strict=True)
+        )
+        if not inside:
+            view.grow(path, *box, step)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return self.repo.reopen_version, (self.repo.url, self.uuid)
+
+    def __repr__(self) -> str:
+        info = self.info
+        state = "sealed" if info.sealed else "open"
+        return f"<vzarr.Version {self.uuid} {self.branch_name} {state}{f': {info.note}' if info.note else ''}>"
+
+    def _repr_html_(self) -> str:
+        return arrays.version_html(self.repo.state, self.info, self.view.entries)
+
+

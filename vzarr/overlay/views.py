@@ -1,0 +1,213 @@
+"""What one version looks like: its metadata, and where each chunk's bytes are.
+
+Three kinds share one face.  A sealed version knows every owner.  An open one that inherits looks into its own folder
+first, then asks its base.  An open root *is* its folder: plain Zarr, edited in place.  Changes go through the open
+kinds only, each under the writer's lease of the node.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vzarr.errors import ConflictError, FormatError, SealedError, StorageError
+from vzarr.overlay import layout, seal
+from vzarr.overlay.objects import Objects
+from vzarr.overlay.owners import CONFLICT, Owners, PageReader, Table, digest
+from vzarr.overlay.tree import Coord, Entry, Tree
+
+Found = tuple[bytes, int]
+"""A range of an object, and the size of the whole."""
+
+
+@dataclass(frozen=True)
+class Storage:
+    """What every view of a repo shares: where objects are, the root's id, and the decoded owner pages."""
+
+    objects: Objects
+    root: str
+    pages: PageReader
+
+    @classmethod
+    def of(cls, objects: Objects, root: str) -> Storage:
+        """Storage of a repo whose root version has the id `root`."""
+        mark = digest(root)
+        return cls(objects, root, PageReader(objects, lambda d: root if d == mark else d.hex()))
+
+    def chunk_key(self, node: str, entry: Entry, coord: Coord) -> str:
+        """Object key of a chunk (global coordinates) of an array as `node` stores it."""
+        assert entry.id is not None and entry.spec is not None
+        folder = entry.id.folder(of_root=node == self.root, root=self.root)
+        base = f"nodes/{node}/zarr/{folder}/" if folder else f"nodes/{node}/zarr/"
+        return base + entry.spec.key(coord)
+
+
+class View(ABC):
+    """One version, as its Store, region reader and seal see it.
+
+    Parameters
+    ----------
+    storage
+        The repo's objects and pages.
+    node
+        Id of the version.
+    """
+
+    sealed = True
+
+    def __init__(self, storage: Storage, node: str) -> None:
+        self.storage, self.node = storage, node
+
+    @property
+    @abstractmethod
+    def entries(self) -> Mapping[str, Entry]:
+        """Groups and arrays by path, as of now."""
+
+    @property
+    @abstractmethod
+    def known(self) -> Mapping[str, Entry]:
+        """Groups and arrays by path as of the last look; enough for naming chunks, and free of any request."""
+
+    @abstractmethod
+    def loose(self) -> Mapping[str, str]:
+        """Keys that are no chunk and no metadata of a known array -> node that stored them."""
+
+    @abstractmethod
+    def chunk_places(self, entry: Entry, coord: Coord) -> tuple[str, ...]:
+        """Object keys at which to look for a chunk, nearest first; the first that exists decides.
+
+        Raises
+        ------
+        ConflictError
+            If two merged versions changed the chunk differently.
+        """
+
+    @abstractmethod
+    def chunk_owner(self, entry: Entry, coord: Coord) -> str | None:
+        """Id of the node that stored a chunk, or None when the chunk is absent or deleted."""
+
+    @abstractmethod
+    def chunk_coords(self, entry: Entry) -> NDArray[np.int64]:
+        """Global coordinates of every stored chunk of an array, shape (n, ndim), in no set order."""
+
+    def entry(self, path: str) -> Entry | None:
+        """The group or array at a path as of now, or None."""
+        return self.entries.get(path)
+
+    def read_chunk(self, entry: Entry, coord: Coord, offset: int = 0, length: int | None = None) -> Found | None:
+        """Bytes of a chunk (global coordinates), or None when it is absent or deleted."""
+        places = self.chunk_places(entry, coord)
+        for place in places:
+            found = self.storage.objects.fetch(place, offset, length)
+            if found is not None:
+                return None if is_marker(self.storage.objects, place, found) else found
+        if self.sealed and places:
+            raise StorageError(f"{places[0]} is missing: version {self.node} owns it")
+        return None
+
+    def read_loose(self, key: str, offset: int = 0, length: int | None = None) -> Found | None:
+        """Bytes of a loose key, or None when there is none."""
+        node = self.loose().get(key)
+        if node is None:
+            return None
+        found = self.storage.objects.fetch(loose_place(self.storage, node, key), offset, length)
+        if found is None:
+            raise StorageError(f"loose key {key!r} of node {node} is missing")
+        return found
+
+
+class SealedView(View):
+    """A version that never changes, or the base that an open one inherits."""
+
+    def __init__(self, storage: Storage, node: str, tree: Tree, owners: Owners) -> None:
+        super().__init__(storage, node)
+        self.tree, self.owners = tree, owners
+
+    @classmethod
+    def load(cls, storage: Storage, node: str, record: seal.Record) -> SealedView:
+        """Read the tree and the owner table that a seal (or merge base) names.
+
+        Raises
+        ------
+        FormatError
+            If they are missing or do not have the checksums that the record states.
+        """
+        tree = seal.load_part(storage.objects, layout.tree, record.tree)
+        table = seal.load_part(storage.objects, layout.owner_table, record.table)
+        try:
+            return cls(storage, node, Tree.from_bytes(tree), Owners(Table.from_bytes(table), storage.pages))
+        except (ValueError, LookupError, TypeError) as e:
+            raise FormatError(f"the seal of {node} names damaged objects: {e}") from e
+
+    @property
+    def entries(self) -> Mapping[str, Entry]:
+        """Groups and arrays by path."""
+        return self.tree.entries
+
+    @property
+    def known(self) -> Mapping[str, Entry]:
+        """Groups and arrays by path."""
+        return self.tree.entries
+
+    def loose(self) -> Mapping[str, str]:
+        """Loose keys -> node that stored them."""
+        return self.tree.loose
+
+    def chunk_places(self, entry: Entry, coord: Coord) -> tuple[str, ...]:
+        """The owner's object key, or nothing."""
+        owner = self.chunk_owner(entry, coord)
+        return () if owner is None else (self.storage.chunk_key(owner, entry, coord),)
+
+    def chunk_owner(self, entry: Entry, coord: Coord) -> str | None:
+        """Owner by the version's pages."""
+        assert entry.id is not None
+        owner = self.owners.owner(entry.id, coord)
+        if owner == CONFLICT:
+            raise ConflictError(
+                f"chunk {coord} of {entry.id.path} was changed differently in the merged versions", [coord]
+            )
+        return owner if isinstance(owner, str) else None
+
+    def chunk_coords(self, entry: Entry) -> NDArray[np.int64]:
+        """Coordinates in the version's pages."""
+        assert entry.id is not None and entry.spec is not None
+        parts = [coords for coords, _, _ in self.owners.chunks(entry.id, entry.spec.ndim)]
+        return np.concatenate(parts) if parts else np.zeros((0, entry.spec.ndim), np.int64)
+
+
+def nothing(storage: Storage, node: str) -> SealedView:
+    """A base without anything in it."""
+    return SealedView(storage, node, Tree(), Owners(Table(), storage.pages))
+
+
+def is_marker(objects: Objects, place: str, found: Found) -> bool:
+    """Whether what was found at a chunk's key says that the chunk is deleted."""
+    data, size = found
+    if size != len(layout.MARKER):
+        return False
+    whole = data if len(data) == size else objects.get(place)
+    return whole == layout.MARKER
+
+
+def loose_place(storage: Storage, node: str, key: str) -> str:
+    """Object key of a loose key as `node` stores it: in a root at its own place, for the root is plain Zarr."""
+    return f"nodes/{node}/zarr/{key}" if node == storage.root else layout.loose(node, key)
+
+
+def refuse_sealed(node: str) -> SealedError:
+    """The error for a write to a sealed version."""
+    return SealedError(f"version {node} is sealed; write to an open version, such as a new child of it")
+
+
+def stored_coords(objects: Objects, entry: Entry, folder: str) -> Iterator[tuple[Coord, str, int]]:
+    """Chunks in an array's folder of one node: global coordinates, object key and size, markers included."""
+    assert entry.spec is not None
+    for key, size in objects.list(folder):
+        coord = entry.spec.coord(key[len(folder) + 1 :])
+        if coord is not None:
+            yield coord, key, size
+
