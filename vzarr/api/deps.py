@@ -5,12 +5,12 @@ All of these are coroutines that only look into the request, so that none costs 
 
 from __future__ import annotations
 
-import hmac
 from typing import Any
 
 import orjson
 from starlette.requests import Request
 
+from vzarr.api import security
 from vzarr.api.errors import UnknownReferenceError
 from vzarr.api.hub import Hub
 from vzarr.api.params import VoxelRequest
@@ -76,9 +76,7 @@ async def app_name(request: Request) -> str:
 
 async def is_admin(request: Request) -> bool:
     """Whether ``?admintoken=`` is the server's token; never, when it has none."""
-    secret = (await settings(request)).admin_token
-    given = request.query_params.get("admintoken", "")
-    return bool(secret) and hmac.compare_digest(given.encode(), secret.encode())
+    return security.is_admin(request.scope, await settings(request))
 
 
 async def admin(request: Request) -> None:

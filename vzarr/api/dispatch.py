@@ -18,15 +18,14 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from vzarr.api import wire
+from vzarr.api import deps, wire
 from vzarr.api.datatypes import datatype_router
-from vzarr.api.errors import NOT_FOUND, UnknownReferenceError, options_response
+from vzarr.api.errors import NOT_FOUND, options_response
 from vzarr.api.hub import Hub
 from vzarr.api.routes import instance, node, repo
 from vzarr.api.routing import MUTATING, allowed_methods, exempt_keywords, keywords
 from vzarr.api.target import TARGET, Target
-from vzarr.errors import NotFoundError, SealedError
-from vzarr.types import registry
+from vzarr.errors import SealedError
 
 _NODE_KEYWORDS, _REPO_KEYWORDS = keywords(node.router), keywords(repo.router)
 _ON_SEALED = frozenset({"branch", "newversion", "tag"})
@@ -120,25 +119,11 @@ class NodeDispatcher:
         """Look up version and instance; refuse a change of what is sealed."""
         found, version = self.hub.find(ref)
         name, keyword = rest[0], rest[1]
-        handle = open_named(version, name)
+        handle = deps.sibling(version, name)
         sealed = method in MUTATING and handle.info.versioned and version.sealed
         if sealed and keyword not in routes_of(handle.info.typename).exempt:
             raise SealedError(f'Cannot do {method} on endpoint "{keyword}" of locked node {version.uuid}')
         return Target(found, version, handle, tuple(rest[1:]))
-
-
-def open_named(version: Any, name: str) -> Any:
-    """Handle of a named instance.
-
-    Raises
-    ------
-    UnknownReferenceError
-        If the repo has none of that name, or its datatype is not installed.
-    """
-    try:
-        return registry.open_instance(version, name)
-    except NotFoundError as error:
-        raise UnknownReferenceError(str(error)) from error
 
 
 def _entered(scope: Scope, consumed: list[str], rest: list[str], target: Target | None) -> dict[str, Any]:

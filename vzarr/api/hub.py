@@ -45,6 +45,7 @@ class Hub:
         self.root = Path(root).expanduser().absolute()
         self._lock = threading.Lock()
         self._known = _Known(-1, {}, frozenset())
+        self._complaints: dict[Path, str] = {}
         try:
             self.root.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -131,13 +132,15 @@ class Hub:
         return _Known(stamp, repos, frozenset(pending))
 
     def _open(self, folder: Path) -> Repo | None:
-        """Open a repo; one that cannot be opened must not take the others down with it."""
+        """Open a repo; one that cannot be opened (yet) must not take the others down with it."""
         if not (folder / layout.REPO).is_file():
             return None
         try:
             return vzarr.open(str(folder))
         except (FormatError, StorageError) as error:
-            log.error("skipped %s: %s", folder, error)
+            if self._complaints.get(folder) != str(error):
+                self._complaints[folder] = str(error)
+                log.error("skipped %s: %s", folder, error)
             return None
 
     def _by_prefix(self, prefix: str) -> tuple[Repo, str]:

@@ -6,6 +6,7 @@ import logging
 from typing import Any
 
 from vzarr.errors import NotFoundError
+from vzarr.overlay.kv.versioned import peek_mutation_id
 from vzarr.overlay.repo import Repo, Version
 from vzarr.overlay.state import NodeInfo, State
 from vzarr.types import registry
@@ -16,7 +17,8 @@ log = logging.getLogger(__name__)
 def repo_json(repo: Repo) -> dict[str, Any]:
     """Repo as DVID shows it; parents and children are version ids, counted from 1 in the order of the log."""
     state = repo.state
-    next_id = repo.peek_mutation_id()
+    with repo.authority.kv.snapshot() as moment:
+        next_id = peek_mutation_id(moment)
     return {
         "Root": state.root,
         "Alias": state.alias,

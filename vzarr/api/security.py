@@ -8,11 +8,12 @@ pages, as viewers need it.  A request that may change something must come from n
 
 from __future__ import annotations
 
+import hmac
 import logging
 import uuid
 from urllib.parse import urlsplit
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers, MutableHeaders, QueryParams
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -24,6 +25,12 @@ log = logging.getLogger(__name__)
 
 _EXPOSED = "Accept-Ranges, Content-Encoding, Content-Length, Content-Range, ETag"
 _METHODS = "GET, HEAD, POST, PUT, DELETE, OPTIONS"
+
+
+def is_admin(scope: Scope, settings: Settings) -> bool:
+    """Whether ``?admintoken=`` is the server's token; never, when it has none."""
+    given = QueryParams(scope["query_string"]).get("admintoken", "")
+    return bool(settings.admin_token) and hmac.compare_digest(given.encode(), settings.admin_token.encode())
 
 
 class Guard:
@@ -50,7 +57,7 @@ class Guard:
         headers = Headers(scope=scope)
         origin = headers.get("origin", "")
         answered = _Answer(send, self._cors(origin, headers.get("host", "")))
-        refusal = self._refusal(scope["method"], headers, origin)
+        refusal = self._refusal(scope, headers, origin)
         if refusal is not None:
             await refusal(scope, receive, answered)
             return
@@ -66,8 +73,8 @@ class Guard:
             )
             await wire.text(message, 500)(scope, receive, answered)
 
-    def _refusal(self, method: str, headers: Headers, origin: str) -> Response | None:
-        host = headers.get("host", "")
+    def _refusal(self, scope: Scope, headers: Headers, origin: str) -> Response | None:
+        method, host = scope["method"], headers.get("host", "")
         if self.settings.is_loopback and not self._knows(host):
             return wire.text(f'this server does not answer to the name "{host}"\n', 403)
         if method == "OPTIONS" and "access-control-request-method" in headers:
@@ -75,6 +82,9 @@ class Guard:
             return self._preflight(headers) if allowed else wire.text("this origin may only read\n", 403)
         if method not in SAFE and origin and not self._trusted(origin, host):
             return wire.text(f'a page of "{origin}" may not change anything here\n', 403)
+        if method not in SAFE and self.settings.readonly and not is_admin(scope, self.settings):
+            message = "Server in read-only mode and will only accept GET and HEAD requests"
+            return wire.text(f"{message} ({scope['path']}).\n", 400)
         return None
 
     def _knows(self, host: str) -> bool:

@@ -17,6 +17,7 @@ AtVersion = Annotated[Version, Depends(deps.version)]
 Body = Annotated[dict[str, Any], Depends(deps.json_object)]
 MaybeBody = Annotated[dict[str, Any], Depends(deps.optional_json_object)]
 User = Annotated[str, Depends(deps.user)]
+App = Annotated[str, Depends(deps.app_name)]
 
 
 @read(router, "/note")
@@ -26,9 +27,9 @@ def get_note(version: AtVersion) -> Response:
 
 
 @router.post("/note")
-def post_note(version: AtVersion, body: Body) -> Response:
+def post_note(version: AtVersion, body: Body, user: User, app: App) -> Response:
     """Replace the note (DVID: ``POST N/note``); body ``{"note": "..."}``."""
-    version.set_note(_string(body, "note"))
+    version.set_note(_string(body, "note"), user=user, app=app)
     return wire.empty()
 
 
@@ -39,9 +40,9 @@ def get_log(version: AtVersion) -> Response:
 
 
 @router.post("/log")
-def post_log(version: AtVersion, body: Body) -> Response:
+def post_log(version: AtVersion, body: Body, user: User, app: App) -> Response:
     """Append lines to the version's log (DVID: ``POST N/log``); body ``{"log": ["...", ...]}``."""
-    version.add_log(log_lines(body))
+    version.add_log(log_lines(body), user=user, app=app)
     return wire.empty()
 
 
@@ -58,34 +59,38 @@ def get_commit(version: AtVersion) -> Response:
 
 
 @router.post("/commit")
-def post_commit(version: AtVersion, body: Body, user: User) -> Response:
+def post_commit(version: AtVersion, body: Body, user: User, app: App) -> Response:
     """Seal the version for ever (DVID: ``POST N/commit``); body ``{"note": "...", "log": ["..."]}``."""
     lines = log_lines(body) if "log" in body else []
-    version.commit(_string(body, "note", "") or None, user=user, log=lines)
+    version.commit(_string(body, "note", "") or None, user=user, app=app, log=lines)
     return wire.json({"committed": version.uuid})
 
 
 @router.post("/newversion")
-def post_newversion(version: AtVersion, body: MaybeBody, user: User) -> Response:
+def post_newversion(version: AtVersion, body: MaybeBody, user: User, app: App) -> Response:
     """Make an open child on the same branch (DVID: ``POST N/newversion``); body ``{"note", "uuid"}``."""
-    child = version.newversion(_string(body, "note", ""), uuid=_string(body, "uuid", "") or None, user=user)
+    child = version.newversion(
+        _string(body, "note", ""), uuid=_string(body, "uuid", "") or None, user=user, app=app
+    )
     return wire.json({"child": child.uuid})
 
 
 @router.post("/branch")
-def post_branch(version: AtVersion, body: Body, user: User) -> Response:
+def post_branch(version: AtVersion, body: Body, user: User, app: App) -> Response:
     """Make an open child on a new branch (DVID: ``POST N/branch``); body ``{"branch", "note", "uuid"}``."""
     name = _string(body, "branch", "")
     if not name:
         raise InvalidInputError('the body should name the new branch: {"branch": "NAME"}')
-    child = version.branch(name, _string(body, "note", ""), uuid=_string(body, "uuid", "") or None, user=user)
+    child = version.branch(
+        name, _string(body, "note", ""), uuid=_string(body, "uuid", "") or None, user=user, app=app
+    )
     return wire.json({"child": child.uuid})
 
 
 @router.post("/tag")
-def post_tag(version: AtVersion, body: Body, user: User) -> Response:
-    """Make a sealed child whose id is the tag (DVID: ``POST N/tag``); body ``{"tag": "v1.0", "note"}``."""
-    child = version.tag(_string(body, "tag"), _string(body, "note", ""), user=user)
+def post_tag(version: AtVersion, body: Body, user: User, app: App) -> Response:
+    """Make a sealed child whose id is the tag (DVID: ``POST N/tag``); body ``{"tag": "v1.0"}``."""
+    child = version.tag(_string(body, "tag"), user=user, app=app)
     return wire.json({"child": child.uuid})
 
 
