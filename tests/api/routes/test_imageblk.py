@@ -3,31 +3,22 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
-from pathlib import Path
 
 import lz4.block
 import numpy as np
 import pytest
-from fastapi.testclient import TestClient
 from PIL import Image
-
-from vzarr.api.app import create_app
-from vzarr.api.hub import Hub
-from vzarr.config import Settings
+from starlette.testclient import TestClient
 
 
 @pytest.fixture
-def client(tmp_path: Path) -> Iterator[TestClient]:
-    hub = Hub(tmp_path)
-    root = hub.create(alias="images").root.uuid
-    app = create_app(Settings(), hub)
+def client(client: TestClient, root: str) -> TestClient:
+    """Client whose paths are relative to a new instance."""
     config = {"typename": "uint8blk", "dataname": "g", "BlockSize": "8,4,2", "Background": "9"}
-    with TestClient(app, base_url="http://127.0.0.1:8000") as found:
-        made = found.post(f"/api/repo/{root}/instance", json=config)
-        assert made.status_code == 200, made.text
-        found.base_url = f"http://127.0.0.1:8000/api/node/{root}/g/"
-        yield found
+    made = client.post(f"/api/repo/{root}/instance", json=config)
+    assert made.status_code == 200, made.text
+    client.base_url = client.base_url.join(f"/api/node/{root}/g/")
+    return client
 
 
 @pytest.fixture
@@ -55,9 +46,7 @@ def test_a_slice_in_each_lossless_format(client: TestClient, volume: np.ndarray,
         np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(found.content))), expected)
 
 
-def test_unwritten_voxels_are_zero_in_regions_and_background_in_blocks(
-    client: TestClient, volume: np.ndarray
-):
+def test_unwritten_voxels_are_zero_in_regions_and_background_in_blocks(client: TestClient, volume: np.ndarray):
     assert set(client.get("raw/0_1_2/3_3_3/100_0_0").content) == {0}
     assert set(client.get("blocks/50_0_0/2").content) == {9}
     assert client.get("specificblocks?blocks=50,0,0").content == b""

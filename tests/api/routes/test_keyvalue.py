@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
-from fastapi.testclient import TestClient
-
-from vzarr.api.app import create_app
-from vzarr.api.hub import Hub
-from vzarr.config import Settings
+from starlette.testclient import TestClient
 
 
 @pytest.fixture
-def client(tmp_path: Path) -> Iterator[TestClient]:
-    hub = Hub(tmp_path)
-    root = hub.create(alias="keyvalue").root.uuid
-    app = create_app(Settings(), hub)
-    with TestClient(app, base_url="http://127.0.0.1:8000") as found:
-        made = found.post(f"/api/repo/{root}/instance", json={"typename": "keyvalue", "dataname": "kv"})
-        assert made.status_code == 200, made.text
-        found.base_url = f"http://127.0.0.1:8000/api/node/{root}/kv/"
-        yield found
+def client(client: TestClient, root: str) -> TestClient:
+    """Client whose paths are relative to a new instance."""
+    config = {"typename": "keyvalue", "dataname": "kv"}
+    made = client.post(f"/api/repo/{root}/instance", json=config)
+    assert made.status_code == 200, made.text
+    client.base_url = client.base_url.join(f"/api/node/{root}/kv/")
+    return client
 
 
 def _batch(client: TestClient, query: str, body: list[object]):
