@@ -46,7 +46,7 @@ def create(url: str, *, alias: str = "", description: str = "", root: str | None
     return Repo.create(url, alias=alias, description=description, root=root)
 
 
-def open(url: str) -> Repo:  # noqa: A001 - read as vzarr.open
+def open(url: str) -> Repo:
     """Open a repo.
 
     Raises

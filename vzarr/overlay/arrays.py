@@ -14,7 +14,7 @@ from zarr.storage import MemoryStore
 
 from vzarr.errors import InvalidInputError
 from vzarr.overlay.state import NodeInfo, State
-from vzarr.overlay.tree import V3_DOC, Entry
+from vzarr.overlay.tree import V3_DOC, ArrayEntry, Entry
 
 
 def compressors(codecs: str | Sequence[Any], itemsize: int) -> Any:
@@ -80,7 +80,7 @@ def version_html(state: State, info: NodeInfo, entries: Mapping[str, Entry]) -> 
     rows = [
         f"<tr><td>{escape(path)}</td><td>{'×'.join(map(str, e.spec.shape))}</td></tr>"
         for path, e in sorted(entries.items())
-        if e.spec is not None
+        if isinstance(e, ArrayEntry)
     ]
     names = ", ".join(f"{escape(i.name)} ({escape(i.typename)})" for i in state.instances.values()) or "none"
     return (
@@ -98,4 +98,5 @@ def repo_html(state: State) -> str:
         for n in list(state.nodes.values())[::-1][:50]
     ]
     head = "<tr><th>version</th><th>branch</th><th>state</th><th>made</th><th>note</th></tr>"
-    return f"<b>repo {escape(state.alias or state.root)}</b><br>{escape(state.description)}<table>{head}{''.join(rows)}</table>"
+    title = f"<b>repo {escape(state.alias or state.root)}</b><br>{escape(state.description)}"
+    return f"{title}<table>{head}{''.join(rows)}</table>"

@@ -99,7 +99,7 @@ class Authority:
         self.kv.transact(forget)
 
     def writer(self, node: str) -> Writer:
-        """This process's writer of a node."""
+        """The writer of a node in this process."""
         with self._lock:
             return self._writers.setdefault(node, Writer(self, node))
 
@@ -212,10 +212,9 @@ class Writer:
                 if self._lease != lease or self._pid != os.getpid():
                     return
                 idle = self._busy == 0 and time.monotonic() - self._last_write > RENEW_SECONDS
-                if idle or not self._renew():
-                    if self._busy == 0:
-                        self._release()
-                        return
+                if (idle or not self._renew()) and self._busy == 0:
+                    self._release()
+                    return
 
     def _renew(self) -> bool:
         started = time.monotonic()

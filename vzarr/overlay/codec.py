@@ -20,7 +20,8 @@ from zarr.core.buffer import default_buffer_prototype
 from zarr.storage import MemoryStore
 
 from vzarr.errors import StorageError
-from vzarr.overlay.tree import V3_DOC, Coord, Entry, parse_array
+from vzarr.geometry import Coord
+from vzarr.overlay.tree import V3_DOC, ArrayEntry, parse_array
 
 _SHUFFLE = {"noshuffle": 0, "shuffle": 1, "bitshuffle": 2}
 
@@ -114,10 +115,9 @@ _kept: dict[bytes, ChunkCodec] = {}
 _lock = threading.Lock()
 
 
-def codec_of(entry: Entry) -> ChunkCodec:
+def codec_of(entry: ArrayEntry) -> ChunkCodec:
     """The codec of an array; equal for arrays whose bytes have equal meaning."""
     spec = entry.spec
-    assert spec is not None
     codec = _kept.get(spec.meaning)
     if codec is None:
         codec = _make(entry.docs)
@@ -163,9 +163,7 @@ def _single_chunk(name: str, data: bytes, shape: Coord) -> bytes:
     return orjson.dumps({**orjson.loads(data), "shape": list(shape)})
 
 
-def _memory_array(
-    objects: Mapping[str, bytes], mode: Any, held: dict[str, Any] | None = None
-) -> zarr.Array[Any]:
+def _memory_array(objects: Mapping[str, bytes], mode: Any, held: dict[str, Any] | None = None) -> zarr.Array[Any]:
     buffer = default_buffer_prototype().buffer
     held = {} if held is None else held
     held.update({k: buffer.from_bytes(v) for k, v in objects.items()})

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from vzarr.geometry import Coord
 from vzarr.overlay import layout, seal
 from vzarr.overlay.kv import sidecar
 from vzarr.overlay.openview import OpenView
 from vzarr.overlay.owners import DELETED, FIRST_OWNER, Changes, Owners, PackWriter
 from vzarr.overlay.rootview import RootView
-from vzarr.overlay.tree import ArrayId, Coord, Entry, Tree, marked
+from vzarr.overlay.tree import ArrayEntry, ArrayId, Tree, marked
 from vzarr.overlay.views import View, nothing
 
 KeyChanges = Iterable[tuple[str, Iterable[tuple[bytes, bytes | None]]]]
@@ -45,7 +46,7 @@ def seal_version(view: OpenView | RootView, base: Base, parents: tuple[str, ...]
     if isinstance(view, OpenView):
         _remove_dead_folders(view, tree)
         _write_own_docs(view, tree)
-    ids = [e.id for e in tree.entries.values() if e.id is not None]
+    ids = [e.id for e in tree.arrays().values()]
     kept_pages = _merge_pages(view, base)
     pack = PackWriter(node, len(kept_pages))
     table = pack.update(base.owners, _chunk_changes(view, tree), ids)
@@ -80,15 +81,14 @@ def _merge_pages(view: View, base: Base) -> bytes:
 
 def _chunk_changes(view: OpenView | RootView, tree: Tree) -> dict[ArrayId, Changes]:
     changes: dict[ArrayId, Changes] = {}
-    for entry in tree.entries.values():
-        if entry.id is not None:
-            found = {**_masked(view, entry), **_own(view, entry)}
-            if found:
-                changes[entry.id] = found
+    for entry in tree.arrays().values():
+        found = {**_masked(view, entry), **_own(view, entry)}
+        if found:
+            changes[entry.id] = found
     return changes
 
 
-def _own(view: OpenView | RootView, entry: Entry) -> dict[Coord, str | int]:
+def _own(view: OpenView | RootView, entry: ArrayEntry) -> dict[Coord, str | int]:
     found: dict[Coord, str | int] = {}
     for coord, key, size in view.own_chunks(entry):
         gone = size == len(layout.MARKER) and view.storage.objects.get(key) == layout.MARKER
@@ -96,12 +96,11 @@ def _own(view: OpenView | RootView, entry: Entry) -> dict[Coord, str | int]:
     return found
 
 
-def _masked(view: OpenView | RootView, entry: Entry) -> dict[Coord, str | int]:
-    if isinstance(view, RootView) or entry.id is None or entry.id not in view.masks():
+def _masked(view: OpenView | RootView, entry: ArrayEntry) -> dict[Coord, str | int]:
+    if isinstance(view, RootView) or entry.id not in view.masks():
         return {}
     masks = view.masks()[entry.id]
     found: dict[Coord, str | int] = {}
-    assert entry.spec is not None
     for coords, page, local in view.base.owners.chunks(entry.id, entry.spec.ndim):
         for coord, code in zip(map(tuple, coords.tolist()), page.codes[local].tolist(), strict=True):
             if code >= FIRST_OWNER and any(coord[: len(m)] == m for m in masks):
@@ -111,22 +110,17 @@ def _masked(view: OpenView | RootView, entry: Entry) -> dict[Coord, str | int]:
 
 def _remove_dead_folders(view: OpenView, tree: Tree) -> None:
     """Chunks of arrays that were deleted or made anew before the commit belong to nothing."""
-    live = {view.own_folder(e) for e in tree.entries.values() if e.id is not None}
+    live = {view.own_folder(e) for e in tree.arrays().values()}
     folder = layout.zarr(view.node)
-    dead = {k for k, _ in view.storage.objects.list(folder) if not any(k.startswith(f"{f}/") for f in live)}
+    dead = {k for k, _ in view.storage.objects.walk(folder) if not any(k.startswith(f"{f}/") for f in live)}
     for key in dead:
         view.storage.objects.delete(key)
 
 
 def _write_own_docs(view: OpenView, tree: Tree) -> None:
     """Beside its chunks each array's own metadata, marked so that readers without vzarr refuse the folder."""
-    for path, entry in tree.entries.items():
-        if entry.id is None:
-            continue
+    for path, entry in tree.arrays().items():
         if view.base.entries.get(path) == entry and not view.own_chunks(entry):
             continue
         for name, data in marked(entry.docs, entry.origin).items():
             view.storage.objects.put(f"{view.own_folder(entry)}/{name}", data)
-
-
-

@@ -7,7 +7,7 @@ that descends from the other, if one does; else it is a conflict, and so is a de
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +28,7 @@ from vzarr.overlay.owners import (
     Table,
     side,
 )
-from vzarr.overlay.tree import ArrayId, Entry, Tree, with_window
+from vzarr.overlay.tree import ArrayEntry, ArrayId, Entry, Tree, with_window
 from vzarr.overlay.views import SealedView
 
 Conflict = tuple[str, Box | None]
@@ -81,19 +81,16 @@ def merge_views(
     rule = Rule(parents)
     joined = Joined(Tree(), Table(), PackWriter(child))
     joined.tree = _merge_trees(views, bases, rule, joined.conflicts)
-    arrays: dict[ArrayId, Mapping[Coord, object]] = {}
     changes: dict[ArrayId, dict[Coord, Owner]] = {}
-    for path, entry in joined.tree.entries.items():
-        if entry.id is not None:
-            changes[entry.id] = _merge_array(path, entry, views, bases, rule, joined.conflicts)
-            arrays[entry.id] = {}
+    for path, entry in joined.tree.arrays().items():
+        changes[entry.id] = _merge_array(path, entry, views, bases, rule, joined.conflicts)
     if joined.conflicts and not keep_conflicts:
         shown = ", ".join(f"{p} {b}" if b else p for p, b in joined.conflicts[:5])
         raise ConflictError(
             f"{len(joined.conflicts)} conflicts: {shown}{' …' if len(joined.conflicts) > 5 else ''}", joined.conflicts
         )
     # Pages that differ from the first head's are the merge's own; all others are shared with it.
-    joined.table = joined.pack.update(views[0].owners, changes, arrays)
+    joined.table = joined.pack.update(views[0].owners, changes, changes)
     return joined
 
 
@@ -133,14 +130,13 @@ class Rule:
 
 def _merge_array(
     path: str,
-    entry: Entry,
+    entry: ArrayEntry,
     views: Sequence[SealedView],
     bases: Sequence[SealedView],
     rule: Rule,
     conflicts: list[Conflict],
 ) -> dict[Coord, Owner]:
     """Chunks in which the merge differs from the first head."""
-    assert entry.id is not None and entry.spec is not None
     changes: dict[Coord, Owner] = {}
     sources = [v.owners for v in views]
     for at in sorted(_differing_pages(entry.id, sources)):
@@ -192,15 +188,15 @@ def _common_codes(page: Page | None, order: Mapping[str, int], size: int) -> NDA
     if page is None:
         return np.zeros(size, np.int64)
     table = np.array([ABSENT, DELETED, CONFLICT, *(order[o] for o in page.owners)], np.int64)
-    return table[page.codes]
+    return np.asarray(table[page.codes])
 
 
 def _owner(page: Page | None, local: int) -> Owner:
     return ABSENT if page is None else page.owner(local)
 
 
-def _box(coord: Coord, entry: Entry) -> Box | None:
-    chunks = entry.spec.chunks if entry.spec is not None else None
+def _box(coord: Coord, entry: ArrayEntry) -> Box | None:
+    chunks = entry.spec.chunks
     if chunks is None:
         return None
     lo = tuple(c * n for c, n in zip(coord, chunks, strict=True))
@@ -221,9 +217,7 @@ def _merge_trees(
             entries[path] = entry
     loose: dict[str, str] = {}
     for key in sorted(set().union(*(v.loose() for v in views))):
-        owner = rule.decide(
-            [v.loose().get(key, ABSENT) for v in views], [b.loose().get(key, ABSENT) for b in bases]
-        )
+        owner = rule.decide([v.loose().get(key, ABSENT) for v in views], [b.loose().get(key, ABSENT) for b in bases])
         if owner == CONFLICT:
             conflicts.append((key, None))
             owner = next(v.loose()[key] for v in views if key in v.loose())
@@ -250,32 +244,20 @@ def _merge_entry(
 
 def _join_windows(changed: Sequence[Entry]) -> Entry | None:
     """One entry for several that differ in nothing but the space they cover, or None."""
-    first = changed[0]
-    if first.id is None or first.spec is None:
-        return None
+    joined = changed[0]
     for other in changed[1:]:
-        if other.id != first.id or other.spec is None:
+        if not isinstance(joined, ArrayEntry) or not isinstance(other, ArrayEntry) or joined.id != other.id:
             return None
-        lo = other.origin or (0,) * other.spec.ndim
-        hi = tuple(a + n for a, n in zip(lo, other.spec.shape, strict=True))
-        grown, back = with_window(first, lo, hi), with_window(other, *_window(first))
-        if grown.docs != back.docs or grown.origin != back.origin:
+        grown, back = with_window(joined, other.window), with_window(other, joined.window)
+        if grown != back:
             return None
-        first = replace(grown)
-    return first
-
-
-def _window(entry: Entry) -> Box:
-    assert entry.spec is not None
-    lo = entry.origin or (0,) * entry.spec.ndim
-    return lo, tuple(a + n for a, n in zip(lo, entry.spec.shape, strict=True))
+        joined = grown
+    return joined if isinstance(joined, ArrayEntry) else None
 
 
 def _chunks_changed(entry: Entry, views: Iterable[SealedView], bases: Sequence[SealedView]) -> bool:
     """Whether some head's chunks of an array are not those of any common ancestor."""
-    if entry.id is None:
+    if not isinstance(entry, ArrayEntry):
         return False
     known = [b.owners.table.arrays.get(entry.id, {}) for b in bases]
-    return any(
-        v.owners.table.arrays[entry.id] not in known for v in views if entry.id in v.owners.table.arrays
-    )
+    return any(v.owners.table.arrays[entry.id] not in known for v in views if entry.id in v.owners.table.arrays)

@@ -73,7 +73,7 @@ class Objects(ABC):
         """Remove an object; nothing happens when it is absent."""
 
     @abstractmethod
-    def list(self, prefix: str = "") -> Iterator[tuple[str, int]]:
+    def walk(self, prefix: str = "") -> Iterator[tuple[str, int]]:
         """Keys below the folder `prefix` and their sizes, in sorted order."""
 
     @abstractmethod
@@ -223,12 +223,12 @@ class FileObjects(Objects):
             if e.errno not in (*_ABSENT, errno.EPERM):
                 raise _failed("delete", key, e) from e
 
-    def list(self, prefix: str = "") -> Iterator[tuple[str, int]]:
+    def walk(self, prefix: str = "") -> Iterator[tuple[str, int]]:
         """Walk a folder in sorted order."""
         for entry in self._scan(prefix):
             key = f"{prefix}/{entry.name}" if prefix else entry.name
             if entry.is_dir(follow_symlinks=False):
-                yield from self.list(key)
+                yield from self.walk(key)
             else:
                 yield key, entry.stat().st_size
 
@@ -334,7 +334,7 @@ class MemoryObjects(Objects):
         with self._lock:
             self._objects.pop(key, None)
 
-    def list(self, prefix: str = "") -> Iterator[tuple[str, int]]:
+    def walk(self, prefix: str = "") -> Iterator[tuple[str, int]]:
         """Keys below a prefix."""
         folder = f"{prefix}/" if prefix else ""
         with self._lock:
@@ -344,8 +344,9 @@ class MemoryObjects(Objects):
     def list_dir(self, prefix: str) -> tuple[list[str], list[str]]:
         """First parts of the keys below a prefix."""
         cut = len(prefix) + 1 if prefix else 0
-        dirs, files = set(), set()
-        for key, _ in self.list(prefix):
+        dirs: set[str] = set()
+        files: set[str] = set()
+        for key, _ in self.walk(prefix):
             head, sep, _rest = key[cut:].partition("/")
             (dirs if sep else files).add(head)
         return sorted(dirs), sorted(files)
@@ -353,13 +354,13 @@ class MemoryObjects(Objects):
     def delete_tree(self, prefix: str) -> None:
         """Forget every object below a prefix."""
         with self._lock:
-            for key, _ in list(self.list(prefix)):
+            for key, _ in list(self.walk(prefix)):
                 del self._objects[key]
 
     def rename_tree(self, source: str, target: str) -> None:
         """Rename every object below a prefix."""
         with self._lock:
-            for key, _ in list(self.list(source)):
+            for key, _ in list(self.walk(source)):
                 self._objects[target + key[len(source) :]] = self._objects.pop(key)
 
 
@@ -377,7 +378,7 @@ def open_objects(url: str | os.PathLike[str]) -> Objects:
         If the URL names another protocol.
     """
     text = os.fspath(url)
-    if not isinstance(text, str) or not text:
+    if not text:
         raise InvalidInputError(f"a repo is named by a path or a URL, not by {url!r}")
     if "://" not in text:
         return FileObjects(Path(text).expanduser().absolute())

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 import orjson
 from numpy.typing import NDArray
 
 from vzarr.errors import InvalidInputError
+from vzarr.geometry import Box, Coord
 from vzarr.overlay import layout
 from vzarr.overlay.authority import SEALED, Authority
 from vzarr.overlay.kv.base import Transaction
 from vzarr.overlay.owners import ABSENT, DELETED
 from vzarr.overlay.tree import (
+    ArrayEntry,
     ArrayId,
-    Coord,
     Entry,
     Tree,
     array_of,
@@ -31,6 +33,7 @@ from vzarr.overlay.tree import (
 from vzarr.overlay.views import SealedView, Storage, View, is_marker, stored_coords
 
 _GONE = b""
+T = TypeVar("T")
 
 
 class OpenView(View):
@@ -99,26 +102,25 @@ class OpenView(View):
         self._look()
         return Tree(self._entries, self._loose)
 
-    def chunk_places(self, entry: Entry, coord: Coord) -> tuple[str, ...]:
+    def chunk_places(self, entry: ArrayEntry, coord: Coord) -> tuple[str, ...]:
         """The version's own key, then the base's unless that part was deleted."""
         own = self.storage.chunk_key(self.node, entry, coord)
         if self._masked(entry, coord):
             return (own,)
         return (own, *self.base.chunk_places(entry, coord))
 
-    def chunk_owner(self, entry: Entry, coord: Coord) -> str | None:
-        """This version when its own folder has the chunk, else the base's owner."""
+    def chunk_owner(self, entry: ArrayEntry, coord: Coord) -> str | None:
+        """The version itself when its own folder has the chunk, else the base's owner."""
         own = self.storage.chunk_key(self.node, entry, coord)
         found = self.storage.objects.fetch(own, 0, len(layout.MARKER))
         if found is not None:
             return None if is_marker(self.storage.objects, own, found) else self.node
         return None if self._masked(entry, coord) else self.base.chunk_owner(entry, coord)
 
-    def chunk_coords(self, entry: Entry) -> NDArray[np.int64]:
+    def chunk_coords(self, entry: ArrayEntry) -> NDArray[np.int64]:
         """The base's chunks that are not deleted, and the own ones."""
-        assert entry.spec is not None
         inherited = {tuple(c) for c in self.base.chunk_coords(entry).tolist()}
-        for mask in self._masks.get(entry.id, ()) if entry.id else ():
+        for mask in self._masks.get(entry.id, ()):
             inherited = {c for c in inherited if c[: len(mask)] != mask}
         for coord, key, size in self.own_chunks(entry):
             if size == len(layout.MARKER) and self.storage.objects.get(key) == layout.MARKER:
@@ -127,18 +129,17 @@ class OpenView(View):
                 inherited.add(coord)
         return np.array(sorted(inherited), np.int64).reshape(-1, entry.spec.ndim)
 
-    def own_chunks(self, entry: Entry) -> list[tuple[Coord, str, int]]:
+    def own_chunks(self, entry: ArrayEntry) -> list[tuple[Coord, str, int]]:
         """Chunks in the version's own folder: global coordinates, object key and size, markers included."""
         return list(stored_coords(self.storage.objects, entry, self.own_folder(entry)))
 
-    def own_folder(self, entry: Entry) -> str:
+    def own_folder(self, entry: ArrayEntry) -> str:
         """Folder for this version's chunks of an array."""
-        assert entry.id is not None
         return f"{layout.zarr(self.node)}/{entry.id.folder(of_root=False, root=self.storage.root)}"
 
-    def _masked(self, entry: Entry, coord: Coord) -> bool:
-        masks = self._masks.get(entry.id) if entry.id is not None else None
-        return bool(masks) and any(coord[: len(m)] == m for m in masks or ())
+    def _masked(self, entry: ArrayEntry, coord: Coord) -> bool:
+        masks = self._masks.get(entry.id)
+        return masks is not None and any(coord[: len(m)] == m for m in masks)
 
     def _look(self) -> None:
         state, counter = self.authority.node_state(self.node)
@@ -189,8 +190,8 @@ class OpenView(View):
 
         def change(txn: Transaction) -> None:
             old = self._row_entry(txn, path)
-            if old is None or old.id is None:
-                self._put_entry(txn, path, Entry(dict(docs), ArrayId(creator, path)))
+            if not isinstance(old, ArrayEntry):
+                self._put_entry(txn, path, ArrayEntry(dict(docs), ArrayId(creator, path)))
 
         self.authority.edit(self.node, change)
 
@@ -201,21 +202,19 @@ class OpenView(View):
         if entry is None or name not in entry.docs:
             self.delete_loose(key)
             return
-        if is_array_doc(name, parse_doc(name, entry.docs[name]) or {}):
+        if isinstance(entry, ArrayEntry) and name in ("zarr.json", ".zarray"):
             self._release_chunks(path, entry)
         docs = {k: v for k, v in entry.docs.items() if k != name}
-        left = Entry(docs, None) if docs else None
-        if left is not None and entry.id is not None and ".zarray" in docs:
-            left = replace(entry, docs=docs)
+        left = (replace(entry, docs=docs) if ".zarray" in docs else Entry(docs)) if docs else None
         self.authority.edit(self.node, lambda txn: self._put_entry(txn, path, left))
 
-    def grow(self, path: str, lo: Coord, hi: Coord, step: int = 1) -> None:
+    def grow(self, path: str, box: Box, step: int = 1) -> None:
         """Make an array's window cover a box of voxels (see `with_window`)."""
 
         def change(txn: Transaction) -> None:
             old = self._row_entry(txn, path)
-            if old is not None and old.id is not None:
-                self._put_entry(txn, path, with_window(old, lo, hi, step))
+            if isinstance(old, ArrayEntry):
+                self._put_entry(txn, path, with_window(old, box, step))
 
         self.authority.edit(self.node, change)
 
@@ -235,7 +234,7 @@ class OpenView(View):
         inside = array_of(self.entries, f"{prefix}/")
         gone = list(below(self._entries, prefix))
         loose = [k for k in self._loose if not prefix or k.startswith(f"{prefix}/")]
-        folders = [self.own_folder(self._entries[p]) for p in gone if self._entries[p].id is not None]
+        arrays = [e for p in gone if isinstance(e := self._entries[p], ArrayEntry)]
 
         def change(txn: Transaction) -> None:
             for path in gone:
@@ -245,24 +244,23 @@ class OpenView(View):
 
         if gone or loose:
             self.authority.edit(self.node, change)
-        for folder in folders:
-            self.storage.objects.delete_tree(folder)
+        for entry in arrays:
+            self.storage.objects.delete_tree(self.own_folder(entry))
         if inside is not None and inside[0] not in gone:
             self._delete_chunks_below(inside[1], prefix[len(inside[0]) :].strip("/"))
 
     # -- changing chunks and loose keys
 
-    def put_chunk(self, entry: Entry, coord: Coord, data: bytes) -> None:
+    def put_chunk(self, entry: ArrayEntry, coord: Coord, data: bytes) -> None:
         """Store a chunk (global coordinates)."""
         if data == layout.MARKER:
             raise InvalidInputError("these 32 bytes mark a deleted chunk and cannot be stored as one")
         with self.writer.write() as stage:
             self.storage.objects.put(self.storage.chunk_key(self.node, entry, coord), data, stage=stage)
 
-    def delete_chunk(self, entry: Entry, coord: Coord) -> None:
+    def delete_chunk(self, entry: ArrayEntry, coord: Coord) -> None:
         """Delete a chunk: a marker where the base has one, else just the own object."""
         key = self.storage.chunk_key(self.node, entry, coord)
-        assert entry.id is not None
         inherited = self.base.owners.owner(entry.id, coord) not in (ABSENT, DELETED)
         with self.writer.write() as stage:
             if inherited and not self._masked(entry, coord):
@@ -310,11 +308,11 @@ class OpenView(View):
         """Entry for documents: the old identity unless the meaning of stored bytes changes."""
         if not any(is_array_doc(n, parse_doc(n, d) or {}) for n, d in docs.items()):
             return Entry(docs)
-        if old is not None and old.id is not None and parse_array(docs).meaning == parse_array(old.docs).meaning:
-            return Entry(docs, old.id, old.origin)
+        if isinstance(old, ArrayEntry) and parse_array(docs).meaning == old.spec.meaning:
+            return ArrayEntry(docs, old.id, old.origin)
         row = txn.get(layout.row_state(self.node))
         counter = orjson.loads(row)["counter"] if row else 0
-        return Entry(docs, ArrayId(self.node, path, counter))
+        return ArrayEntry(docs, ArrayId(self.node, path, counter))
 
     def _adopt_loose(self, path: str, name: str, data: bytes, is_array: bool) -> None:
         """Loose keys that the new array's chunk names cover become its chunks."""
@@ -329,27 +327,25 @@ class OpenView(View):
             self.node,
             lambda txn: self._put_entry(txn, path, self._identified(txn, path, {name: data}, None)),
         )
-        entry = self.entries[path]
+        entry = self.array(path)
         for coord, value in found.items():
-            if value is not None:
+            if value is not None and entry is not None:
                 self.put_chunk(entry, coord, value[0])
         for key in chunks:
             self.delete_loose(key)
 
-    def _release_chunks(self, path: str, entry: Entry) -> None:
+    def _release_chunks(self, path: str, entry: ArrayEntry) -> None:
         assert entry.spec is not None
         folder = f"{path}/" if path else ""
         for row in self.chunk_coords(entry).tolist():
             found = self.read_chunk(entry, tuple(row))
             if found is not None:
-                shift = entry.shift or (0,) * len(row)
-                shown = tuple(r - s for r, s in zip(row, shift, strict=True))
+                shown = tuple(r - s for r, s in zip(row, entry.shift, strict=True))
                 self.put_loose(folder + entry.spec.key(shown), found[0])
         self.storage.objects.delete_tree(self.own_folder(entry))
 
-    def _delete_chunks_below(self, entry: Entry, rest: str) -> None:
+    def _delete_chunks_below(self, entry: ArrayEntry, rest: str) -> None:
         """Mask the base's chunks below a folder inside an array, and remove the own ones."""
-        assert entry.spec is not None and entry.id is not None
         prefix = chunk_prefix(entry, rest)
         if prefix is None:
             return
@@ -361,10 +357,9 @@ class OpenView(View):
                 self.storage.objects.delete(own)
 
 
-def chunk_prefix(entry: Entry, rest: str) -> Coord | None:
+def chunk_prefix(entry: ArrayEntry, rest: str) -> Coord | None:
     """Leading global chunk coordinates of a folder inside an array; None when no chunk lies below it."""
     spec = entry.spec
-    assert spec is not None
     if spec.separator != "/":
         return None
     if spec.prefix:
@@ -375,15 +370,14 @@ def chunk_prefix(entry: Entry, rest: str) -> Coord | None:
         shown = tuple(map(int, rest.split("/"))) if rest else ()
     except ValueError:
         return None
-    shift = entry.shift or (0,) * spec.ndim
-    return tuple(c + s for c, s in zip(shown, shift, strict=False)) if len(shown) < spec.ndim else None
+    return tuple(c + s for c, s in zip(shown, entry.shift, strict=False)) if len(shown) < spec.ndim else None
 
 
 def _other_format(name: str, docs: Mapping[str, bytes]) -> bool:
     return (name == "zarr.json") != ("zarr.json" in docs)
 
 
-def _set(mapping: dict[str, object], key: str, value: object) -> None:  # type: ignore[type-arg]
+def _set(mapping: dict[str, T], key: str, value: T | None) -> None:
     if value is None:
         mapping.pop(key, None)
     else:

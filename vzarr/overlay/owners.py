@@ -23,9 +23,10 @@ from numcodecs import Zstd
 from numpy.typing import NDArray
 
 from vzarr.errors import FormatError, StorageError
+from vzarr.geometry import Coord
 from vzarr.overlay import layout
 from vzarr.overlay.objects import Objects
-from vzarr.overlay.tree import ArrayId, Coord
+from vzarr.overlay.tree import ArrayId
 
 ABSENT, DELETED, CONFLICT, FIRST_OWNER = 0, 1, 2, 3
 """What a chunk's code means: never written, deleted, in conflict; from 3 on an owner in the page's palette."""
@@ -105,9 +106,7 @@ class Page:
         """A page in which the given chunks have the given owners (or codes)."""
         palette = {name: i + FIRST_OWNER for i, name in enumerate(self.owners)}
         codes = self.codes.astype(np.uint16)
-        codes[local] = [
-            o if isinstance(o, int) else palette.setdefault(o, FIRST_OWNER + len(palette)) for o in owners
-        ]
+        codes[local] = [o if isinstance(o, int) else palette.setdefault(o, FIRST_OWNER + len(palette)) for o in owners]
         return Page(tuple(palette), codes)
 
     @classmethod
@@ -329,9 +328,7 @@ class PackWriter:
                 arrays[array] = blocks
         return Table(arrays)
 
-    def _update_array(
-        self, base: Owners, array: ArrayId, changes: Changes, blocks: dict[Coord, Ref]
-    ) -> None:
+    def _update_array(self, base: Owners, array: ArrayId, changes: Changes, blocks: dict[Coord, Ref]) -> None:
         fresh: dict[Coord, dict[int, Ref]] = {}
         for at, local, owners in _by_page(changes):
             n = side(len(at))

@@ -32,7 +32,7 @@ def resolve(state: State, ref: str) -> str:
     InvalidInputError
         If several versions do.
     """
-    if not isinstance(ref, str) or not ref:
+    if not ref:
         raise InvalidInputError(f"a version is named by a branch, tag or id, not by {ref!r}")
     if ref in state.nodes:
         return ref
@@ -68,7 +68,7 @@ def check_node_id(text: str) -> str:
     InvalidInputError
         If the text cannot name a version.
     """
-    if not isinstance(text, str) or not layout.NODE_ID.fullmatch(text):
+    if not layout.NODE_ID.fullmatch(text):
         raise InvalidInputError(
             f"{text!r} cannot name a version: 1 to 128 letters, digits, '.', '_' and '-', the first a letter or digit"
         )
@@ -77,7 +77,7 @@ def check_node_id(text: str) -> str:
 
 def check_uuid(text: str) -> str:
     """A client's own version id as it was given: 32 lower-case hex digits."""
-    if not isinstance(text, str) or not layout.HEX_ID.fullmatch(text):
+    if not layout.HEX_ID.fullmatch(text):
         raise InvalidInputError("UUID must be 32 character hexadecimal string")
     return text
 
@@ -90,7 +90,7 @@ def check_branch(name: str) -> str:
     InvalidInputError
         If it is empty, the default branch's, or could not be told from other refs.
     """
-    if not isinstance(name, str) or name in ("", "master"):
+    if name in ("", "master"):
         raise InvalidInputError("Cannot create a master branch: give the new branch another name")
     if any(c in name for c in ":~@/") or name != name.strip():
         raise InvalidInputError(f"a branch name has no ':', '~', '@', '/' and no space around it, unlike {name!r}")

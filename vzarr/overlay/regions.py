@@ -15,12 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vzarr.errors import InvalidInputError, StorageError
-from vzarr.geometry import Box, blocks_of_box, intersect, iter_coords, shape_of, slices
+from vzarr.geometry import Box, Coord, blocks_of_box, intersect, iter_coords, shape_of, slices
 from vzarr.overlay import layout
 from vzarr.overlay.codec import ChunkCodec, codec_of
 from vzarr.overlay.openview import OpenView
 from vzarr.overlay.rootview import RootView
-from vzarr.overlay.tree import Coord, Entry
+from vzarr.overlay.tree import ArrayEntry
 from vzarr.overlay.views import View
 
 T = TypeVar("T")
@@ -30,7 +30,7 @@ _local = threading.local()
 _helper = ThreadPoolExecutor(1, thread_name_prefix="vzarr-regions")
 
 
-def read_region(view: View, entry: Entry, box: Box, out: NDArray[Any] | None = None) -> NDArray[Any]:
+def read_region(view: View, entry: ArrayEntry, box: Box, out: NDArray[Any] | None = None) -> NDArray[Any]:
     """Voxels of a box; what was never written, or lies outside the array, has the fill value.
 
     Parameters
@@ -66,9 +66,7 @@ def read_region(view: View, entry: Entry, box: Box, out: NDArray[Any] | None = N
     return out
 
 
-def read_chunks(
-    view: View, entry: Entry, coords: Sequence[Coord]
-) -> Iterator[tuple[Coord, NDArray[Any] | None]]:
+def read_chunks(view: View, entry: ArrayEntry, coords: Sequence[Coord]) -> Iterator[tuple[Coord, NDArray[Any] | None]]:
     """Decoded chunks in the order of `coords` (global chunk coordinates); None where absent."""
     codec = codec_of(entry)
 
@@ -81,7 +79,7 @@ def read_chunks(
         yield from zip(some, share(one, some), strict=True)
 
 
-def write_chunks(view: Editable, entry: Entry, chunks: Mapping[Coord, NDArray[Any]]) -> None:
+def write_chunks(view: Editable, entry: ArrayEntry, chunks: Mapping[Coord, NDArray[Any]]) -> None:
     """Store whole chunks; each replaces an older one atomically.
 
     Raises
@@ -100,7 +98,7 @@ def write_chunks(view: Editable, entry: Entry, chunks: Mapping[Coord, NDArray[An
     share(one, list(chunks))
 
 
-def write_region(view: Editable, entry: Entry, lo: Coord, voxels: NDArray[Any]) -> None:
+def write_region(view: Editable, entry: ArrayEntry, lo: Coord, voxels: NDArray[Any]) -> None:
     """Store a box of voxels: border chunks are read, changed and written whole."""
     codec = codec_of(entry)
     box = lo, tuple(a + n for a, n in zip(lo, voxels.shape, strict=True))
@@ -148,7 +146,7 @@ def share(work: Callable[[Coord], T], coords: Sequence[Coord]) -> list[T]:
 
 
 def _decoded(
-    view: View, entry: Entry, coord: Coord, codec: ChunkCodec, *, fresh: bool = False
+    view: View, entry: ArrayEntry, coord: Coord, codec: ChunkCodec, *, fresh: bool = False
 ) -> NDArray[Any] | None:
     """One decoded chunk, in this thread's scratch array unless `fresh`."""
     buffer, scratch = _scratch(codec)

@@ -12,7 +12,14 @@ from typing import Any, ClassVar, TypeVar
 
 import orjson
 
-from vzarr.errors import AlreadyExistsError, FormatError, InvalidInputError, NotFoundError, SealedError, UnsupportedError
+from vzarr.errors import (
+    AlreadyExistsError,
+    FormatError,
+    InvalidInputError,
+    NotFoundError,
+    SealedError,
+    UnsupportedError,
+)
 from vzarr.overlay import arrays, layout, merge, refs, seal
 from vzarr.overlay.authority import Authority, check_open
 from vzarr.overlay.commit import Base, base_owners, seal_version

@@ -7,12 +7,14 @@ and what stands in the folder is marked so that readers without vzarr refuse it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 
 import numpy as np
 import orjson
 from numpy.typing import NDArray
 
 from vzarr.errors import AlreadyExistsError, InvalidInputError, NotFoundError
+from vzarr.geometry import Box, Coord
 from vzarr.overlay import layout
 from vzarr.overlay.authority import SEALED, Authority
 from vzarr.overlay.kv.base import Transaction
@@ -20,8 +22,8 @@ from vzarr.overlay.openview import chunk_prefix
 from vzarr.overlay.tree import (
     DOC_NAMES,
     RESERVED,
+    ArrayEntry,
     ArrayId,
-    Coord,
     Entry,
     Tree,
     array_of,
@@ -63,7 +65,7 @@ class RootView(View):
         self.writer = authority.writer(node)
         self.folder = layout.zarr(node)
         self._counter = -1
-        self._marked: dict[str, Entry] = {}
+        self._marked: dict[str, ArrayEntry] = {}
         self._parsed: dict[str, Entry] = {}
 
     # -- looking
@@ -84,13 +86,13 @@ class RootView(View):
         self._look()
         return self._marked.get(path) or self._read(path)
 
-    def marked(self) -> Mapping[str, Entry]:
+    def marked(self) -> Mapping[str, ArrayEntry]:
         """Arrays that reach below voxel 0, by path."""
         self._look()
         return self._marked
 
     @property
-    def known_marked(self) -> Mapping[str, Entry]:
+    def known_marked(self) -> Mapping[str, ArrayEntry]:
         """Arrays that reach below voxel 0, as of the last look: mostly none, and then every key is a plain file."""
         if self._counter < 0:
             self._look()
@@ -100,7 +102,7 @@ class RootView(View):
         """The metadata tree as the folder has it now, loose keys included."""
         entries = dict(self.entries)
         loose = {}
-        for key, _size in self.storage.objects.list(self.folder):
+        for key, _size in self.storage.objects.walk(self.folder):
             name = key[len(self.folder) + 1 :]
             if not self._is_part(entries, name):
                 loose[name] = self.node
@@ -110,41 +112,40 @@ class RootView(View):
         """Loose keys -> this version; found by walking the folder."""
         return self.tree().loose
 
-    def chunk_places(self, entry: Entry, coord: Coord) -> tuple[str, ...]:
+    def chunk_places(self, entry: ArrayEntry, coord: Coord) -> tuple[str, ...]:
         """The folder's key."""
         return (self.storage.chunk_key(self.node, entry, coord),)
 
-    def chunk_owner(self, entry: Entry, coord: Coord) -> str | None:
-        """This version, where the chunk exists."""
+    def chunk_owner(self, entry: ArrayEntry, coord: Coord) -> str | None:
+        """The version itself, where the chunk exists."""
         size = self.storage.objects.size(self.storage.chunk_key(self.node, entry, coord))
         return None if size is None else self.node
 
-    def chunk_coords(self, entry: Entry) -> NDArray[np.int64]:
+    def chunk_coords(self, entry: ArrayEntry) -> NDArray[np.int64]:
         """Chunks in the array's folder."""
-        assert entry.spec is not None
         rows = [c for c, _key, _size in self.own_chunks(entry)]
         return np.array(rows, np.int64).reshape(-1, entry.spec.ndim)
 
-    def own_chunks(self, entry: Entry) -> list[tuple[Coord, str, int]]:
+    def own_chunks(self, entry: ArrayEntry) -> list[tuple[Coord, str, int]]:
         """Chunks in the array's folder: global coordinates, object key and size."""
         return list(stored_coords(self.storage.objects, entry, self.own_folder(entry)))
 
-    def own_folder(self, entry: Entry) -> str:
+    def own_folder(self, entry: ArrayEntry) -> str:
         """Folder for an array's chunks."""
-        assert entry.id is not None
         return f"{self.folder}/{entry.id.path}" if entry.id.path else self.folder
 
     def _look(self) -> None:
         state, counter = self.authority.node_state(self.node)
         if state == SEALED:
             sealed = self._load_sealed(self.node)
-            self._marked = {p: e for p, e in sealed.entries.items() if any(e.origin)}
+            self._marked = {p: e for p, e in sealed.tree.arrays().items() if any(e.origin)}
             return
         if counter == self._counter:
             return
         prefix = layout.row_tree(self.node, "")
         rows = self.authority.kv.scan(prefix, layout.after(prefix))
-        self._marked = {k[len(prefix) :].decode(): Entry.from_json(orjson.loads(v)) for k, v in rows}
+        found = {k[len(prefix) :].decode(): Entry.from_json(orjson.loads(v)) for k, v in rows}
+        self._marked = Tree(found).arrays()
         self._counter = counter
 
     def _read(self, path: str) -> Entry | None:
@@ -166,7 +167,7 @@ class RootView(View):
             self._parsed.pop(path, None)
             return None
         is_array = any(is_array_doc(n, parse_doc(n, d) or {}) for n, d in docs.items())
-        entry = Entry(docs, ArrayId(self.node, path) if is_array else None)
+        entry = ArrayEntry(docs, ArrayId(self.node, path)) if is_array else Entry(docs)
         self._parsed[path] = entry
         return entry
 
@@ -174,7 +175,7 @@ class RootView(View):
         entry = self._marked.get(path) or self._read(path)
         if entry is not None:
             yield path, entry
-            if entry.id is not None:
+            if isinstance(entry, ArrayEntry):
                 return
         folders, _files = self.storage.objects.list_dir(f"{self.folder}/{path}" if path else self.folder)
         for name in folders:
@@ -185,7 +186,7 @@ class RootView(View):
         if name in DOC_NAMES and path in entries and (name in entries[path].docs or path in self._marked):
             return True
         inside = array_of(entries, key)
-        if inside is None or inside[1].spec is None:
+        if inside is None:
             return False
         return inside[1].spec.coord(key[len(inside[0]) :].lstrip("/")) is not None
 
@@ -200,7 +201,7 @@ class RootView(View):
         entry = self.marked().get(path)
         if entry is not None and doc is not None:
             data, _ = split_origin(name, data)
-            changed = Entry({**entry.docs, name: data}, entry.id, entry.origin)
+            changed = replace(entry, docs={**entry.docs, name: data})
             with self.writer.write():
                 self.authority.edit(self.node, lambda txn: self._put_marked(txn, path, changed))
             return
@@ -209,7 +210,7 @@ class RootView(View):
     def put_array(self, path: str, docs: Mapping[str, bytes], creator: str) -> None:
         """Make an array; nothing happens when the path has one already."""
         entry = self.entry(path)
-        if entry is None or entry.id is None:
+        if not isinstance(entry, ArrayEntry):
             for name, data in docs.items():
                 self.put_doc(f"{path}/{name}" if path else name, data)
 
@@ -220,15 +221,15 @@ class RootView(View):
             self.authority.edit(self.node, lambda txn: txn.delete(layout.row_tree(self.node, path)))
         self.delete_loose(key)
 
-    def grow(self, path: str, lo: Coord, hi: Coord, step: int = 1) -> None:
+    def grow(self, path: str, box: Box, step: int = 1) -> None:
         """Make an array's window cover a box of voxels (see `with_window`)."""
 
         def change(txn: Transaction) -> None:
             row = txn.get(layout.row_tree(self.node, path))
             old = Entry.from_json(orjson.loads(row)) if row else self._read(path)
-            if old is None or old.id is None:
+            if not isinstance(old, ArrayEntry):
                 return
-            new = with_window(old, lo, hi, step)
+            new = with_window(old, box, step)
             if any(new.origin):
                 self._put_marked(txn, path, new)
             elif new is not old:
@@ -251,7 +252,7 @@ class RootView(View):
                 entry = self._marked[path]
                 moved = target + path[len(source) :]
                 txn.delete(layout.row_tree(self.node, path))
-                renamed = Entry(entry.docs, ArrayId(self.node, moved), entry.origin)
+                renamed = replace(entry, id=ArrayId(self.node, moved))
                 txn.put(layout.row_tree(self.node, moved), orjson.dumps(renamed.to_json()))
             self.storage.objects.rename_tree(f"{self.folder}/{source}", f"{self.folder}/{target}")
 
@@ -271,18 +272,17 @@ class RootView(View):
                         self.storage.objects.delete(key)
                 return
             if gone:
-                rows = [layout.row_tree(self.node, p) for p in gone]
-                self.authority.edit(self.node, lambda txn: [txn.delete(r) for r in rows])
+                self.authority.edit(self.node, lambda txn: self._unmark(txn, gone))
             self.storage.objects.delete_tree(f"{self.folder}/{prefix}" if prefix else self.folder)
 
-    def put_chunk(self, entry: Entry, coord: Coord, data: bytes) -> None:
+    def put_chunk(self, entry: ArrayEntry, coord: Coord, data: bytes) -> None:
         """Store a chunk (global coordinates)."""
         if data == layout.MARKER:
             raise InvalidInputError("these 32 bytes mark a deleted chunk and cannot be stored as one")
         with self.writer.write() as stage:
             self.storage.objects.put(self.storage.chunk_key(self.node, entry, coord), data, stage=stage)
 
-    def delete_chunk(self, entry: Entry, coord: Coord) -> None:
+    def delete_chunk(self, entry: ArrayEntry, coord: Coord) -> None:
         """Delete a chunk."""
         with self.writer.write():
             self.storage.objects.delete(self.storage.chunk_key(self.node, entry, coord))
@@ -300,7 +300,11 @@ class RootView(View):
         with self.writer.write() as stage:
             self.storage.objects.put(f"{self.folder}/{key}", data, stage=stage)
 
-    def _put_marked(self, txn: Transaction, path: str, entry: Entry) -> None:
+    def _unmark(self, txn: Transaction, paths: list[str]) -> None:
+        for path in paths:
+            txn.delete(layout.row_tree(self.node, path))
+
+    def _put_marked(self, txn: Transaction, path: str, entry: ArrayEntry) -> None:
         txn.put(layout.row_tree(self.node, path), orjson.dumps(entry.to_json()))
         for name, data in marked(entry.docs, entry.origin).items():
             self._put(f"{path}/{name}" if path else name, data)

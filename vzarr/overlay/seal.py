@@ -73,9 +73,7 @@ class Record:
             plain: dict[str, Any] = orjson.loads(data)
             if plain["format"] > layout.FORMAT:
                 raise FormatError(f"this seal has format {plain['format']}; this release reads up to {layout.FORMAT}")
-            tree, table = (
-                (plain[part]["node"], plain[part]["sha256"]) for part in ("tree", "owners")
-            )
+            tree, table = ((plain[part]["node"], plain[part]["sha256"]) for part in ("tree", "owners"))
             return cls(tuple(plain["parents"]), tree, table, plain["sums"], plain["keys"], plain["pages"])
         except (orjson.JSONDecodeError, LookupError, TypeError) as e:
             raise FormatError(f"a seal is damaged: {e}") from e
@@ -132,7 +130,7 @@ def write_sums(objects: Objects, node: str) -> str:
     folder = layout.node(node)
     own = {layout.seal(node), layout.sums(node)}
     journal = f"{folder}/journal/"
-    keys = [k for k, _ in objects.list(folder) if k not in own and not k.startswith(journal)]
+    keys = [k for k, _ in objects.walk(folder) if k not in own and not k.startswith(journal)]
     with ThreadPoolExecutor(2) as pool:
         rows = pool.map(lambda k: (k, *_digest(objects, k)), keys)
         lines = [f"{digest} {size} {key[len(folder) + 1 :]}\n" for key, digest, size in rows]

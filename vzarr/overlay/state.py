@@ -294,7 +294,7 @@ class _Draft:
         self.instances[op["name"]] = InstanceInfo(**_tuples(info, "syncs"), created=time)
 
     def op_instance_set(self, op: Op, time: str) -> None:
-        changes = {k: op[k] for k in ("config", "tags", "syncs") if k in op}
+        changes: dict[str, Any] = {k: op[k] for k in ("config", "tags", "syncs") if k in op}
         self.instances[op["name"]] = replace(self.instances[op["name"]], **_tuples(changes, "syncs"))
 
     def op_instance_remove(self, op: Op, time: str) -> None:

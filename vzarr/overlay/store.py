@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Iterator
+from dataclasses import replace
 from typing import Any, Protocol, Self
 
 from zarr.abc.store import (
@@ -21,9 +22,10 @@ from zarr.abc.store import (
 from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
 
 from vzarr.errors import InvalidInputError
+from vzarr.geometry import Coord
 from vzarr.overlay.openview import OpenView
 from vzarr.overlay.rootview import RootView
-from vzarr.overlay.tree import Coord, Entry, array_of, is_doc, split_doc
+from vzarr.overlay.tree import ArrayEntry, array_of, is_doc, split_doc
 from vzarr.overlay.views import Found, View, refuse_sealed
 
 
@@ -161,13 +163,13 @@ class VersionStore(Store):
             cut = len(view.folder) + 1
             folder = prefix.rpartition("/")[0]
             below = f"{view.folder}/{folder}" if folder else view.folder
-            yield from (k[cut:] for k, _ in view.storage.objects.list(below) if k[cut:].startswith(prefix))
+            yield from (k[cut:] for k, _ in view.storage.objects.walk(below) if k[cut:].startswith(prefix))
             return
         entries = view.entries
         for path, entry in entries.items():
             base = f"{path}/" if path else ""
             yield from (base + n for n in entry.docs if (base + n).startswith(prefix))
-            if entry.id is not None and (base.startswith(prefix) or prefix.startswith(base)):
+            if isinstance(entry, ArrayEntry) and (base.startswith(prefix) or prefix.startswith(base)):
                 yield from (k for k in self._chunk_names(view, path, entry) if k.startswith(prefix))
         yield from (k for k in view.loose() if k.startswith(prefix))
 
@@ -272,32 +274,32 @@ class VersionStore(Store):
         entry = view.entry(path)
         if entry is None:
             return None
-        self._origins.setdefault(path, entry.origin)
+        if isinstance(entry, ArrayEntry):
+            self._origins.setdefault(path, entry.origin)
         return entry.shown_docs().get(name)
 
-    def _chunk(self, view: View, key: str) -> tuple[Entry, Coord] | None:
+    def _chunk(self, view: View, key: str) -> tuple[ArrayEntry, Coord] | None:
         """Array and global coordinate of the chunk that a key names, or None when it names none."""
         inside = array_of(view.known, key)
         if inside is None and not view.sealed:
             inside = array_of(view.entries, key)
-        if inside is None or inside[1].spec is None:
+        if inside is None:
             return None
         path, entry = inside
         coord = inside[1].spec.coord(key[len(path) :].lstrip("/"))
         if coord is None or any(c < 0 for c in coord):
             return None
         shift = self._shift(path, entry)
-        return entry, tuple(c + s for c, s in zip(coord, shift, strict=True)) if shift else coord
+        return entry, tuple(c + s for c, s in zip(coord, shift, strict=True)) if any(shift) else coord
 
-    def _shift(self, path: str, entry: Entry) -> Coord:
+    def _shift(self, path: str, entry: ArrayEntry) -> Coord:
         origin = self._origins.setdefault(path, entry.origin)
         if origin == entry.origin:
             return entry.shift
-        return Entry(entry.docs, entry.id, origin).shift
+        return replace(entry, origin=origin).shift
 
-    def _chunk_names(self, view: View, path: str, entry: Entry) -> Iterator[str]:
-        assert entry.spec is not None
-        shift = self._shift(path, entry) or (0,) * entry.spec.ndim
+    def _chunk_names(self, view: View, path: str, entry: ArrayEntry) -> Iterator[str]:
+        shift = self._shift(path, entry)
         base = f"{path}/" if path else ""
         for row in view.chunk_coords(entry).tolist():
             yield base + entry.spec.key(tuple(c - s for c, s in zip(row, shift, strict=True)))
@@ -326,5 +328,3 @@ def _cut(data: bytes, offset: int, length: int | None) -> Found:
     size = len(data)
     start = max(0, size + offset) if offset < 0 else min(offset, size)
     return data[start : size if length is None else start + length], size
-
-

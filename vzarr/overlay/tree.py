@@ -16,6 +16,7 @@ from typing import Any
 import orjson
 
 from vzarr.errors import InvalidInputError
+from vzarr.geometry import Box, Coord
 
 V3_DOC = "zarr.json"
 V2_DOCS = (".zarray", ".zgroup", ".zattrs")
@@ -24,8 +25,6 @@ ORIGIN = "vzarr_origin"
 """Attribute that tells readers where an array's first voxel lies, where that is not 0 (voxels, zyx)."""
 RESERVED = re.compile(r"~[0-9A-Za-z._-]+~\d+$")
 """How the folder of an array ends that was made below the root; no array of a root may be named so."""
-
-Coord = tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -103,38 +102,70 @@ class ArraySpec:
 
 @dataclass(frozen=True)
 class Entry:
-    """One group or array of a tree.
+    """One group of a tree, or (see `ArrayEntry`) array.
 
     Parameters
     ----------
     docs
         Metadata documents by file name, as bytes.
-    id
-        Identity; None for a group.
-    origin
-        First voxel of the array's window; () for zeros.
     """
 
     docs: Mapping[str, bytes]
-    id: ArrayId | None = None
+
+    def shown_docs(self) -> Mapping[str, bytes]:
+        """Documents as readers see them."""
+        return self.docs
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return {"docs": {k: v.decode() for k, v in sorted(self.docs.items())}}
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> Entry:
+        """Inverse of `to_json`, of arrays too."""
+        docs = {k: v.encode() for k, v in data["docs"].items()}
+        if "id" not in data:
+            return Entry(docs)
+        return ArrayEntry(docs, ArrayId(*data["id"]), tuple(data.get("origin", ())))
+
+
+@dataclass(frozen=True)
+class ArrayEntry(Entry):
+    """One array of a tree.
+
+    Parameters
+    ----------
+    id
+        Identity.
+    origin
+        First voxel of the array's window (zyx, or whatever the axes are); () for zeros.
+    """
+
+    id: ArrayId
     origin: Coord = ()
 
     @cached_property
-    def spec(self) -> ArraySpec | None:
-        """How chunks are named; None for a group."""
-        return None if self.id is None else parse_array(self.docs)
+    def spec(self) -> ArraySpec:
+        """How its chunks are named."""
+        return parse_array(self.docs)
 
     @cached_property
     def shift(self) -> Coord:
         """Global coordinate of the chunk that readers call (0, 0, ...)."""
-        if not any(self.origin) or self.spec is None or self.spec.chunks is None:
-            return ()
+        if not any(self.origin) or self.spec.chunks is None:
+            return (0,) * self.spec.ndim
         return tuple(o // c for o, c in zip(self.origin, self.spec.chunks, strict=True))
 
-    def shown_docs(self) -> dict[str, bytes]:
+    @cached_property
+    def window(self) -> Box:
+        """Voxel box that readers see, upper corner exclusive."""
+        lo = self.origin or (0,) * self.spec.ndim
+        return lo, tuple(a + n for a, n in zip(lo, self.spec.shape, strict=True))
+
+    def shown_docs(self) -> Mapping[str, bytes]:
         """Documents with the origin among the attributes, for readers."""
         if not any(self.origin):
-            return dict(self.docs)
+            return self.docs
         name = V3_DOC if V3_DOC in self.docs else ".zattrs"
         doc = orjson.loads(self.docs.get(name, b"{}"))
         (doc.setdefault("attributes", {}) if name == V3_DOC else doc)[ORIGIN] = list(self.origin)
@@ -142,18 +173,8 @@ class Entry:
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
-        data: dict[str, Any] = {"docs": {k: v.decode() for k, v in sorted(self.docs.items())}}
-        if self.id is not None:
-            data["id"] = self.id.to_json()
-        if any(self.origin):
-            data["origin"] = list(self.origin)
-        return data
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Entry:
-        """Inverse of `to_json`."""
-        docs = {k: v.encode() for k, v in data["docs"].items()}
-        return cls(docs, ArrayId(*data["id"]) if "id" in data else None, tuple(data.get("origin", ())))
+        data = {**super().to_json(), "id": self.id.to_json()}
+        return {**data, "origin": list(self.origin)} if any(self.origin) else data
 
 
 @dataclass(frozen=True)
@@ -171,6 +192,10 @@ class Tree:
     entries: Mapping[str, Entry] = field(default_factory=dict)
     loose: Mapping[str, str] = field(default_factory=dict)
 
+    def arrays(self) -> dict[str, ArrayEntry]:
+        """The arrays alone, by path."""
+        return {p: e for p, e in self.entries.items() if isinstance(e, ArrayEntry)}
+
     def to_bytes(self) -> bytes:
         """Deterministic JSON."""
         data = {
@@ -185,19 +210,19 @@ class Tree:
         plain = orjson.loads(data)
         return cls({p: Entry.from_json(e) for p, e in plain["entries"].items()}, plain["loose"])
 
-    def array_of(self, key: str) -> tuple[str, Entry] | None:
+    def array_of(self, key: str) -> tuple[str, ArrayEntry] | None:
         """Path and entry of the innermost array that a key lies below, or None."""
         return array_of(self.entries, key)
 
 
-def array_of(entries: Mapping[str, Entry], key: str) -> tuple[str, Entry] | None:
+def array_of(entries: Mapping[str, Entry], key: str) -> tuple[str, ArrayEntry] | None:
     """Path and entry of the innermost array among `entries` that a key lies below, or None."""
     at = len(key)
     while at > 0:
         at = key.rfind("/", 0, at)
         path = key[: max(at, 0)]
         entry = entries.get(path)
-        if entry is not None and entry.id is not None:
+        if isinstance(entry, ArrayEntry):
             return path, entry
     return None
 
@@ -296,13 +321,13 @@ def _array_v2(doc: Mapping[str, Any]) -> ArraySpec | None:
     return ArraySpec(len(shape), shape, chunks, "", doc.get("dimension_separator") or ".", meaning)
 
 
-def with_window(entry: Entry, lo: Coord, hi: Coord, step: int = 1) -> Entry:
-    """An array whose window also covers a box of voxels (global, zyx).
+def with_window(entry: ArrayEntry, box: Box, step: int = 1) -> ArrayEntry:
+    """An array whose window also covers a box of voxels (global coordinates).
 
     Parameters
     ----------
-    lo, hi
-        The box, `hi` exclusive.
+    box
+        The box, upper corner exclusive.
     step
         The window's first voxel stays a multiple of chunk shape times `step`, so that the scales of a pyramid
         keep meeting as they grow.  It only moves for voxels below it: space from 0 on needs no origin.
@@ -312,17 +337,15 @@ def with_window(entry: Entry, lo: Coord, hi: Coord, step: int = 1) -> Entry:
     InvalidInputError
         If the window would have to start elsewhere, and the chunk grid is not regular.
     """
-    spec = parse_array(entry.docs)
-    origin = entry.origin or (0,) * spec.ndim
-    end = tuple(o + n for o, n in zip(origin, spec.shape, strict=True))
-    if any(a < o for a, o in zip(lo, origin, strict=True)):
+    spec = entry.spec
+    origin, end = entry.window
+    if any(a < o for a, o in zip(box[0], origin, strict=True)):
         if spec.chunks is None:
             raise InvalidInputError("an array with an irregular chunk grid cannot grow below its first voxel")
         grain = [c * step for c in spec.chunks]
-        origin = tuple(min(o, a // g * g) for a, o, g in zip(lo, origin, grain, strict=True))
-    end = tuple(map(max, end, hi))
-    shape = tuple(e - o for e, o in zip(end, origin, strict=True))
-    if shape == spec.shape and origin == (entry.origin or origin):
+        origin = tuple(min(o, a // g * g) for a, o, g in zip(box[0], origin, grain, strict=True))
+    shape = tuple(max(e, b) - o for o, e, b in zip(origin, end, box[1], strict=True))
+    if shape == spec.shape and origin == entry.window[0]:
         return entry
     return replace(entry, docs=_with_shape(entry.docs, shape), origin=origin if any(origin) else ())
 

@@ -18,7 +18,7 @@ from vzarr.overlay.openview import OpenView
 from vzarr.overlay.rootview import RootView
 from vzarr.overlay.state import InstanceInfo, NodeInfo
 from vzarr.overlay.store import VersionStore
-from vzarr.overlay.tree import Entry
+from vzarr.overlay.tree import ArrayEntry
 from vzarr.overlay.views import View, refuse_sealed
 
 if TYPE_CHECKING:
@@ -103,9 +103,7 @@ class Version:
         """Make the next version on the same branch; this one must be sealed, and be the branch's newest."""
         return self.repo.add_node([self.uuid], None, note, uuid=uuid, user=user, app=app)
 
-    def branch(
-        self, name: str, note: str = "", *, uuid: str | None = None, user: str = "", app: str = ""
-    ) -> Version:
+    def branch(self, name: str, note: str = "", *, uuid: str | None = None, user: str = "", app: str = "") -> Version:
         """Make the first version of a new branch; this one must be sealed."""
         return self.repo.add_node([self.uuid], name, note, uuid=uuid, user=user, app=app)
 
@@ -119,9 +117,7 @@ class Version:
 
     def add_log(self, lines: Sequence[str], *, user: str = "", app: str = "") -> None:
         """Append lines to the log of an open version."""
-        self.repo.annotate(
-            self.uuid, {"op": "node_log", "id": self.uuid, "lines": list(lines)}, user=user, app=app
-        )
+        self.repo.annotate(self.uuid, {"op": "node_log", "id": self.uuid, "lines": list(lines)}, user=user, app=app)
 
     # -- as Zarr
 
@@ -189,8 +185,7 @@ class Version:
 
     def has_array(self, path: str) -> bool:
         """Whether the path has an array."""
-        entry = self.view.entry(path)
-        return entry is not None and entry.id is not None
+        return self.view.array(path) is not None
 
     def attributes(self, path: str) -> dict[str, Any]:
         """Attributes of a group or array.
@@ -208,10 +203,7 @@ class Version:
     def bounds(self, path: str) -> Box | None:
         """Voxel box that an array covers, upper corner exclusive, or None while it is empty."""
         entry = self._entry(path)
-        assert entry.spec is not None
-        lo = entry.origin or (0,) * entry.spec.ndim
-        box = lo, tuple(a + n for a, n in zip(lo, entry.spec.shape, strict=True))
-        return None if any(n == 0 for n in entry.spec.shape) else box
+        return None if any(n == 0 for n in entry.spec.shape) else entry.window
 
     def chunk_shape(self, path: str) -> Coord:
         """Shape of an array's stored chunks.
@@ -222,20 +214,15 @@ class Version:
             If its chunk grid is not regular.
         """
         entry = self._entry(path)
-        assert entry.spec is not None
         if entry.spec.chunks is None:
             raise InvalidInputError(f"the chunk grid of {path!r} is not regular")
         return entry.spec.chunks
 
-    def read(
-        self, path: str, lo: Sequence[int], hi: Sequence[int], *, out: NDArray[Any] | None = None
-    ) -> NDArray[Any]:
+    def read(self, path: str, lo: Sequence[int], hi: Sequence[int], *, out: NDArray[Any] | None = None) -> NDArray[Any]:
         """Voxels of a box (see `regions.read_region`)."""
         return regions.read_region(self.view, self._entry(path), (tuple(lo), tuple(hi)), out)
 
-    def read_chunks(
-        self, path: str, coords: Iterable[Sequence[int]]
-    ) -> Iterator[tuple[Coord, NDArray[Any] | None]]:
+    def read_chunks(self, path: str, coords: Iterable[Sequence[int]]) -> Iterator[tuple[Coord, NDArray[Any] | None]]:
         """Decoded chunks by chunk coordinate, in order; None where absent."""
         return regions.read_chunks(self.view, self._entry(path), [tuple(map(int, c)) for c in coords])
 
@@ -295,12 +282,9 @@ class Version:
 
         Handles that are open keep the origin they had; open a new one to see voxels before it.
         """
-        entry = self._entry(path)
-        assert entry.spec is not None
-        lo = entry.origin or (0,) * entry.spec.ndim
-        hi = tuple(a + n for a, n in zip(lo, entry.spec.shape, strict=True))
+        lo, hi = self._entry(path).window
         start = tuple(a - b for a, b in zip(lo, before, strict=True))
-        self._open().grow(path, start, tuple(a + b for a, b in zip(hi, after, strict=True)), step)
+        self._open().grow(path, (start, tuple(a + b for a, b in zip(hi, after, strict=True))), step)
 
     def rename(self, source: str, target: str) -> None:
         """Give a group or array, with all below it, another path in this version."""
@@ -349,9 +333,9 @@ class Version:
     def _info(self, instance: str | InstanceInfo) -> InstanceInfo:
         return instance if isinstance(instance, InstanceInfo) else self.instance_info(instance)
 
-    def _entry(self, path: str) -> Entry:
-        entry = self.view.entry(path)
-        if entry is None or entry.id is None:
+    def _entry(self, path: str) -> ArrayEntry:
+        entry = self.view.array(path)
+        if entry is None:
             raise NotFoundError(f"version {self.uuid} has no array {path!r}")
         return entry
 
@@ -363,11 +347,9 @@ class Version:
 
     def _grow(self, view: OpenView | RootView, path: str, box: Box, step: int) -> None:
         covered = self.bounds(path)
-        inside = covered is not None and all(
-            c <= a and b <= d for a, b, c, d in zip(*box, *covered, strict=True)
-        )
+        inside = covered is not None and all(c <= a and b <= d for a, b, c, d in zip(*box, *covered, strict=True))
         if not inside:
-            view.grow(path, *box, step)
+            view.grow(path, box, step)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return self.repo.reopen_version, (self.repo.url, self.uuid)
@@ -379,5 +361,3 @@ class Version:
 
     def _repr_html_(self) -> str:
         return arrays.version_html(self.repo.state, self.info, self.view.entries)
-
-

@@ -15,10 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vzarr.errors import ConflictError, FormatError, SealedError, StorageError
+from vzarr.geometry import Coord
 from vzarr.overlay import layout, seal
 from vzarr.overlay.objects import Objects
 from vzarr.overlay.owners import CONFLICT, Owners, PageReader, Table, digest
-from vzarr.overlay.tree import Coord, Entry, Tree
+from vzarr.overlay.tree import ArrayEntry, Entry, Tree
 
 Found = tuple[bytes, int]
 """A range of an object, and the size of the whole."""
@@ -38,9 +39,8 @@ class Storage:
         mark = digest(root)
         return cls(objects, root, PageReader(objects, lambda d: root if d == mark else d.hex()))
 
-    def chunk_key(self, node: str, entry: Entry, coord: Coord) -> str:
+    def chunk_key(self, node: str, entry: ArrayEntry, coord: Coord) -> str:
         """Object key of a chunk (global coordinates) of an array as `node` stores it."""
-        assert entry.id is not None and entry.spec is not None
         folder = entry.id.folder(of_root=node == self.root, root=self.root)
         base = f"nodes/{node}/zarr/{folder}/" if folder else f"nodes/{node}/zarr/"
         return base + entry.spec.key(coord)
@@ -77,7 +77,7 @@ class View(ABC):
         """Keys that are no chunk and no metadata of a known array -> node that stored them."""
 
     @abstractmethod
-    def chunk_places(self, entry: Entry, coord: Coord) -> tuple[str, ...]:
+    def chunk_places(self, entry: ArrayEntry, coord: Coord) -> tuple[str, ...]:
         """Object keys at which to look for a chunk, nearest first; the first that exists decides.
 
         Raises
@@ -87,18 +87,23 @@ class View(ABC):
         """
 
     @abstractmethod
-    def chunk_owner(self, entry: Entry, coord: Coord) -> str | None:
+    def chunk_owner(self, entry: ArrayEntry, coord: Coord) -> str | None:
         """Id of the node that stored a chunk, or None when the chunk is absent or deleted."""
 
     @abstractmethod
-    def chunk_coords(self, entry: Entry) -> NDArray[np.int64]:
+    def chunk_coords(self, entry: ArrayEntry) -> NDArray[np.int64]:
         """Global coordinates of every stored chunk of an array, shape (n, ndim), in no set order."""
 
     def entry(self, path: str) -> Entry | None:
         """The group or array at a path as of now, or None."""
         return self.entries.get(path)
 
-    def read_chunk(self, entry: Entry, coord: Coord, offset: int = 0, length: int | None = None) -> Found | None:
+    def array(self, path: str) -> ArrayEntry | None:
+        """The array at a path as of now, or None."""
+        entry = self.entry(path)
+        return entry if isinstance(entry, ArrayEntry) else None
+
+    def read_chunk(self, entry: ArrayEntry, coord: Coord, offset: int = 0, length: int | None = None) -> Found | None:
         """Bytes of a chunk (global coordinates), or None when it is absent or deleted."""
         places = self.chunk_places(entry, coord)
         for place in places:
@@ -157,14 +162,13 @@ class SealedView(View):
         """Loose keys -> node that stored them."""
         return self.tree.loose
 
-    def chunk_places(self, entry: Entry, coord: Coord) -> tuple[str, ...]:
+    def chunk_places(self, entry: ArrayEntry, coord: Coord) -> tuple[str, ...]:
         """The owner's object key, or nothing."""
         owner = self.chunk_owner(entry, coord)
         return () if owner is None else (self.storage.chunk_key(owner, entry, coord),)
 
-    def chunk_owner(self, entry: Entry, coord: Coord) -> str | None:
+    def chunk_owner(self, entry: ArrayEntry, coord: Coord) -> str | None:
         """Owner by the version's pages."""
-        assert entry.id is not None
         owner = self.owners.owner(entry.id, coord)
         if owner == CONFLICT:
             raise ConflictError(
@@ -172,9 +176,8 @@ class SealedView(View):
             )
         return owner if isinstance(owner, str) else None
 
-    def chunk_coords(self, entry: Entry) -> NDArray[np.int64]:
+    def chunk_coords(self, entry: ArrayEntry) -> NDArray[np.int64]:
         """Coordinates in the version's pages."""
-        assert entry.id is not None and entry.spec is not None
         parts = [coords for coords, _, _ in self.owners.chunks(entry.id, entry.spec.ndim)]
         return np.concatenate(parts) if parts else np.zeros((0, entry.spec.ndim), np.int64)
 
@@ -203,11 +206,9 @@ def refuse_sealed(node: str) -> SealedError:
     return SealedError(f"version {node} is sealed; write to an open version, such as a new child of it")
 
 
-def stored_coords(objects: Objects, entry: Entry, folder: str) -> Iterator[tuple[Coord, str, int]]:
+def stored_coords(objects: Objects, entry: ArrayEntry, folder: str) -> Iterator[tuple[Coord, str, int]]:
     """Chunks in an array's folder of one node: global coordinates, object key and size, markers included."""
-    assert entry.spec is not None
-    for key, size in objects.list(folder):
+    for key, size in objects.walk(folder):
         coord = entry.spec.coord(key[len(folder) + 1 :])
         if coord is not None:
             yield coord, key, size
-

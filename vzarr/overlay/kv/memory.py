@@ -23,9 +23,7 @@ T = TypeVar("T")
 class _Table:
     """A sorted mapping; ``None`` values stand for keys that a transaction deleted."""
 
-    def __init__(
-        self, values: dict[bytes, bytes | None] | None = None, order: list[bytes] | None = None
-    ) -> None:
+    def __init__(self, values: dict[bytes, bytes | None] | None = None, order: list[bytes] | None = None) -> None:
         self.values: dict[bytes, bytes | None] = values or {}
         self.order: list[bytes] = order or []
 

@@ -72,9 +72,7 @@ def encode(changes: Iterable[Change]) -> dict[str, bytes]:
     deleted: list[bool] = []
     for key, value in changes:
         if keys and key <= keys[-1]:
-            raise InvalidInputError(
-                f"changes are given in ascending order of keys: {key!r} follows {keys[-1]!r}"
-            )
+            raise InvalidInputError(f"changes are given in ascending order of keys: {key!r} follows {keys[-1]!r}")
         keys.append(key)
         values.append(value or b"")
         deleted.append(value is None)

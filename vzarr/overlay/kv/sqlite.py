@@ -153,9 +153,7 @@ class SqliteKV:
         `path` cannot be opened, or is no key store.
     """
 
-    def __init__(
-        self, path: str | os.PathLike[str], *, create: bool = True, durability: str = "process"
-    ) -> None:
+    def __init__(self, path: str | os.PathLike[str], *, create: bool = True, durability: str = "process") -> None:
         if durability not in SYNCHRONOUS:
             raise InvalidInputError(f"durability is one of {', '.join(SYNCHRONOUS)}, not {durability!r}")
         self._path = os.path.realpath(path)

@@ -209,9 +209,7 @@ class InstanceKeys:
             seen = islice(self._walk(view, start, end, reverse), count)
             return [(key, self._value(view, version, key) if values else b"") for key, version in seen]
 
-    def _walk(
-        self, view: Reader, start: bytes, end: bytes | None, reverse: bool
-    ) -> Iterator[tuple[bytes, int]]:
+    def _walk(self, view: Reader, start: bytes, end: bytes | None, reverse: bool) -> Iterator[tuple[bytes, int]]:
         """The visible keys of a range, and the versions that wrote them."""
         low = _stem(self._instance, start)
         high = prefix_end(b"I" + self._instance) if end is None else _stem(self._instance, end)
@@ -251,9 +249,7 @@ class InstanceTxn(InstanceKeys):
         As in `VersionedKV`.
     """
 
-    def __init__(
-        self, txn: Transaction, instance: bytes, position: Position, is_ancestor: IsAncestor
-    ) -> None:
+    def __init__(self, txn: Transaction, instance: bytes, position: Position, is_ancestor: IsAncestor) -> None:
         super().__init__(lambda: nullcontext(txn), instance, position, is_ancestor)
         self.txn = txn
 
