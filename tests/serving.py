@@ -25,19 +25,8 @@ class Server:
 
 def start(root: Path, *options: str, python: Path | str = sys.executable, patience: float = 60) -> Server:
     """Start `vzarr serve ROOT` on a free port and return once it says that it answers."""
-    command = [
-        sys.executable,
-        "-m",
-        "vzarr.cli",
-        "serve",
-        str(root),
-        "--port",
-        "0",
-        "--admin-token",
-        TOKEN,
-        *options,
-    ]
-    process = subprocess.Popen([*command, *options], stdout=subprocess.PIPE, text=True)
+    command = [python, "-m", "vzarr", "serve", str(root), "--port", "0", "--admin-token", TOKEN, *options]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     overdue = threading.Timer(patience, process.kill)
     overdue.start()
     line = process.stdout.readline().rstrip("\n")
@@ -45,6 +34,7 @@ def start(root: Path, *options: str, python: Path | str = sys.executable, patien
     ready = READY.match(line)
     if not ready:
         process.kill()
+        process.stdout.close()
         raise AssertionError(f"no ready line within {patience} s but {line!r}; exit status {process.wait()}")
     return Server(ready["url"], process)
 

@@ -26,7 +26,7 @@ def register(app: typer.Typer) -> None:
     lines = (
         "vzarr ingest /data/fly grayscale slices/*.png --voxel-size 10 --unit nm",
         "vzarr ingest /data/fly segmentation labels.h5:stack --type labelmap --mapping labels.h5:transforms",
-        "vzarr ingest /data/fly raw volume.npy.gz --version side --voxel-size 8,8,30",
+        "vzarr ingest /data/fly raw volume.npy.gz --version side --voxel-size 30,8,8",
     )
     app.command(epilog=examples(*lines))(ingest)
     app.command(epilog=examples("vzarr types", "vzarr types --json"))(types)
@@ -45,7 +45,7 @@ def ingest(
         ),
     ],
     typename: Annotated[str, typer.Option("--type", help="uint8blk or labelmap.")] = "uint8blk",
-    voxel_size: Annotated[str, typer.Option(help="Edge of a voxel: one number, or x,y,z.")] = "8",
+    voxel_size: Annotated[str, typer.Option(help="Edge of a voxel: one number, or z,y,x.")] = "8",
     unit: Annotated[str, typer.Option(help="Unit of the voxel size.")] = "nm",
     mapping: Annotated[
         str | None, typer.Option(help="Supervoxel to body: pairs, as file.h5:dataset, .npy or .csv.")
@@ -78,7 +78,7 @@ def _numbers(text: str) -> float | tuple[float, ...]:
     except ValueError:
         found = ()
     if len(found) not in (1, 3):
-        raise typer.BadParameter(f"one number or x,y,z, not {text!r}", param_hint="--voxel-size")
+        raise typer.BadParameter(f"one number or z,y,x, not {text!r}", param_hint="--voxel-size")
     return found[0] if len(found) == 1 else found
 
 

@@ -25,7 +25,7 @@ def register(app: typer.Typer) -> None:
         (commit, ("vzarr commit /data/fly -m 'first round of proofreading'",)),
         (newversion, ("vzarr newversion /data/fly", "vzarr newversion /data/fly side -m 'second round'")),
         (branch, ("vzarr branch /data/fly side", "vzarr branch /data/fly trial 3f8c -m 'what if'")),
-        (tag, ("vzarr tag /data/fly v1.0", "vzarr tag /data/fly paper 3f8c -m 'as published'")),
+        (tag, ("vzarr tag /data/fly v1.0", "vzarr tag /data/fly paper 3f8c")),
         (merge, ("vzarr merge /data/fly master side -m 'side is right'",)),
     ):
         app.command(epilog=examples(*lines))(verb)
@@ -201,13 +201,12 @@ def tag(
     url: RepoUrl,
     name: Annotated[str, typer.Argument(help="Name of the tag.", show_default=False)],
     ref: Ref = "master",
-    note: Note = "",
     user: User = "",
     as_json: AsJson = False,
 ) -> None:
     """Give a sealed version a name for ever."""
     with _version(url, ref) as version:
-        _report(version.tag(name, note, user=user or default_user()), "tagged", as_json=as_json)
+        _report(version.tag(name, user=user or default_user()), "tagged", as_json=as_json)
 
 
 def merge(
