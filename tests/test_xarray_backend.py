@@ -1,0 +1,173 @@
+"""``xr.open_dataset(REPO, engine="vzarr")``: values, coordinates, laziness, and choosing instances."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+from hypothesis import given
+from hypothesis import strategies as st
+
+import vzarr
+from vzarr.errors import InvalidInputError, NotFoundError
+from vzarr.ingest import ingest
+from vzarr.ingest.sources import ArraySource
+from vzarr.xarray_backend import VzarrBackend
+
+RNG = np.random.default_rng(5)
+GRAY = RNG.integers(0, 256, (40, 33, 20), dtype=np.uint8)
+LABELS = RNG.integers(0, 5, (40, 33, 20)).astype(np.uint64)
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A repo of two versions: the child has other voxels in a corner."""
+    place = tmp_path_factory.mktemp("xarray") / "repo"
+    with vzarr.create(str(place)) as repo:
+        root = repo.root
+        for name, data, typename in (("gray", GRAY, "uint8blk"), ("seg", LABELS, "labelmap")):
+            ingest(
+                root, name, ArraySource(name, data), typename=typename, voxel_size=(30, 8, 4), unit="nm",
+                blocks=(16, 16, 16),
+            )  # fmt: skip
+        vzarr.types.registry.create(root, "notes", "keyvalue")
+        child = root.commit("first").newversion()
+        child.write("gray/0", (0, 0, 0), np.full((2, 2, 2), 7, np.uint8))
+    return place
+
+
+def opened(url: Path, **options) -> xr.Dataset:
+    return xr.open_dataset(url, engine="vzarr", **options)
+
+
+def test_all_instances_of_a_version(url: Path):
+    with opened(url) as dataset:
+        assert set(dataset.data_vars) == {"gray", "seg"}
+        assert dict(dataset.sizes) == {"z": 40, "y": 33, "x": 20}
+        changed = GRAY.copy()
+        changed[:2, :2, :2] = 7
+        assert np.array_equal(dataset["gray"].values, changed)
+        assert dataset["gray"].attrs["datatype"] == "uint8blk"
+
+
+def test_zero_is_a_value_and_types_stay(url: Path):
+    with opened(url) as dataset:
+        assert (dataset["gray"].dtype, dataset["seg"].dtype) == (np.uint8, np.uint64)
+        assert np.array_equal(dataset["seg"].values, LABELS)
+
+
+def test_every_version_can_be_opened(url: Path):
+    with vzarr.open(str(url)) as repo:
+        refs = [repo.uuid, repo.uuid[:6], "master~1"]
+    for ref in refs:
+        with opened(url, version=ref) as dataset:
+            assert np.array_equal(dataset["gray"].values, GRAY)
+            assert dataset.attrs["vzarr_version"] == refs[0]
+
+
+@pytest.mark.parametrize("scale", [0, 1, 2])
+def test_coordinates_are_centres_of_voxels_in_physical_units(url: Path, scale: int):
+    with opened(url, instance="gray", scale=scale) as dataset:
+        for dim, edge, size in zip("zyx", (30, 8, 4), GRAY.shape, strict=True):
+            fine = np.arange(size + size) * edge
+            centres = [fine[i * 2**scale : (i + 1) * 2**scale].mean() for i in range(dataset.sizes[dim])]
+            assert np.allclose(dataset[dim].values, centres)
+            assert dataset[dim].attrs["units"] == "nanometer"
+
+
+def test_selection_by_place(url: Path):
+    with opened(url, version="master~1") as dataset:
+        assert dataset["gray"].sel(z=90, y=16, x=8).item() == GRAY[3, 2, 2]
+        assert np.array_equal(dataset["gray"].sel(z=slice(60, 120)).values, GRAY[2:5])
+
+
+def test_nothing_is_read_before_it_is_asked_for(url: Path, monkeypatch: pytest.MonkeyPatch):
+    boxes: list[tuple[tuple[int, ...], tuple[int, ...]]] = []
+    read = vzarr.Version.read
+    monkeypatch.setattr(
+        vzarr.Version, "read", lambda self, path, lo, hi: boxes.append((lo, hi)) or read(self, path, lo, hi)
+    )
+    with opened(url) as dataset:
+        part = dataset["gray"][3:5, 2, ::-1]
+        assert boxes == []
+        assert part.shape == (2, 20)
+        assert np.array_equal(part.values, GRAY[3:5, 2, ::-1])
+        assert boxes == [((3, 2, 0), (5, 3, 20))]
+
+
+# xarray itself stumbles over empty slices that run backwards.
+indexers = st.one_of(
+    st.integers(-12, 11),
+    st.slices(12).filter(lambda part: len(range(*part.indices(12))) > 0),
+    st.lists(st.integers(-12, 11), max_size=4).map(lambda x: np.array(x, int)),
+)
+
+
+@given(key=st.tuples(indexers, indexers, indexers))
+def test_every_kind_of_index_gives_what_numpy_gives(url: Path, key):
+    with opened(url, instance="seg") as dataset:
+        part = dataset["seg"][:12, :12, :12].isel(dict(zip("zyx", key, strict=True)))
+        expected = LABELS[:12, :12, :12]
+        for axis in (2, 1, 0):
+            expected = expected[(slice(None),) * axis + (key[axis],)]
+        assert np.array_equal(part.values, expected)
+
+
+def test_dask_chunks_are_those_on_disk(url: Path):
+    with opened(url, instance="gray", version="master~1", chunks={}) as dataset:
+        assert dataset["gray"].chunks == ((16, 16, 8), (16, 16, 1), (16, 4))
+        assert dataset["gray"].astype(int).sum().compute().item() == GRAY.astype(int).sum()
+
+
+def test_a_dataset_can_be_sent_to_another_process(url: Path):
+    with opened(url, version="master~1") as dataset:
+        sent = pickle.loads(pickle.dumps(dataset))
+    with sent:
+        assert np.array_equal(sent["gray"].values, GRAY)
+
+
+def test_instances_that_disagree_must_be_chosen(tmp_path: Path):
+    with vzarr.create(str(tmp_path / "r")) as repo:
+        for name, edge in (("fine", 4), ("coarse", 8)):
+            ingest(repo.root, name, ArraySource(name, GRAY), voxel_size=edge)
+    with pytest.raises(InvalidInputError, match=r"choose instance=; there are: coarse, fine"):
+        opened(tmp_path / "r")
+    with opened(tmp_path / "r", instance="fine") as dataset:
+        assert list(dataset.data_vars) == ["fine"]
+    with opened(tmp_path / "r", drop_variables="coarse") as dataset:
+        assert list(dataset.data_vars) == ["fine"]
+
+
+def test_an_empty_version_is_an_empty_dataset(tmp_path: Path):
+    vzarr.create(str(tmp_path / "r")).close()
+    with opened(tmp_path / "r") as dataset:
+        assert not dataset.data_vars
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"version": "nonesuch"}, "nonesuch"),
+        ({"instance": "notes"}, "no voxel instance 'notes' of scale 0 .* there are: gray, seg"),
+        ({"instance": "gray", "scale": 9}, "no voxel instance 'gray' of scale 9 .* there is none"),
+    ],
+)
+def test_what_is_not_there_is_not_found(url: Path, options, message: str):
+    with pytest.raises(NotFoundError, match=message):
+        opened(url, **options)
+
+
+def test_the_engine_is_guessed_for_repos_and_for_nothing_else(url: Path, tmp_path: Path):
+    backend = VzarrBackend()
+    assert backend.guess_can_open(url)
+    assert backend.guess_can_open(str(url))
+    assert backend.guess_can_open(url.as_uri())
+    assert not backend.guess_can_open(tmp_path)
+    assert not backend.guess_can_open("https://example.org/vzarr.json")
+    assert not backend.guess_can_open(b"\x89HDF")
+    with xr.open_dataset(url) as dataset:
+        assert "gray" in dataset

@@ -1,0 +1,1 @@
+"""A tour without data at hand: a synthetic neuropil, versioned, proofread and served."""

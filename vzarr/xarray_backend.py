@@ -1,0 +1,227 @@
+"""xarray: ``xr.open_dataset(REPO, engine="vzarr", version="master")`` opens any version, lazily, without a server."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
+
+import numpy as np
+import xarray as xr
+import zarr
+from numpy.typing import NDArray
+from xarray.backends import BackendArray, BackendEntrypoint, CachingFileManager
+from xarray.core import indexing
+
+import vzarr
+from vzarr.errors import InvalidInputError, NotFoundError
+from vzarr.geometry import Coord
+from vzarr.overlay.version import Version
+from vzarr.types import voxels
+
+if TYPE_CHECKING:
+    from vzarr.overlay.repo import Repo
+
+DIMS = ("z", "y", "x")
+
+
+class VzarrBackend(BackendEntrypoint):
+    """Opens the voxel instances of one version as variables over physical coordinates.
+
+    Examples
+    --------
+    >>> xr.open_dataset("repo", engine="vzarr", version="master", instance="grayscale")    # doctest: +SKIP
+    """
+
+    description = "Versions of a vzarr repo"
+    url = "https://github.com/vzarr/vzarr"
+    open_dataset_parameters = ("filename_or_obj", "drop_variables", "version", "instance", "scale")
+
+    def open_dataset(  # type: ignore[override]
+        self,
+        filename_or_obj: str | os.PathLike[str],
+        *,
+        drop_variables: str | Iterable[str] | None = None,
+        version: str = "master",
+        instance: str | None = None,
+        scale: int = 0,
+    ) -> xr.Dataset:
+        """Open one version.
+
+        Parameters
+        ----------
+        filename_or_obj
+            Path or URL of a repo.
+        drop_variables
+            Instances to leave out.
+        version
+            Branch, tag, id, or unique beginning of an id.
+        instance
+            One voxel instance; by default all of them.
+        scale
+            Scale of the pyramid; 0 is the finest.
+
+        Returns
+        -------
+        xr.Dataset
+            One lazy variable (z, y, x) per instance; coordinates are the centres of voxels in the unit that the
+            OME-Zarr metadata name: ``scale * index + translation``. A labelmap holds supervoxels.
+
+        Raises
+        ------
+        NotFoundError
+            No such repo, version, instance or scale.
+        InvalidInputError
+            Instances of different coordinates, and none was chosen; the message lists them.
+        """
+        manager = CachingFileManager(_open, os.fspath(filename_or_obj), mode="r")
+        try:
+            node = manager.acquire()[version]
+            dropped = {drop_variables} if isinstance(drop_variables, str) else set(drop_variables or ())
+            names = [name for name in _voxel_instances(node, scale) if name not in dropped]
+            if instance is not None and instance not in names:
+                raise NotFoundError(f"no voxel instance {instance!r} of scale {scale} in {version!r}; {_list(names)}")
+            chosen = names if instance is None else [instance]
+            found = {name: _variable(manager, node, name, scale) for name in chosen}
+            dataset = xr.Dataset(
+                {name: variable for name, (variable, _) in found.items()},
+                _common(names, {name: coords for name, (_, coords) in found.items()}),
+                {"vzarr_version": node.uuid, "vzarr_scale": scale},
+            )
+        except BaseException:
+            manager.close()
+            raise
+        dataset.set_close(manager.close)
+        return dataset
+
+    def guess_can_open(self, filename_or_obj: Any) -> bool:
+        """Whether a path or ``file://`` URL names a folder with a repo in it."""
+        if not isinstance(filename_or_obj, str | os.PathLike):
+            return False
+        text = os.fspath(filename_or_obj)
+        path = unquote(urlsplit(text).path) if text.startswith("file://") else text
+        return "://" not in path and (Path(path) / "vzarr.json").is_file()
+
+
+def _open(url: str, mode: str) -> Repo:
+    """Open a repo as a file manager asks for it; a version decides by itself whether it can be written."""
+    return vzarr.open(url)
+
+
+class VersionArray(BackendArray):
+    """One array of one version, read by region; holds no data and can be pickled.
+
+    Parameters
+    ----------
+    manager
+        Opens the repo.
+    node
+        Id of the version.
+    path
+        Of the array in the version.
+    lo
+        Global coordinates of its first voxel.
+    shape, dtype
+        Of the array.
+    """
+
+    def __init__(
+        self, manager: CachingFileManager[Repo], node: str, path: str, lo: Coord, shape: Coord, dtype: np.dtype[Any]
+    ) -> None:
+        self._manager, self._node, self._path, self._lo = manager, node, path, lo
+        self.shape, self.dtype = shape, dtype
+
+    def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
+        """Voxels of any xarray indexer."""
+        support = indexing.IndexingSupport.BASIC
+        return indexing.explicit_indexing_adapter(key, self.shape, support, self._read)
+
+    def _read(self, key: tuple[int | slice, ...]) -> NDArray[Any]:
+        version = Version(self._manager.acquire(), self._node)
+        ranges = [_range(part, size) for part, size in zip(key, self.shape, strict=True)]
+        if any(abs(r.step) > 1 for r in ranges):
+            # Only Zarr's own indexing leaves out the chunks between the steps.
+            return np.asarray(_array(version, self._path)[key])
+        lo = tuple(o + min(r, default=0) for o, r in zip(self._lo, ranges, strict=True))
+        hi = tuple(a + len(r) for a, r in zip(lo, ranges, strict=True))
+        region: NDArray[Any] = version.read(self._path, lo, hi)
+        flips = tuple(slice(None, None, r.step) for r in ranges)
+        return region[flips][tuple(0 if isinstance(part, int | np.integer) else slice(None) for part in key)]
+
+
+def _range(part: int | slice, size: int) -> range:
+    """Indices that one part of a basic indexer stands for."""
+    if isinstance(part, slice):
+        return range(*part.indices(size))
+    index = int(part) + (size if part < 0 else 0)
+    return range(index, index + 1)
+
+
+def _voxel_instances(version: Version, scale: int) -> list[str]:
+    """Names of the instances that have voxels at a scale of a version."""
+    names = sorted(version.repo.state.instances)
+    return [name for name in names if version.has_array(voxels.array_path(name, scale))]
+
+
+def _variable(
+    manager: CachingFileManager[Repo], version: Version, name: str, scale: int
+) -> tuple[xr.Variable, dict[str, xr.Variable]]:
+    """Lazy voxels of one instance, and its coordinates."""
+    path = voxels.array_path(name, scale)
+    array = _array(version, path)
+    bounds = version.bounds(path)
+    lo = bounds[0] if bounds else (0,) * array.ndim
+    data = VersionArray(manager, version.uuid, path, lo, array.shape, array.dtype)
+    info = version.instance_info(name)
+    encoding = {"chunks": array.chunks, "preferred_chunks": dict(zip(DIMS, array.chunks, strict=True))}
+    attributes = {"datatype": info.typename, "instance": info.data_uuid}
+    variable = xr.Variable(DIMS, indexing.LazilyIndexedArray(data), attributes, encoding)
+    return variable, _coordinates(version.attributes(name)["ome"], scale, lo, array.shape)
+
+
+def _array(version: Version, path: str) -> zarr.Array[Any]:
+    """The Zarr array at a path."""
+    return zarr.open_array(version.store, path=path, mode="r")
+
+
+def _coordinates(ome: Mapping[str, Any], scale: int, lo: Coord, shape: Coord) -> dict[str, xr.Variable]:
+    """Centres of voxels in physical units, after OME-NGFF 0.5 (scale first, then translation)."""
+    multiscale = ome["multiscales"][0]
+    steps = multiscale["datasets"][scale]["coordinateTransformations"]
+    factor = next(step["scale"] for step in steps if step["type"] == "scale")
+    shift = next((step["translation"] for step in steps if step["type"] == "translation"), (0.0,) * 3)
+    return {
+        axis["name"]: xr.Variable(
+            (axis["name"],),
+            (np.arange(size) + first) * a + b,
+            {"units": axis["unit"]} if "unit" in axis else {},
+        )
+        for axis, size, first, a, b in zip(multiscale["axes"], shape, lo, factor, shift, strict=True)
+    }
+
+
+def _common(names: list[str], coordinates: Mapping[str, Mapping[str, xr.Variable]]) -> Mapping[str, xr.Variable]:
+    """The coordinates that all chosen instances share.
+
+    Raises
+    ------
+    InvalidInputError
+        They share none.
+    """
+    every = list(coordinates.values())
+    for other in every[1:]:
+        if not all(_same(other[dim], every[0][dim]) for dim in DIMS):
+            raise InvalidInputError(f"these instances lie on different coordinates: choose instance=; {_list(names)}")
+    return every[0] if every else {}
+
+
+def _same(a: xr.Variable, b: xr.Variable) -> bool:
+    """Whether two coordinates are equal, units included."""
+    return np.array_equal(a.values, b.values) and a.attrs == b.attrs
+
+
+def _list(names: list[str]) -> str:
+    """Names as a person reads them."""
+    return f"there are: {', '.join(names)}" if names else "there is none"
