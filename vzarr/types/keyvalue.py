@@ -204,9 +204,7 @@ def wanted_from_protobuf(content: bytes) -> list[Wanted]:
         If it is no such message.
     """
     asked = messages.parse(messages.Keys, content)
-    return [Wanted(k) for k in asked.keys] + [
-        Wanted(r.key, r.byte_start, r.byte_end) for r in asked.key_ranges
-    ]
+    return [Wanted(k) for k in asked.keys] + [Wanted(r.key, r.byte_start, r.byte_end) for r in asked.key_ranges]
 
 
 def pairs_from_protobuf(content: bytes) -> list[tuple[str, bytes]]:

@@ -5,7 +5,7 @@ Source: DVID HTTP API; the numbers and types of fields are those of its protobuf
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
@@ -74,8 +74,7 @@ def _classes() -> dict[str, Any]:
     pool = descriptor_pool.DescriptorPool()
     pool.Add(_file())
     return {
-        name: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{_PACKAGE}.{name}"))
-        for name in _MESSAGES
+        name: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{_PACKAGE}.{name}")) for name in _MESSAGES
     }
 
 
@@ -99,12 +98,10 @@ def parse(message: Any, content: bytes) -> Any:
     try:
         return message.FromString(content)
     except DecodeError as error:
-        raise InvalidInputError(
-            f"the body should be a protobuf message {message.DESCRIPTOR.name}: {error}"
-        ) from error
+        raise InvalidInputError(f"the body should be a protobuf message {message.DESCRIPTOR.name}: {error}") from error
 
 
-def keyvalues_stream(pairs: Iterator[tuple[str, bytes | memoryview | None]]) -> Iterator[bytes]:
+def keyvalues_stream(pairs: Iterable[tuple[str, bytes | memoryview | None]]) -> Iterator[bytes]:
     """One ``KeyValues`` message in pieces, a pair each: messages with repeated fields join by concatenation.
 
     Parameters

@@ -18,7 +18,7 @@ from vzarr.types.base import Instance
 
 if TYPE_CHECKING:
     from vzarr.overlay.kv.versioned import InstanceTxn
-    from vzarr.overlay.repo import Version
+    from vzarr.overlay.version import Version
 
 _LOG = b"m"
 

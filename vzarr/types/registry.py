@@ -15,8 +15,8 @@ from vzarr.types import settings
 from vzarr.types.base import Datatype, Instance
 
 if TYPE_CHECKING:
-    from vzarr.overlay.repo import Version
     from vzarr.overlay.state import InstanceInfo
+    from vzarr.overlay.version import Version
 
 GROUP = "vzarr.types"
 

@@ -95,9 +95,7 @@ def integer(settings: Mapping[str, str], key: str, default: int, low: int, high:
     return int(text)
 
 
-def integers(
-    settings: Mapping[str, str], key: str, default: Sequence[int], low: int, high: int
-) -> tuple[int, ...]:
+def integers(settings: Mapping[str, str], key: str, default: Sequence[int], low: int, high: int) -> tuple[int, ...]:
     """Comma-separated whole numbers, one per axis; axes that are not given keep their default.
 
     Raises

@@ -42,9 +42,7 @@ _OME_UNITS = {
 }
 
 
-def configure(
-    config: Mapping[str, str], *, block: int, multiple: int = 1, scales: bool = False
-) -> dict[str, str]:
+def configure(config: Mapping[str, str], *, block: int, multiple: int = 1, scales: bool = False) -> dict[str, str]:
     """Check the geometry settings of a new instance and fill in their defaults.
 
     Parameters
@@ -237,9 +235,7 @@ def extents_from_json(value: Any) -> Box:
     points: list[Any] = [value.get(k) if isinstance(value, dict) else None for k in ("MinPoint", "MaxPoint")]
     for p in points:
         if not (isinstance(p, list) and len(p) == 3 and all(type(c) is int for c in p)):
-            raise InvalidInputError(
-                'extents are {"MinPoint": [x, y, z], "MaxPoint": [x, y, z]}, all integers'
-            )
+            raise InvalidInputError('extents are {"MinPoint": [x, y, z], "MaxPoint": [x, y, z]}, all integers')
     lo, hi = reverse(points[0]), tuple(c + 1 for c in reverse(points[1]))
     if any(a >= b for a, b in zip(lo, hi, strict=True)):
         raise InvalidInputError("MinPoint of the extents lies behind MaxPoint")
@@ -264,9 +260,7 @@ def _decoded(stored: bytes) -> Box:
 # ---------------------------------------------------------------- DVID's JSON
 
 
-def extended_json(
-    instance: Instance, values: Sequence[Mapping[str, str]], interpolable: bool
-) -> dict[str, Any]:
+def extended_json(instance: Instance, values: Sequence[Mapping[str, str]], interpolable: bool) -> dict[str, Any]:
     """The part ``Extended`` of the JSON about a voxel instance (DVID HTTP API, ``GET D/info``).
 
     Parameters

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -20,6 +21,7 @@ from vzarr.types.imageblk.oblique import Plane
 from vzarr.types.voxels import VoxelGeometry
 
 _POSITION_BYTES = 3 * 8
+_ENDLESS = 1e18
 _SUMMARY = "Images of {0} voxels in blocks: subvolumes, slices in every plane, rows and lists of blocks."
 
 
@@ -41,9 +43,7 @@ class Voxel:
     def values_json(self) -> list[dict[str, str]]:
         """DVID's list of channels."""
         name = np.dtype(self.dtype).name
-        return [{"DataType": "uint8", "Label": c} for c in self.channels] or [
-            {"DataType": name, "Label": name}
-        ]
+        return [{"DataType": "uint8", "Label": c} for c in self.channels] or [{"DataType": name, "Label": name}]
 
 
 def datatype(name: str, voxel: Voxel, source: str, version: str) -> Datatype:
@@ -155,9 +155,7 @@ class ImageBlk(Instance):
         """
         edges = self.geometry.voxel_zyx
         finest = min(edges)
-        steps = [
-            (np.arange(n) * (finest / edge)).astype(np.int64) for n, edge in zip(shape, edges, strict=True)
-        ]
+        steps = [(np.arange(n) * (finest / edge)).astype(np.int64) for n, edge in zip(shape, edges, strict=True)]
         hi = [a + int(s[-1]) + 1 for a, s in zip(lo, steps, strict=True)]
         return self.read(lo, hi, unwritten=0)[np.ix_(*steps)]
 
@@ -175,10 +173,8 @@ class ImageBlk(Instance):
 
     def plane_bytes(self, plane: Plane) -> int:
         """Memory that `read_plane` needs at least: the box around the slice and the positions of pixels."""
-        edges = [
-            float(np.ptp(c)) / e for c, e in zip(plane.corners().T, self.geometry.voxel_zyx, strict=True)
-        ]
-        box = int(min(np.prod([n + 2 for n in edges]), 1e18)) * self.dtype.itemsize
+        edges = [float(np.ptp(c)) / e for c, e in zip(plane.corners().T, self.geometry.voxel_zyx, strict=True)]
+        box = int(min(math.prod(n + 2 for n in edges), _ENDLESS)) * self.dtype.itemsize
         return box + plane.shape[0] * plane.shape[1] * _POSITION_BYTES
 
     def write(self, lo: Sequence[int], array: NDArray[Any]) -> None:
