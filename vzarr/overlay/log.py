@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
@@ -19,12 +18,11 @@ import orjson
 from vzarr.errors import FormatError
 from vzarr.overlay import layout
 from vzarr.overlay.objects import Objects
-from vzarr.overlay.state import Entry, Op, State, replay
+from vzarr.overlay.plans import Plan
+from vzarr.overlay.state import Entry, State, replay
 
 TOOL = "vzarr/0.1"
 """What entries record as the program that wrote them."""
-
-Plan = Callable[[State], Sequence[Op]]
 
 
 def now() -> str:

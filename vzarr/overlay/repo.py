@@ -2,33 +2,26 @@
 
 from __future__ import annotations
 
-import secrets
 import threading
 import uuid as uuids
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
-import orjson
-
 from vzarr.errors import (
-    AlreadyExistsError,
     FormatError,
     InvalidInputError,
     NotFoundError,
-    SealedError,
     UnsupportedError,
 )
-from vzarr.overlay import arrays, layout, merge, refs, seal
+from vzarr.overlay import arrays, layout, merge, opening, plans, refs, seal
 from vzarr.overlay.authority import Authority, check_open
 from vzarr.overlay.commit import Base, base_owners, seal_version
 from vzarr.overlay.dag import Position
-from vzarr.overlay.kv import open_kv
-from vzarr.overlay.kv.base import OrderedKV, Transaction
+from vzarr.overlay.kv.base import Transaction
 from vzarr.overlay.kv.versioned import InstanceKeys, InstanceTxn, VersionedKV
 from vzarr.overlay.log import RepoLog
-from vzarr.overlay.objects import FileObjects, Objects, open_objects
+from vzarr.overlay.objects import Objects, open_objects
 from vzarr.overlay.openview import OpenView
 from vzarr.overlay.rootview import RootView
 from vzarr.overlay.state import MASTER, Entry, InstanceInfo, NodeInfo, Op, State
@@ -55,12 +48,12 @@ class Repo:
     """Makes the handle of an instance at a version; set by who knows the datatypes."""
 
     def __init__(self, objects: Objects) -> None:
-        meta = _read_meta(objects)
+        meta = opening.read_meta(objects)
         self.objects, self.url = objects, objects.url
         self._log = RepoLog(objects)
         if not self._log.open().nodes:
             raise FormatError(f"{objects.url} was never finished; create it again")
-        self.authority = Authority(_open_authority(objects, meta), objects)
+        self.authority = Authority(opening.open_authority(objects, meta), objects)
         self._storage = Storage.of(objects, self.state.root)
         self._keys = VersionedKV(self.authority.kv, lambda a, b: self.state.is_ancestor(a, b))
         self._views: OrderedDict[str, View] = OrderedDict()
@@ -88,24 +81,7 @@ class Repo:
             If there is a repo already; of several racing callers one succeeds.
         """
         objects = open_objects(url)
-        root = refs.check_node_id(root) if root is not None else uuids.uuid4().hex
-        meta = {"format": layout.FORMAT, "root": root, "keys": {"id": secrets.token_hex(16), "url": "embedded"}}
-        if not objects.create(layout.REPO, orjson.dumps(meta, option=orjson.OPT_INDENT_2)):
-            # A creation that was cut off left no log; whoever makes the first entry finishes it.
-            root = _read_meta(objects)["root"]
-            if objects.get(layout.log_entry(0)) is not None:
-                raise AlreadyExistsError(f"{objects.url} is a repo already")
-        objects.create(f"{layout.zarr(root)}/{arrays.doc_key('')}", arrays.group_doc(None))
-
-        def plan(state: State) -> Sequence[Op]:
-            if state.nodes:
-                raise AlreadyExistsError(f"{objects.url} is a repo already")
-            return (
-                {"op": "repo", "root": root, "alias": alias, "description": description},
-                {"op": "node", "id": root, "parents": [], "branch": MASTER, "note": ""},
-            )
-
-        RepoLog(objects).publish(plan, user=user, app=app)
+        opening.create(objects, alias, description, root, user, app)
         return cls(objects)
 
     @classmethod
@@ -190,23 +166,14 @@ class Repo:
         self, node: str, note: str | None = None, *, user: str = "", app: str = "", log: Sequence[str] = ()
     ) -> None:
         """Seal a version (see `Version.commit`)."""
-        self._require_open(self.state, node)
+        plans.check_open(self.state, node)
         info = self.state.nodes[node]
         self.authority.begin_close(node)
         view = self._load_view(node)
         assert isinstance(view, OpenView | RootView)
         data = seal_version(view, self._base(node), info.parents, self._key_changes(info))
 
-        def plan(state: State) -> Sequence[Op]:
-            self._require_open(state, node)
-            ops: list[Op] = [{"op": "seal", "id": node, "sha256": seal.sha256(data)}]
-            if note:
-                ops.append({"op": "note", "id": node, "note": note})
-            if log:
-                ops.append({"op": "node_log", "id": node, "lines": list(log)})
-            return ops
-
-        self._log.publish(plan, user=user, app=app)
+        self._log.publish(plans.seal(node, seal.sha256(data), note, log), user=user, app=app)
         self.authority.finish_close(node)
         self._forget_view(node)
 
@@ -219,40 +186,21 @@ class Repo:
         if branch is not None:
             refs.check_branch(branch)
 
-        def plan(state: State) -> Sequence[Op]:
-            check_parents(state, parents)
-            name = state.nodes[parents[0]].branch if branch is None else branch
-            if branch is None and any(state.nodes[c].branch == name for c in state.children(parents[0])):
-                raise AlreadyExistsError("branch already exists with given name")
-            if branch is not None and state.leaf(branch) is not None:
-                raise AlreadyExistsError("branch already exists with given name")
-            _check_free(state, child)
-            return ({"op": "node", "id": child, "parents": list(parents), "branch": name, "note": note},)
-
-        self._log.publish(plan, user=user, app=app)
+        self._log.publish(plans.child(child, parents, branch, note), user=user, app=app)
         return Version(self, child)
 
     def add_tag(self, node: str, tag: str, *, user: str = "", app: str = "") -> Version:
         """Make a sealed, empty child whose id is the tag (see `Version.tag`)."""
         refs.check_node_id(tag)
         state = self.state
-        check_parents(state, [node])
-        _check_free(state, tag)
+        plans.check_parents(state, [node])
+        plans.check_free(state, tag)
         parent = self._record(state.nodes[node])
         sums = seal.write_sums(self.objects, tag)
         data = seal.Record((node,), parent.tree, parent.table, sums).to_bytes()
         self.objects.put(layout.seal(tag), data)
 
-        def plan(state: State) -> Sequence[Op]:
-            check_parents(state, [node])
-            _check_free(state, tag)
-            text = f'Tag of version {node} with "{tag}"'
-            return (
-                {"op": "node", "id": tag, "parents": [node], "branch": f"tag-{tag}", "note": text},
-                {"op": "seal", "id": tag, "sha256": seal.sha256(data)},
-            )
-
-        self._log.publish(plan, user=user, app=app)
+        self._log.publish(plans.tag(tag, node, seal.sha256(data)), user=user, app=app)
         return Version(self, tag)
 
     def merge(
@@ -281,28 +229,19 @@ class Repo:
         """
         parents = [v.uuid if isinstance(v, Version) else self.resolve(v) for v in versions]
         state = self.state
-        check_parents(state, parents)
+        plans.check_parents(state, parents)
         if len(set(parents)) < 2:
             raise InvalidInputError("a merge needs at least two different versions")
         child = uuids.uuid4().hex
         joined = merge.merge_views(child, parents, state.parents, self._sealed_view, keep_conflicts=keep_conflicts)
         self.objects.put(layout.base(child), merge.write_base(self.objects, child, parents, joined).to_bytes())
 
-        def plan(state: State) -> Sequence[Op]:
-            check_parents(state, parents)
-            return ({"op": "node", "id": child, "parents": parents, "branch": MASTER, "note": note},)
-
-        self._log.publish(plan, user=user, app=app)
+        self._log.publish(plans.child(child, parents, MASTER, note), user=user, app=app)
         return Version(self, child)
 
     def annotate(self, node: str, op: Op, *, user: str = "", app: str = "") -> None:
         """Publish one operation on an open version."""
-
-        def plan(state: State) -> Sequence[Op]:
-            self._require_open(state, node)
-            return (op,)
-
-        self._log.publish(plan, user=user, app=app)
+        self._log.publish(plans.on_open(node, op), user=user, app=app)
 
     def set_info(
         self, alias: str | None = None, description: str | None = None, *, user: str = "", app: str = ""
@@ -332,21 +271,17 @@ class Repo:
         SealedError
             If the version from which it is made is sealed.
         """
-        data_uuid = uuids.uuid4().hex
-
-        def plan(state: State) -> Sequence[Op]:
-            self._require_open(state, version.uuid)
-            if name in state.instances:
-                raise AlreadyExistsError(f"an instance named {name!r} exists already")
-            op = {
-                "op": "instance", "name": name, "typename": typename, "data_uuid": data_uuid,
-                "version": version.uuid, "versioned": versioned, "config": dict(config or {}),
-                "tags": None if tags is None else dict(tags), "syncs": [],
-            }  # fmt: skip
-            line = f'New data instance "{name}" of type "{typename}" with config {dict(config or {})}'
-            return op, {"op": "repo_log", "lines": [line]}
-
-        _entry, state = self._log.publish(plan, user=user, app=app)
+        info = {
+            "name": name,
+            "typename": typename,
+            "data_uuid": uuids.uuid4().hex,
+            "version": version.uuid,
+            "versioned": versioned,
+            "config": dict(config or {}),
+            "tags": None if tags is None else dict(tags),
+            "syncs": [],
+        }
+        _entry, state = self._log.publish(plans.instance(version.uuid, info), user=user, app=app)
         return state.instances[name]
 
     def update_instance(
@@ -356,12 +291,14 @@ class Repo:
         """Replace an instance's unversioned settings; those not given stay."""
         given: Op = {"config": config, "tags": tags, "syncs": None if syncs is None else list(syncs)}
         op = {"op": "instance_set", "name": name, **{k: v for k, v in given.items() if v is not None}}
-        return self._instance_op(name, op, user, app)
+        _entry, state = self._log.publish(plans.on_instance(name, op), user=user, app=app)
+        return state.instances[name]
 
     def remove_instance(self, name: str, *, user: str = "", app: str = "") -> InstanceInfo:
         """Forget an instance of which nothing must remain, such as one whose ingestion failed; gives what it was."""
         info = self.root.instance_info(name)
-        self._log.publish(lambda _s: ({"op": "instance_remove", "name": name},), user=user, app=app)
+        op = {"op": "instance_remove", "name": name}
+        self._log.publish(plans.on_instance(name, op), user=user, app=app)
         return info
 
     def open_instance(self, version: Version, name: str) -> Any:
@@ -377,7 +314,7 @@ class Repo:
     def transact(self, node: str, info: InstanceInfo, change: Callable[[InstanceTxn], T]) -> T:
         """Change an instance's sidecar keys in one transaction (see `Version.transact`)."""
         if info.versioned:
-            self._require_open(self.state, node)
+            plans.check_open(self.state, node)
         position = self._position(node, info)
 
         def run(txn: Transaction) -> T:
@@ -389,21 +326,8 @@ class Repo:
 
     # -- parts
 
-    def _instance_op(self, name: str, op: Op, user: str, app: str) -> InstanceInfo:
-        def plan(state: State) -> Sequence[Op]:
-            if name not in state.instances:
-                raise NotFoundError(f"no instance {name!r} in this repo")
-            return (op,)
-
-        _entry, state = self._log.publish(plan, user=user, app=app)
-        return state.instances[name]
-
     def _position(self, node: str, info: InstanceInfo) -> Position:
         return self.state.position(node) if info.versioned else UNVERSIONED
-
-    def _require_open(self, state: State, node: str) -> None:
-        if state.nodes[node].sealed:
-            raise SealedError(f"version {node} is locked already")
 
     def _record(self, info: NodeInfo) -> seal.Record:
         return seal.load_record(self.objects, layout.seal(info.id), info.seal)
@@ -467,40 +391,3 @@ class Repo:
 
     def _repr_html_(self) -> str:
         return arrays.repo_html(self.state)
-
-
-def check_parents(state: State, parents: Sequence[str]) -> None:
-    """Refuse parents that are unknown or open."""
-    for parent in parents:
-        if parent not in state.nodes:
-            raise NotFoundError(f"no version {parent}")
-        if not state.nodes[parent].sealed:
-            raise SealedError(f"can't branch an unlocked node: commit {parent} first")
-
-
-def _check_free(state: State, node: str) -> None:
-    if node in state.nodes:
-        raise AlreadyExistsError(f"a version named {node} exists already")
-
-
-def _read_meta(objects: Objects) -> dict[str, Any]:
-    data = objects.get(layout.REPO)
-    if data is None:
-        raise NotFoundError(f"no repo at {objects.url}")
-    try:
-        meta: dict[str, Any] = orjson.loads(data)
-        known = meta["format"] <= layout.FORMAT and isinstance(meta["root"], str)
-    except (orjson.JSONDecodeError, KeyError, TypeError) as e:
-        raise FormatError(f"{layout.REPO} in {objects.url} is damaged: {e}") from e
-    if not known:
-        raise FormatError(
-            f"{objects.url} has format {meta['format']}; this release reads up to {layout.FORMAT}: upgrade vzarr"
-        )
-    return meta
-
-
-def _open_authority(objects: Objects, meta: Mapping[str, Any]) -> OrderedKV:
-    if isinstance(objects, FileObjects):
-        Path(objects.path("keys")).mkdir(exist_ok=True)
-        return open_kv(f"sqlite:///{objects.path(layout.database())}")
-    return open_kv(f"memory://{meta['keys']['id']}")
