@@ -47,9 +47,7 @@ def client(app: FastAPI) -> Iterator[TestClient]:
 @pytest.fixture
 def root(client: TestClient) -> str:
     """Id of the open root of a new repo."""
-    answer = client.post(
-        "/api/repos", params={"admintoken": TOKEN}, json={"alias": "test", "description": "a repo"}
-    )
+    answer = client.post("/api/repos", params={"admintoken": TOKEN}, json={"alias": "test", "description": "a repo"})
     assert answer.status_code == 200, answer.text
     return answer.json()["root"]
 

@@ -48,9 +48,7 @@ def test_listed_pages_own_pages_and_scripts_may_write(client: TestClient, root: 
 def test_preflight(client: TestClient):
     def ask(origin: str, method: str):
         headers = {"Origin": origin, "Access-Control-Request-Method": method}
-        return client.options(
-            "/api/server/note", headers=headers | {"Access-Control-Request-Headers": "range"}
-        )
+        return client.options("/api/server/note", headers=headers | {"Access-Control-Request-Headers": "range"})
 
     assert ask(STRANGER, "GET").status_code == 200
     assert ask(STRANGER, "GET").headers["access-control-allow-headers"] == "range"

@@ -42,9 +42,9 @@ def test_any_key_of_the_store_is_there(client: TestClient, painted: str):
         "a/c/9/9/9",
         "nosuch",
         "a//zarr.json",
-        "a/./zarr.json",
+        "a/%2e/zarr.json",
         "a/%2e%2e/a/zarr.json",
-        "../vzarr.json",
+        "%2e%2e/vzarr.json",
     ],
 )
 def test_what_is_no_object_is_not_found(client: TestClient, painted: str, key: str):

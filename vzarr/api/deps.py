@@ -17,7 +17,8 @@ from vzarr.api.params import VoxelRequest
 from vzarr.api.target import TARGET, Target
 from vzarr.config import Settings
 from vzarr.errors import ForbiddenError, InvalidInputError, NotFoundError
-from vzarr.overlay.repo import Repo, Version
+from vzarr.overlay.repo import Repo
+from vzarr.overlay.version import Version
 from vzarr.types import registry
 
 

@@ -141,9 +141,7 @@ def _not_found() -> Response:
     return wire.text(NOT_FOUND, 404)
 
 
-async def _hand_over(
-    router: APIRouter, entered: dict[str, Any], scope: Scope, receive: Receive, send: Send
-) -> None:
+async def _hand_over(router: APIRouter, entered: dict[str, Any], scope: Scope, receive: Receive, send: Send) -> None:
     """Let `router` answer; the scope is changed in place, so that error handlers see the target too."""
     if scope["method"] == "OPTIONS":
         await options_response(allowed_methods(router.routes, entered))(scope, receive, send)

@@ -14,7 +14,8 @@ from vzarr.api.errors import UnknownReferenceError
 from vzarr.errors import AlreadyExistsError, FormatError, InvalidInputError, NotFoundError, StorageError
 from vzarr.overlay import layout
 from vzarr.overlay.refs import check_node_id
-from vzarr.overlay.repo import Repo, Version
+from vzarr.overlay.repo import Repo
+from vzarr.overlay.version import Version
 
 log = logging.getLogger(__name__)
 
@@ -119,9 +120,7 @@ class Hub:
     def _look(self) -> _Known:
         """Look at the root folder again; the stamp is taken first, so that nothing is missed in between."""
         stamp = self._stamp()
-        folders = (
-            [""] if self._is_repo else sorted(entry.name for entry in os.scandir(self.root) if entry.is_dir())
-        )
+        folders = [""] if self._is_repo else sorted(entry.name for entry in os.scandir(self.root) if entry.is_dir())
         repos, pending = {}, set()
         for name in folders:
             found = self._known.repos.get(name) or self._open(self.root / name)
@@ -147,9 +146,7 @@ class Hub:
         repos = self.repos()
         found = [(repo, prefix) for repo in repos if prefix in repo.state.nodes]
         if not found:
-            found = (
-                [(repo, node) for repo in repos for node in repo.state.with_prefix(prefix)] if prefix else []
-            )
+            found = [(repo, node) for repo in repos for node in repo.state.with_prefix(prefix)] if prefix else []
         if not found:
             raise UnknownReferenceError(f"could not find UUID with partial match to {prefix}")
         if len(found) > 1:

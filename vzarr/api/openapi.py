@@ -54,6 +54,4 @@ def _name_parameters(paths: dict[str, Any]) -> None:
         for operation in operations.values():
             known = operation.setdefault("parameters", [])
             missing = [n for n in re.findall(r"{(\w+)}", path) if n not in {p["name"] for p in known}]
-            known += [
-                {"name": n, "in": "path", "required": True, "schema": {"type": "string"}} for n in missing
-            ]
+            known += [{"name": n, "in": "path", "required": True, "schema": {"type": "string"}} for n in missing]

@@ -7,8 +7,9 @@ from typing import Any
 
 from vzarr.errors import NotFoundError
 from vzarr.overlay.kv.versioned import peek_mutation_id
-from vzarr.overlay.repo import Repo, Version
+from vzarr.overlay.repo import Repo
 from vzarr.overlay.state import NodeInfo, State
+from vzarr.overlay.version import Version
 from vzarr.types import registry
 
 log = logging.getLogger(__name__)

@@ -68,9 +68,7 @@ class Guard:
             log.exception("request %s: %s %s", request_id, scope["method"], scope["path"])
             if answered.started:
                 raise
-            message = (
-                f"Internal error on request {request_id}: {type(error).__name__}; see the server's log.\n"
-            )
+            message = f"Internal error on request {request_id}: {type(error).__name__}; see the server's log.\n"
             await wire.text(message, 500)(scope, receive, answered)
 
     def _refusal(self, scope: Scope, headers: Headers, origin: str) -> Response | None:

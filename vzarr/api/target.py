@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from starlette.types import Scope
 
-    from vzarr.overlay.repo import Repo, Version
+    from vzarr.overlay.repo import Repo
+    from vzarr.overlay.version import Version
 
 TARGET = "vzarr.target"
 

@@ -7,9 +7,10 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Response
 
 from vzarr.api import deps, wire
+from vzarr.api.bodies import log_lines, string
 from vzarr.api.routing import read
 from vzarr.errors import InvalidInputError
-from vzarr.overlay.repo import Version
+from vzarr.overlay.version import Version
 
 router = APIRouter(redirect_slashes=False)
 
@@ -29,7 +30,7 @@ def get_note(version: AtVersion) -> Response:
 @router.post("/note")
 def post_note(version: AtVersion, body: Body, user: User, app: App) -> Response:
     """Replace the note (DVID: ``POST N/note``); body ``{"note": "..."}``."""
-    version.set_note(_string(body, "note"), user=user, app=app)
+    version.set_note(string(body, "note"), user=user, app=app)
     return wire.empty()
 
 
@@ -62,54 +63,29 @@ def get_commit(version: AtVersion) -> Response:
 def post_commit(version: AtVersion, body: Body, user: User, app: App) -> Response:
     """Seal the version for ever (DVID: ``POST N/commit``); body ``{"note": "...", "log": ["..."]}``."""
     lines = log_lines(body) if "log" in body else []
-    version.commit(_string(body, "note", "") or None, user=user, app=app, log=lines)
+    version.commit(string(body, "note", "") or None, user=user, app=app, log=lines)
     return wire.json({"committed": version.uuid})
 
 
 @router.post("/newversion")
 def post_newversion(version: AtVersion, body: MaybeBody, user: User, app: App) -> Response:
     """Make an open child on the same branch (DVID: ``POST N/newversion``); body ``{"note", "uuid"}``."""
-    child = version.newversion(
-        _string(body, "note", ""), uuid=_string(body, "uuid", "") or None, user=user, app=app
-    )
+    child = version.newversion(string(body, "note", ""), uuid=string(body, "uuid", "") or None, user=user, app=app)
     return wire.json({"child": child.uuid})
 
 
 @router.post("/branch")
 def post_branch(version: AtVersion, body: Body, user: User, app: App) -> Response:
     """Make an open child on a new branch (DVID: ``POST N/branch``); body ``{"branch", "note", "uuid"}``."""
-    name = _string(body, "branch", "")
+    name = string(body, "branch", "")
     if not name:
         raise InvalidInputError('the body should name the new branch: {"branch": "NAME"}')
-    child = version.branch(
-        name, _string(body, "note", ""), uuid=_string(body, "uuid", "") or None, user=user, app=app
-    )
+    child = version.branch(name, string(body, "note", ""), uuid=string(body, "uuid", "") or None, user=user, app=app)
     return wire.json({"child": child.uuid})
 
 
 @router.post("/tag")
 def post_tag(version: AtVersion, body: Body, user: User, app: App) -> Response:
     """Make a sealed child whose id is the tag (DVID: ``POST N/tag``); body ``{"tag": "v1.0"}``."""
-    child = version.tag(_string(body, "tag"), user=user, app=app)
+    child = version.tag(string(body, "tag"), user=user, app=app)
     return wire.json({"child": child.uuid})
-
-
-def log_lines(body: dict[str, Any]) -> list[str]:
-    """Lines under ``log`` in a body.
-
-    Raises
-    ------
-    InvalidInputError
-        If they are missing or not strings.
-    """
-    lines = body.get("log")
-    if not isinstance(lines, list) or not all(isinstance(line, str) for line in lines):
-        raise InvalidInputError('the body should hold a list of strings under "log"')
-    return lines
-
-
-def _string(body: dict[str, Any], key: str, default: str | None = None) -> str:
-    value = body.get(key, default)
-    if not isinstance(value, str):
-        raise InvalidInputError(f'the body should hold a string under "{key}"')
-    return value

@@ -7,13 +7,15 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Response
 
 from vzarr.api import deps, repojson, wire
+from vzarr.api.bodies import log_lines, string
 from vzarr.api.errors import UnknownReferenceError
 from vzarr.api.hub import Hub
-from vzarr.api.routes.node import log_lines
 from vzarr.api.routing import read
 from vzarr.errors import InvalidInputError, NotFoundError
-from vzarr.overlay.repo import Repo, Version
+from vzarr.overlay.repo import Repo
+from vzarr.overlay.version import Version
 from vzarr.types import registry
+from vzarr.types.resolve import merge_preferring
 
 router = APIRouter(redirect_slashes=False)
 
@@ -82,14 +84,33 @@ def get_branch_versions(repo: InRepo, branch: str) -> Response:
 
 
 @router.post("/merge")
-def post_merge(repo: InRepo, hub: Repos, body: Body, user: User) -> Response:
+def post_merge(repo: InRepo, hub: Repos, body: Body, user: User, app: App) -> Response:
     """Join sealed versions in an open child (DVID: ``POST R/merge``).
 
-    Body ``{"mergeType": "conflict-free", "parents": [...], "note": "..."}``.
+    Body ``{"mergeType": "conflict-free", "parents": [...], "note": "..."}``.  What was changed differently stays
+    in conflict until it is written.
     """
     if body.get("mergeType") != "conflict-free":
         raise InvalidInputError('"mergeType" should be "conflict-free"')
-    child = repo.merge(_parents(repo, hub, body), note=str(body.get("note", "")), user=user)
+    note = string(body, "note", "")
+    child = repo.merge(_parents(repo, hub, body), note, keep_conflicts=True, user=user, app=app)
+    return wire.json({"child": child.uuid})
+
+
+@router.post("/resolve")
+def post_resolve(repo: InRepo, hub: Repos, body: Body, user: User, app: App) -> Response:
+    """Join sealed versions and let the first one named win where keys are in conflict (DVID: ``POST R/resolve``).
+
+    Body ``{"data": ["name", ...], "parents": [...], "note": "..."}``; departs from DVID in what is no conflict.
+    """
+    names = body.get("data")
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+        raise InvalidInputError('"data" should list one or more instances')
+    parents = _parents(repo, hub, body)
+    try:
+        child = merge_preferring(parents, names, string(body, "note", ""), user=user, app=app)
+    except NotFoundError as error:
+        raise UnknownReferenceError(str(error)) from error
     return wire.json({"child": child.uuid})
 
 

@@ -29,16 +29,7 @@ ADMIN = [Depends(deps.admin)]
 DVID_VERSION = "v0.11.0"
 DATASTORE_VERSION = "0.11.0"
 _CACHE = {"Bytes": 0, "Items": 0, "Gets": 0, "Hits": 0, "Evictions": 0}
-_GROUPCACHE = (
-    "Gets",
-    "CacheHits",
-    "PeerLoads",
-    "PeerErrors",
-    "Loads",
-    "LoadsDeduped",
-    "LocalLoads",
-    "LocalLoadErrs",
-)
+_GROUPCACHE = "Gets CacheHits PeerLoads PeerErrors Loads LoadsDeduped LocalLoads LocalLoadErrs ServerRequests"
 
 
 async def _activity(request: Request) -> Activity:

@@ -19,7 +19,7 @@ from vzarr.api.errors import NOT_FOUND, error_response, error_text, options_resp
 from vzarr.api.hub import Hub
 from vzarr.api.ranges import parse_range
 from vzarr.errors import NotFoundError, VzarrError
-from vzarr.overlay.repo import Version
+from vzarr.overlay.version import Version
 
 METADATA = frozenset({"zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata", "attributes.json"})
 _FOREVER = "public, max-age=31536000, immutable"
