@@ -1,5 +1,4 @@
-"""A version as an fsspec file system, ``vzarr://``: complete and plain Zarr, one file per key, for every tool that
-knows fsspec.
+"""A version as an fsspec file system, ``vzarr://``: complete and plain Zarr, one file per key.
 
 ::
 
@@ -214,16 +213,18 @@ class VersionFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has
         return found
 
     def _open(self, path: str, mode: str = "rb", block_size: int | None = None, **kwargs: Any) -> VersionFile:
-        kwargs.setdefault("cache_type", "readahead")
-        return VersionFile(self, self._strip_protocol(path), mode, block_size or self.blocksize, **kwargs)
+        path = self._strip_protocol(path)
+        if "x" in mode and self.exists(path):
+            raise FileExistsError(path)
+        return VersionFile(self, path, mode, block_size or self.blocksize, **kwargs)
 
 
 class VersionFile(AbstractBufferedFile):  # type: ignore[misc]  # fsspec has no type hints
     """One key, open: read by ranges, written whole when it is closed."""
 
+    buffer: io.BytesIO
+
     def _initiate_upload(self) -> None:
-        if "x" in self.mode and self.fs.exists(self.path):
-            raise FileExistsError(self.path)
         if "a" in self.mode and self.fs.exists(self.path):
             rest = self.buffer.getvalue()
             self.buffer = io.BytesIO(self.fs.cat_file(self.path) + rest)
@@ -239,7 +240,7 @@ class VersionFile(AbstractBufferedFile):  # type: ignore[misc]  # fsspec has no 
 
     def commit(self) -> None:
         """Set the key."""
-        self.fs.pipe_file(self.path, self._whole)
+        self.fs.pipe_file(self.path, self._whole, mode="create" if "x" in self.mode else "overwrite")
 
     def discard(self) -> None:
         """Forget what was written."""
