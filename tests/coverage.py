@@ -90,9 +90,7 @@ def _scenarios(endpoint: Endpoint, globs: list[str]) -> list[str]:
         name
         for name, steps in _recorded().items()
         if any(fnmatch.fnmatch(name, glob) for glob in globs)
-        and any(
-            method == endpoint.method and any(p.fullmatch(path) for p in patterns) for method, path in steps
-        )
+        and any(method == endpoint.method and any(p.fullmatch(path) for p in patterns) for method, path in steps)
     ]
 
 

@@ -148,18 +148,14 @@ def test_ingest_reads_images(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     ],
     ids=" ".join,
 )
-def test_an_error_is_one_line_and_status_1(
-    words: tuple[str, ...], repo: Path, capsys: pytest.CaptureFixture[str]
-):
+def test_an_error_is_one_line_and_status_1(words: tuple[str, ...], repo: Path, capsys: pytest.CaptureFixture[str]):
     status, out, err = run(capsys, *[repo if word == "REPO" else word for word in words])
     assert (status, out) == (1, "")
     assert err.startswith("vzarr: ")
     assert err.count("\n") == 1
 
 
-@pytest.mark.parametrize(
-    "words", [["log"], ["nonsense"], ["log", "x", "--nonsense"], ["serve", ".", "--port", "x"]]
-)
+@pytest.mark.parametrize("words", [["log"], ["nonsense"], ["log", "x", "--nonsense"], ["serve", ".", "--port", "x"]])
 def test_a_command_that_is_not_understood_is_one_line_and_status_2(
     words: list[str], capsys: pytest.CaptureFixture[str]
 ):

@@ -32,9 +32,7 @@ def listed(endpoint: coverage.Endpoint) -> set[str]:
     """What the OpenAPI document calls an endpoint, for each datatype that may hold its route."""
     names = (*endpoint.types, SHARED)
     return {
-        plain(endpoint.method, path.replace("{instance}", f"{{{name}}}"))
-        for path in endpoint.paths
-        for name in names
+        plain(endpoint.method, path.replace("{instance}", f"{{{name}}}")) for path in endpoint.paths for name in names
     }
 
 

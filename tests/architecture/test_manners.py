@@ -88,9 +88,7 @@ def test_no_text_names_a_machine_an_index_or_a_stranger():
             lines = path.read_text().splitlines()
         except UnicodeDecodeError:
             continue
-        found += [
-            f"{name}:{n}: {line.strip()[:100]}" for n, line in enumerate(lines, 1) if TRACES.search(line)
-        ]
+        found += [f"{name}:{n}: {line.strip()[:100]}" for n, line in enumerate(lines, 1) if TRACES.search(line)]
     assert not found
 
 
@@ -104,15 +102,11 @@ def test_constraints_hold_pins_and_nothing_else():
     "command", [["ruff", "check", "--quiet"], ["ruff", "format", "--check", "--quiet"]], ids=" ".join
 )
 def test_style(command: list[str]):
-    done = subprocess.run(
-        [sys.executable, "-m", *command, "."], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, "-m", *command, "."], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr
 
 
 @pytest.mark.slow
 def test_every_type_holds():
-    done = subprocess.run(
-        [sys.executable, "-m", "mypy"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run([sys.executable, "-m", "mypy"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr

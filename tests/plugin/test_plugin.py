@@ -41,9 +41,7 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     asked = [python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))"]
     packages = Path(subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip())
     # addsitedir, since only that follows the link of an editable install.
-    packages.joinpath("outer.pth").write_text(
-        f"import site; site.addsitedir({sysconfig.get_path('purelib')!r})\n"
-    )
+    packages.joinpath("outer.pth").write_text(f"import site; site.addsitedir({sysconfig.get_path('purelib')!r})\n")
     source = home / "source"
     for file in PACKAGE.rglob("*.*"):
         copy = source / file.relative_to(PACKAGE)
@@ -87,12 +85,8 @@ def test_python_and_the_command_line_know_the_type(python: Path, tmp_path: Path)
         [python, "-m", "vzarr", "show", repo, "master", "--json"], capture_output=True, text=True, check=True
     )
     assert [(i["name"], i["type"]) for i in json.loads(shown.stdout)["instances"]] == [("clicks", "counter")]
-    listed = subprocess.run(
-        [python, "-m", "vzarr", "types", "--json"], capture_output=True, text=True, check=True
-    )
-    assert {t["name"]: t["summary"] for t in json.loads(listed.stdout)}["counter"].startswith(
-        "Named counters"
-    )
+    listed = subprocess.run([python, "-m", "vzarr", "types", "--json"], capture_output=True, text=True, check=True)
+    assert {t["name"]: t["summary"] for t in json.loads(listed.stdout)}["counter"].startswith("Named counters")
 
 
 @pytest.mark.slow
@@ -116,7 +110,4 @@ def test_http_help_and_openapi_know_the_type(python: Path, tmp_path: Path):
         assert "Named counters" in _get(f"{server.url}/api/help/counter")
         assert "/count/{counter}" in _get(f"{server.url}/api/help/counter")
         assert "counter" in json.loads(_get(f"{server.url}/api/server/compiled-types"))
-        assert any(
-            "/add/{counter}/{step}" in path
-            for path in json.loads(_get(f"{server.url}/openapi.json"))["paths"]
-        )
+        assert any("/add/{counter}/{step}" in path for path in json.loads(_get(f"{server.url}/openapi.json"))["paths"])

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import asdict
+from operator import itemgetter
 from typing import Annotated, Any
 
 import typer
+import zarr
 from rich.markup import escape
 from rich.table import Table
 
 import vzarr
 from vzarr.cli.output import AsJson, Note, Ref, RepoUrl, User, emit, examples, short, state_word, version_json
 from vzarr.cli.settings import default_user
-from vzarr.overlay.repo import Repo, Version
+from vzarr.overlay.repo import Repo
+from vzarr.overlay.state import InstanceInfo
+from vzarr.overlay.version import Version
 
 
 def register(app: typer.Typer) -> None:
@@ -51,12 +56,8 @@ def init(
 
 def log(
     url: RepoUrl,
-    ref: Annotated[
-        str | None, typer.Argument(metavar="[REF]", help="Only this version and its ancestors.")
-    ] = None,
-    entries: Annotated[
-        bool, typer.Option("--entries", help="The log itself: who changed what, when.")
-    ] = False,
+    ref: Annotated[str | None, typer.Argument(metavar="[REF]", help="Only this version and its ancestors.")] = None,
+    entries: Annotated[bool, typer.Option("--entries", help="The log itself: who changed what, when.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """List the versions, newest first, or the entries of the repo's log."""
@@ -93,20 +94,11 @@ def _ancestry(repo: Repo, node: str) -> list[Version]:
 
 
 def _entries(repo: Repo) -> tuple[list[dict[str, Any]], Table]:
-    rows = [
-        {
-            "number": entry.number,
-            "time": entry.time,
-            "user": entry.user,
-            "app": entry.app,
-            "ops": list(entry.ops),
-        }
-        for entry in repo.log()
-    ]
-    table = Table("entry", "time", "user", "what", box=None)
-    for row in rows:
-        what = "; ".join(_in_words(op) for op in row["ops"])
-        table.add_row(str(row["number"]), row["time"], escape(row["user"]), escape(what))
+    rows, table = [], Table("entry", "time", "user", "what", box=None)
+    for entry in repo.log():
+        rows.append({**asdict(entry), "ops": list(entry.ops)})
+        what = "; ".join(map(_in_words, entry.ops))
+        table.add_row(str(entry.number), entry.time, escape(entry.user), escape(what))
     return rows, table
 
 
@@ -134,23 +126,22 @@ def show(url: RepoUrl, ref: Ref = "master", as_json: AsJson = False) -> None:
                 "dtype": str(array.dtype),
                 "chunks": list(array.chunks),
             }
-            for path, array in sorted(_arrays(version))
+            for path, array in sorted(_arrays(version), key=itemgetter(0))
         ]
         value = {**version_json(version), "instances": instances, "arrays": arrays}
         emit(value, _page(value), as_json=as_json)
 
 
-def _instances(version: Version) -> Iterable[Any]:
-    state = version.repo.state
-    numbers = {state.nodes[v.uuid].version_id for v in _ancestry(version.repo, version.uuid)}
-    for info in state.instances.values():
-        if not info.versioned or state.nodes[info.version].version_id in numbers:
+def _instances(version: Version) -> Iterator[InstanceInfo]:
+    seen_from_here = {ancestor.uuid for ancestor in _ancestry(version.repo, version.uuid)}
+    for info in version.repo.state.instances.values():
+        if not info.versioned or info.version in seen_from_here:
             yield info
 
 
-def _arrays(version: Version) -> Iterator[tuple[str, Any]]:
+def _arrays(version: Version) -> Iterator[tuple[str, zarr.Array[Any]]]:
     for path, member in version.zarr.members(max_depth=None):
-        if hasattr(member, "chunks"):
+        if isinstance(member, zarr.Array):
             yield path, member
 
 
@@ -167,18 +158,14 @@ def _page(value: dict[str, Any]) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
-def commit(
-    url: RepoUrl, ref: Ref = "master", note: Note = "", user: User = "", as_json: AsJson = False
-) -> None:
+def commit(url: RepoUrl, ref: Ref = "master", note: Note = "", user: User = "", as_json: AsJson = False) -> None:
     """Seal a version: from then on it never changes."""
     with _version(url, ref) as version:
         version.commit(note or None, user=user or default_user())
         _report(version, "committed", as_json=as_json)
 
 
-def newversion(
-    url: RepoUrl, ref: Ref = "master", note: Note = "", user: User = "", as_json: AsJson = False
-) -> None:
+def newversion(url: RepoUrl, ref: Ref = "master", note: Note = "", user: User = "", as_json: AsJson = False) -> None:
     """Open a new version on top of a sealed one, on the same branch."""
     with _version(url, ref) as version:
         _report(version.newversion(note, user=user or default_user()), "opened", as_json=as_json)
@@ -211,9 +198,7 @@ def tag(
 
 def merge(
     url: RepoUrl,
-    refs: Annotated[
-        list[str], typer.Argument(metavar="REF REF...", help="The versions to merge.", show_default=False)
-    ],
+    refs: Annotated[list[str], typer.Argument(metavar="REF REF...", help="The versions to merge.", show_default=False)],
     note: Note = "",
     user: User = "",
     as_json: AsJson = False,

@@ -9,16 +9,12 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from vzarr.overlay.repo import Version
+from vzarr.overlay.version import Version
 
-RepoUrl = Annotated[
-    str, typer.Argument(metavar="REPO", help="Folder or URL of the repo.", show_default=False)
-]
+RepoUrl = Annotated[str, typer.Argument(metavar="REPO", help="Folder or URL of the repo.", show_default=False)]
 Ref = Annotated[
     str,
-    typer.Argument(
-        metavar="[REF]", help="Branch, tag, uuid or unique prefix; also branch~2.", show_default="master"
-    ),
+    typer.Argument(metavar="[REF]", help="Branch, tag, uuid or unique prefix; also branch~2.", show_default="master"),
 ]
 Note = Annotated[str, typer.Option("--message", "-m", metavar="NOTE", help="What the version is about.")]
 User = Annotated[str, typer.Option("--user", "-u", help="Who; `vzarr config user NAME` sets a default.")]

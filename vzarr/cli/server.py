@@ -34,12 +34,8 @@ def serve(
         str | None, typer.Option(help="Secret of administrators, who alone make repos; or VZARR_ADMIN_TOKEN.")
     ] = None,
     note: Annotated[str | None, typer.Option(help="Text of /api/server/note.")] = None,
-    origin: Annotated[
-        list[str] | None, typer.Option(help="Origin whose pages may write; repeatable.")
-    ] = None,
-    readonly: Annotated[
-        bool | None, typer.Option("--readonly", help="Refuse writes.", show_default=False)
-    ] = None,
+    origin: Annotated[list[str] | None, typer.Option(help="Origin whose pages may write; repeatable.")] = None,
+    readonly: Annotated[bool | None, typer.Option("--readonly", help="Refuse writes.", show_default=False)] = None,
 ) -> None:
     """Serve the repos in a folder: DVID's HTTP API, and every version as plain Zarr."""
     settings = Settings.from_environment(
