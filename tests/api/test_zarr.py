@@ -133,3 +133,15 @@ def test_pages_may_read_chunks(client: TestClient, painted: str):
     answer = chunk(client, painted, Origin="https://viewer.example", Range="bytes=0-3")
     assert answer.headers["access-control-allow-origin"] == "*"
     assert "Content-Range" in answer.headers["access-control-expose-headers"]
+
+
+def test_a_lost_object_is_a_failure_and_never_absent(client: TestClient, painted: str, hub: Hub):
+    client.post(f"/api/node/{painted}/commit", json={})
+    assert chunk(client, painted).status_code == 200
+    lost = [path for path in (hub.root / painted / "nodes").rglob("*") if path.as_posix().endswith("a/c/0/0/0")]
+    assert len(lost) == 1
+    lost[0].unlink()
+    answer = chunk(client, painted)
+    assert (answer.status_code, "etag" in answer.headers) == (500, False)
+    assert client.head(f"/zarr/{painted}/a/c/0/0/0").status_code == 500
+    assert client.get(f"/zarr/{painted}/a/c/9/9/9").status_code == 404

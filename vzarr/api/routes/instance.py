@@ -1,4 +1,4 @@
-"""Routes that every instance has, tried after those of its datatype: info, help, tags and syncs."""
+"""Routes that every instance has, tried after those of its datatype: info, help, tags, syncs and blobs."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from vzarr.api.help import type_help
 from vzarr.api.params import parse_bool
 from vzarr.api.routing import read
 from vzarr.errors import InvalidInputError, NotFoundError
+from vzarr.types import blobs
 from vzarr.types.base import Instance
 
 router = APIRouter()
@@ -61,3 +62,15 @@ def post_sync(handle: Handle, body: Body, replace: Replace = None) -> Response:
     except NotFoundError as error:
         raise UnknownReferenceError(str(error)) from error
     return wire.empty()
+
+
+@read(router, "/blobstore/{reference}")
+def get_blob(handle: Handle, reference: str) -> Response:
+    """Blob of this repo by its reference (DVID: ``GET D/blobstore/{reference}``)."""
+    return wire.octets(blobs.get(handle.version, reference))
+
+
+@router.post("/blobstore")
+def post_blob(handle: Handle, body: Annotated[bytes, Depends(deps.body)]) -> Response:
+    """Keep a blob (DVID: ``POST D/blobstore``); the answer ``{"reference": "..."}`` names its content."""
+    return wire.json({"reference": blobs.put(handle.version, body)})
