@@ -13,17 +13,19 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, TypeVar
 
 import orjson
 
-from vzarr.errors import SealedError, VzarrError
+from vzarr.errors import InvalidInputError, SealedError, VzarrError
 from vzarr.overlay import layout
 from vzarr.overlay.kv.base import OrderedKV, Transaction
+from vzarr.overlay.locks import Presence
 from vzarr.overlay.objects import Objects
 
 LEASE_SECONDS = 30.0
-"""How long a lease lasts without renewal; a commit waits this long for a writer that died."""
+"""How long a lease lasts without renewal; a commit waits this long for a writer that it cannot tell to be dead."""
 RENEW_SECONDS = 5.0
 MARGIN_SECONDS = 5.0
 """A writer stops trusting its lease this long before others stop waiting for it."""
@@ -31,6 +33,8 @@ MARGIN_SECONDS = 5.0
 OPEN, CLOSING, SEALED = "open", "closing", "sealed"
 
 T = TypeVar("T")
+_holding: ContextVar[frozenset[Writer]] = ContextVar("vzarr_writes", default=frozenset())
+"""Writers inside whose `write` the caller is."""
 
 
 class Authority:
@@ -46,6 +50,7 @@ class Authority:
 
     def __init__(self, kv: OrderedKV, objects: Objects) -> None:
         self.kv, self.objects = kv, objects
+        self.presence = Presence.of(objects)
         self._writers: dict[str, Writer] = {}
         self._lock = threading.Lock()
 
@@ -67,9 +72,10 @@ class Authority:
         """
 
         def run(txn: Transaction) -> T:
-            counter = check_open(txn, node)
+            counter = self.check_open(txn, node)
             result = change(txn)
-            txn.put(layout.row_state(node), orjson.dumps({"state": OPEN, "counter": counter + 1}))
+            state, _ = _parse(txn.get(layout.row_state(node)))
+            txn.put(layout.row_state(node), orjson.dumps({"state": state, "counter": counter + 1}))
             return result
 
         return self.kv.transact(run)
@@ -98,6 +104,21 @@ class Authority:
 
         self.kv.transact(forget)
 
+    def check_open(self, txn: Transaction, node: str) -> int:
+        """Metadata counter of a node that takes writes.
+
+        A node that is closing still takes what belongs to a write that began before (see `Writer.write`).
+
+        Raises
+        ------
+        SealedError
+            If it takes none.
+        """
+        state, counter = _parse(txn.get(layout.row_state(node)))
+        if state == OPEN or (state == CLOSING and self.writer(node).held):
+            return counter
+        raise _refusal(node, state)
+
     def writer(self, node: str) -> Writer:
         """The writer of a node in this process."""
         with self._lock:
@@ -116,7 +137,8 @@ class Authority:
         now = time.time()
         live = False
         for key, value in list(self.kv.scan(prefix, layout.after(prefix))):
-            if float(value) > now:
+            until, _, holder = value.decode().partition(" ")
+            if float(until) > now and self.presence.is_running(holder):
                 live = True
             else:
                 self.drop_lease(node, key[len(prefix) :].decode())
@@ -148,6 +170,8 @@ class Writer:
     def write(self) -> Iterator[str]:
         """Context in which objects may be written into the node.
 
+        A commit waits for the whole context; what is written inside it, keys too, is part of one write.
+
         Yields
         ------
         str
@@ -159,15 +183,20 @@ class Writer:
             If the node does not take writes, or stopped taking them before this one was done: the write then
             counts as not made.
         """
+        if self.held:
+            yield layout.stage(self._node, self._lease)
+            return
         with self._changed:
             if self._pid != os.getpid():
                 self._reset()
             self._acquire()
             self._busy += 1
             lease = self._lease
+        token = _holding.set(_holding.get() | {self})
         try:
             yield layout.stage(self._node, lease)
         finally:
+            _holding.reset(token)
             with self._changed:
                 self._busy -= 1
                 self._last_write = time.monotonic()
@@ -176,13 +205,20 @@ class Writer:
         if late:
             raise SealedError(f"version {self._node} closed before the write was done; it does not count")
 
+    @property
+    def held(self) -> bool:
+        """Whether the caller is inside `write`."""
+        return self in _holding.get()
+
     def finish(self) -> None:
         """Let writes under way end, then give the lease up."""
+        if self.held:
+            raise InvalidInputError(f"version {self._node} cannot be sealed from within a write to it")
         with self._changed:
             if self._pid != os.getpid() or not self._lease:
                 return
             self._finishing = True
-            self._changed.wait_for(lambda: self._busy == 0, LEASE_SECONDS)
+            self._changed.wait_for(lambda: self._busy == 0)
             self._release()
 
     def _acquire(self) -> None:
@@ -196,8 +232,8 @@ class Writer:
         started = time.monotonic()
 
         def take(txn: Transaction) -> None:
-            check_open(txn, self._node)
-            txn.put(layout.row_lease(self._node, lease), repr(time.time() + LEASE_SECONDS).encode())
+            self._authority.check_open(txn, self._node)
+            txn.put(layout.row_lease(self._node, lease), self._lease_row())
 
         self._authority.kv.transact(take)
         self._authority.objects.make_dir(layout.stage(self._node, lease))
@@ -211,29 +247,38 @@ class Writer:
             with self._changed:
                 if self._lease != lease or self._pid != os.getpid():
                     return
-                idle = self._busy == 0 and time.monotonic() - self._last_write > RENEW_SECONDS
-                if (idle or not self._renew()) and self._busy == 0:
-                    self._release()
-                    return
+                try:
+                    if self._ended():
+                        self._release()
+                        return
+                    self._renew()
+                except VzarrError:
+                    # Without the authority the lease is not renewed; it runs out, and the next write says so.
+                    continue
 
-    def _renew(self) -> bool:
+    def _ended(self) -> bool:
+        if self._busy:
+            return False
+        idle = time.monotonic() - self._last_write > RENEW_SECONDS
+        return idle or self._authority.node_state(self._node)[0] != OPEN
+
+    def _lease_row(self) -> bytes:
+        """Until when others wait for this writer, unless its process is gone before."""
+        return f"{time.time() + LEASE_SECONDS!r} {self._authority.presence.name}".encode()
+
+    def _renew(self) -> None:
+        """Extend the lease; a write under way may outlast the closing of its node, and the commit waits for it."""
         started = time.monotonic()
 
         def extend(txn: Transaction) -> bool:
             key = layout.row_lease(self._node, self._lease)
-            if _parse(txn.get(layout.row_state(self._node)))[0] != OPEN or txn.get(key) is None:
+            if txn.get(key) is None:
                 return False
-            txn.put(key, repr(time.time() + LEASE_SECONDS).encode())
+            txn.put(key, self._lease_row())
             return True
 
-        try:
-            extended = self._authority.kv.transact(extend)
-        except VzarrError:
-            return False  # not renewed is all that a writer needs to know: the lease runs out, and writes then say so
-        if not extended:
-            return False
-        self._valid_until = started + LEASE_SECONDS - MARGIN_SECONDS
-        return True
+        if self._authority.kv.transact(extend):
+            self._valid_until = started + LEASE_SECONDS - MARGIN_SECONDS
 
     def _release(self) -> None:
         lease, self._lease, self._valid_until = self._lease, "", 0.0
@@ -241,22 +286,10 @@ class Writer:
         self._authority.drop_lease(self._node, lease)
 
 
-def check_open(txn: Transaction, node: str) -> int:
-    """Metadata counter of a node that takes writes.
-
-    Raises
-    ------
-    SealedError
-        If it does not.
-    """
-    state, counter = _parse(txn.get(layout.row_state(node)))
-    if state != OPEN:
-        raise SealedError(
-            f"version {node} is sealed"
-            if state == SEALED
-            else f"version {node} is being sealed; if its commit was interrupted, commit it again"
-        )
-    return counter
+def _refusal(node: str, state: str) -> SealedError:
+    if state == SEALED:
+        return SealedError(f"version {node} is sealed")
+    return SealedError(f"version {node} is being sealed; if its commit was interrupted, commit it again")
 
 
 def _parse(row: bytes | None) -> tuple[str, int]:

@@ -90,6 +90,11 @@ def database() -> str:
     return "keys/keys.sqlite"
 
 
+def process(name: str) -> str:
+    """Key of the file that a running process holds locked."""
+    return f"keys/processes/{name}"
+
+
 # Rows of the key authority that belong to open nodes.  ``N`` keeps them apart from the versioned keys.
 
 

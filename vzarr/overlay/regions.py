@@ -6,6 +6,7 @@ array, one strided copy.  Two threads share the work, the caller being one of th
 
 from __future__ import annotations
 
+import contextvars
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -136,7 +137,7 @@ def share(work: Callable[[Coord], T], coords: Sequence[Coord]) -> list[T]:
             stop.set()
             raise
 
-    other: Future[None] = _helper.submit(run)
+    other: Future[None] = _helper.submit(contextvars.copy_context().run, run)
     try:
         run()
     finally:

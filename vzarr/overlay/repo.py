@@ -14,8 +14,8 @@ from vzarr.errors import (
     NotFoundError,
     UnsupportedError,
 )
-from vzarr.overlay import arrays, layout, merge, opening, plans, refs, seal
-from vzarr.overlay.authority import Authority, check_open
+from vzarr.overlay import arrays, layout, locks, merge, opening, plans, refs, seal
+from vzarr.overlay.authority import Authority
 from vzarr.overlay.commit import Base, base_owners, seal_version
 from vzarr.overlay.dag import Position
 from vzarr.overlay.kv.base import Transaction
@@ -167,14 +167,16 @@ class Repo:
     ) -> None:
         """Seal a version (see `Version.commit`)."""
         plans.check_open(self.state, node)
-        info = self.state.nodes[node]
-        self.authority.begin_close(node)
-        view = self._load_view(node)
-        assert isinstance(view, OpenView | RootView)
-        data = seal_version(view, self._base(node), info.parents, self._key_changes(info))
-
-        self._log.publish(plans.seal(node, seal.sha256(data), note, log), user=user, app=app)
-        self.authority.finish_close(node)
+        # A second committer must not touch the folder after the first has sealed it, so it waits and then looks again.
+        with locks.alone(self.objects, layout.node(node)):
+            plans.check_open(self.state, node)
+            info = self.state.nodes[node]
+            self.authority.begin_close(node)
+            view = self._load_view(node)
+            assert isinstance(view, OpenView | RootView)
+            data = seal_version(view, self._base(node), info.parents, self._key_changes(info))
+            self._log.publish(plans.seal(node, seal.sha256(data), note, log), user=user, app=app)
+            self.authority.finish_close(node)
         self._forget_view(node)
 
     def add_node(
@@ -196,11 +198,13 @@ class Repo:
         plans.check_parents(state, [node])
         plans.check_free(state, tag)
         parent = self._record(state.nodes[node])
-        sums = seal.write_sums(self.objects, tag)
-        data = seal.Record((node,), parent.tree, parent.table, sums).to_bytes()
-        self.objects.put(layout.seal(tag), data)
-
-        self._log.publish(plans.tag(tag, node, seal.sha256(data)), user=user, app=app)
+        # The seal stands at a name that others may want too: who writes it must be the one who publishes it.
+        with locks.alone(self.objects, layout.node(tag)):
+            plans.check_free(self.state, tag)
+            sums = seal.write_sums(self.objects, tag)
+            data = seal.Record((node,), parent.tree, parent.table, sums).to_bytes()
+            self.objects.put(layout.seal(tag), data)
+            self._log.publish(plans.tag(tag, node, seal.sha256(data)), user=user, app=app)
         return Version(self, tag)
 
     def merge(
@@ -319,7 +323,7 @@ class Repo:
 
         def run(txn: Transaction) -> T:
             if info.versioned:
-                check_open(txn, node)
+                self.authority.check_open(txn, node)
             return change(self._keys.within(txn, bytes.fromhex(info.data_uuid), position))
 
         return self.authority.kv.transact(run)

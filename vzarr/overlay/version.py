@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -257,6 +258,21 @@ class Version:
         if box is not None:
             self._grow(view, path, box, step)
         regions.write_chunks(view, self._entry(path), chunks)
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Context that makes several writes, of chunks and of keys, one as far as a commit is concerned.
+
+        A commit waits for its end, and nothing inside it is refused because a commit has begun meanwhile.
+
+        Raises
+        ------
+        SealedError
+            If the version takes no writes, or stopped trusting this process before the end: the writes then count
+            as not made.
+        """
+        with self._open().writer.write():
+            yield
 
     def delete_chunks(self, path: str, coords: Iterable[Sequence[int]]) -> None:
         """Delete chunks by chunk coordinate; nothing happens where none is."""
