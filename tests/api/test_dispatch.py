@@ -174,3 +174,13 @@ def test_repos_made_by_another_process_are_served(client: TestClient, hub: Hub):
     made = other.create()
     other.close()
     assert client.get(f"/api/node/{made.uuid}/status").json() == {"Locked": False}
+
+
+def test_blobs_are_kept_at_sealed_versions_too(client: TestClient, kv: str, root: str):
+    client.post(f"/api/node/{root}/commit", json={})
+    kept = client.post(f"{kv}/blobstore", content=b"blobdata")
+    assert kept.json() == {"reference": "22YWnFVlmVpCPD-ku8_VEA=="}
+    assert client.get(f"{kv}/blobstore/22YWnFVlmVpCPD-ku8_VEA==").content == b"blobdata"
+    assert client.get(f"{kv}/blobstore/8Dz3ELSZZHRnKsZ4e9nneQ==").status_code == 404
+    for method, path in (("GET", "nosuch"), ("GET", ""), ("DELETE", "22YWnFVlmVpCPD-ku8_VEA==")):
+        assert client.request(method, f"{kv}/blobstore/{path}").status_code == 400
