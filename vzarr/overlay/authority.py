@@ -165,6 +165,7 @@ class Writer:
         self._last_write = 0.0
         self._busy = 0
         self._finishing = False
+        self._released = threading.Event()
 
     @contextmanager
     def write(self) -> Iterator[str]:
@@ -239,11 +240,14 @@ class Writer:
         self._authority.objects.make_dir(layout.stage(self._node, lease))
         self._lease, self._valid_until = lease, started + LEASE_SECONDS - MARGIN_SECONDS
         self._last_write = started
-        threading.Thread(target=self._keep, args=(lease,), name=f"vzarr-lease-{lease}", daemon=True).start()
+        self._released = threading.Event()
+        keeper = threading.Thread(
+            target=self._keep, args=(lease, self._released), name=f"vzarr-lease-{lease}", daemon=True
+        )
+        keeper.start()
 
-    def _keep(self, lease: str) -> None:
-        while True:
-            time.sleep(RENEW_SECONDS)
+    def _keep(self, lease: str, released: threading.Event) -> None:
+        while not released.wait(RENEW_SECONDS):
             with self._changed:
                 if self._lease != lease or self._pid != os.getpid():
                     return
@@ -283,6 +287,7 @@ class Writer:
     def _release(self) -> None:
         lease, self._lease, self._valid_until = self._lease, "", 0.0
         self._finishing = False
+        self._released.set()
         self._authority.drop_lease(self._node, lease)
 
 
