@@ -1,0 +1,25 @@
+"""Routes of ``labelmap``, put together from what they are about."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from vzarr.api.routes import (
+    labelmap_bodies,
+    labelmap_edits,
+    labelmap_indices,
+    labelmap_labels,
+    labelmap_sparsevol,
+    labelmap_voxels,
+)
+
+router = APIRouter()
+for part in (
+    labelmap_voxels,
+    labelmap_bodies,
+    labelmap_sparsevol,
+    labelmap_indices,
+    labelmap_edits,
+    labelmap_labels,
+):
+    router.include_router(part.router)

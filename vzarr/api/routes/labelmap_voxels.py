@@ -1,0 +1,176 @@
+"""Routes of labelmaps about voxels: regions, blocks, points, and the settings of the volume."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Response
+
+from vzarr import geometry
+from vzarr.api import deps, params, wire
+from vzarr.api.params import VoxelRequest
+from vzarr.api.routes.imageblk import NO_ROI
+from vzarr.api.routes.labelmap_params import AsSupervoxels, Body, Handle, JsonBody, Points, Scale
+from vzarr.api.routing import read
+from vzarr.errors import InvalidInputError
+from vzarr.geometry import Coord
+from vzarr.types import voxels
+from vzarr.types.labelmap import wireforms
+from vzarr.types.labelmap.handle import LabelMap
+
+router = APIRouter()
+
+Asked = Annotated[VoxelRequest, Depends(deps.voxel_request)]
+_VOXEL_BYTES = 8
+
+
+@read(router, "/raw/{dims}/{size}/{offset}", dependencies=NO_ROI)
+@read(router, "/raw/{dims}/{size}/{offset}/{fmt}", dependencies=NO_ROI)
+def get_raw(handle: Handle, asked: Asked, supervoxels: AsSupervoxels, scale: Scale, compression: str = "") -> Response:
+    """Labels of a box (DVID: ``GET D/raw/{dims}/{size}/{offset}[/{format}]``).
+
+    A volume comes as octets in z, y, x order, ``?compression=`` lz4, gzip, google (compressed segmentation)
+    or googlegzip; a slice as an image.  ``?scale=``, ``?supervoxels=true``.
+    """
+    wire.check_payload(asked.voxels * _VOXEL_BYTES)
+    encode = wireforms.volume_encoder(compression)
+    found = asked.orient(handle.read(*asked.box_zyx, scale=scale, supervoxels=supervoxels))
+    if not asked.is_volume:
+        return wire.image(found, asked.image)
+    headers = {"Content-Encoding": "gzip"} if compression == "googlegzip" else None
+    return wire.octets(encode(found), headers=headers)
+
+
+@read(router, "/isotropic/{dims}/{size}/{offset}", dependencies=NO_ROI)
+@read(router, "/isotropic/{dims}/{size}/{offset}/{fmt}", dependencies=NO_ROI)
+def get_isotropic(handle: Handle, asked: Asked, supervoxels: AsSupervoxels, scale: Scale) -> Response:
+    """Labels of a slice, resampled to square pixels (DVID: ``GET D/isotropic/...``); a volume is as in ``raw``."""
+    wire.check_payload(asked.voxels * _VOXEL_BYTES)
+    if asked.is_volume:
+        return wire.octets(asked.orient(handle.read(*asked.box_zyx, scale=scale, supervoxels=supervoxels)))
+    found = handle.read_isotropic(asked.box_zyx[0], asked.shape_zyx, scale=scale, supervoxels=supervoxels)
+    return wire.image(asked.orient(found), asked.image)
+
+
+@router.post("/raw/{dims}/{size}/{offset}", dependencies=NO_ROI)
+def post_raw(handle: Handle, asked: Asked, body: Body, compression: str = "") -> Response:
+    """Write whole blocks of supervoxels (DVID: ``POST D/raw/0_1_2/{size}/{offset}``).
+
+    ``?compression=`` lz4 or gzip.  The index is exact when the answer comes, with ``?mutate=true`` or
+    without.
+    """
+    if not asked.is_plain:
+        raise InvalidInputError("labels can only be posted as a volume: raw/0_1_2/{size}/{offset}")
+    wireforms.check_aligned(handle, asked.box_zyx)
+    handle.write(asked.box_zyx[0], wireforms.decode_volume(body, asked.shape_zyx, compression))
+    return wire.empty()
+
+
+def _blocks_of_box(handle: LabelMap, size: str, offset: str) -> list[Coord]:
+    shape, lo = params.parse_size_zyx(size), params.parse_point_zyx(offset, "offset")
+    box = (lo, tuple(a + n for a, n in zip(lo, shape, strict=True)))
+    wireforms.check_aligned(handle, box)
+    return list(geometry.iter_coords(geometry.blocks_of_box(box, handle.block_zyx)))
+
+
+@read(router, "/blocks/{size}/{offset}")
+def get_blocks(
+    handle: Handle,
+    size: str,
+    offset: str,
+    supervoxels: AsSupervoxels,
+    scale: Scale,
+    compression: str = "lz4",
+) -> Response:
+    """Stream of the written blocks of a box of whole blocks (DVID: ``GET D/blocks/{size}/{offset}``).
+
+    ``?compression=`` lz4 (default), gzip, blocks (DVID's label blocks) or uncompressed.
+    """
+    coords = _blocks_of_box(handle, size, offset)
+    return wire.stream(handle.block_stream(coords, compression, scale=scale, supervoxels=supervoxels))
+
+
+@read(router, "/specificblocks")
+def get_specificblocks(
+    handle: Handle,
+    supervoxels: AsSupervoxels,
+    scale: Scale,
+    blocks: str = "",
+    compression: str = "blocks",
+) -> Response:
+    """Stream of the named blocks that were written (DVID: ``GET D/specificblocks?blocks=x,y,z,...``)."""
+    coords = params.parse_blocks_zyx(blocks)
+    return wire.stream(handle.block_stream(coords, compression, scale=scale, supervoxels=supervoxels))
+
+
+@router.post("/blocks")
+def post_blocks(
+    handle: Handle,
+    body: Body,
+    scale: Scale,
+    downres: str | None = None,
+    noindexing: str | None = None,
+    compression: str = "blocks",
+) -> Response:
+    """Write a stream of label blocks (DVID: ``POST D/blocks``).
+
+    ``?downres=true`` makes the coarser scales; ``?noindexing=true`` leaves the index alone; ``?scale=`` above
+    0 only stores.
+    """
+    wireforms.check_posted(compression)
+    blocks, coarser = wireforms.decode_blocks(body, handle.block_zyx), params.parse_bool(downres)
+    if scale and coarser:
+        raise InvalidInputError("coarser scales are made from scale 0: downres=true does not go with a scale")
+    if scale:
+        handle.store_blocks(blocks, scale)
+    else:
+        handle.write_blocks(blocks, indexed=not params.parse_bool(noindexing), downres=coarser)
+    return wire.empty()
+
+
+@router.post("/ingest-supervoxels")
+def post_ingest(handle: Handle, body: Body, scale: Scale) -> Response:
+    """Store a stream of label blocks and nothing else (DVID: ``POST D/ingest-supervoxels``)."""
+    handle.store_blocks(wireforms.decode_blocks(body, handle.block_zyx), scale)
+    return wire.empty()
+
+
+@read(router, "/label/{point}")
+def get_label(handle: Handle, point: str, supervoxels: AsSupervoxels, scale: Scale) -> Response:
+    """Label at a point (DVID: ``GET D/label/{x_y_z}``)."""
+    at = params.parse_point_zyx(point)
+    return wire.json({"Label": int(handle.labels_at([at], scale=scale, supervoxels=supervoxels)[0])})
+
+
+@read(router, "/labels")
+def get_labels(handle: Handle, points: Points, supervoxels: AsSupervoxels, scale: Scale) -> Response:
+    """Labels at points (DVID: ``GET D/labels``); body ``[[x, y, z], ...]``."""
+    return wire.json(handle.labels_at(points, scale=scale, supervoxels=supervoxels))
+
+
+@read(router, "/metadata")
+def get_metadata(handle: Handle) -> Response:
+    """Axes and properties of the volume (DVID: ``GET D/metadata``)."""
+    return wire.json(handle.metadata_json(), wire.ND_DATA)
+
+
+@router.post("/extents")
+def post_extents(handle: Handle, body: JsonBody) -> Response:
+    """Replace the extents (DVID: ``POST D/extents``); ``{"MinPoint": [x, y, z], "MaxPoint": [x, y, z]}``."""
+    voxels.set_extents(handle, voxels.extents_from_json(body))
+    return wire.empty()
+
+
+@router.post("/resolution")
+def post_resolution(handle: Handle, body: JsonBody) -> Response:
+    """Set the size of a voxel in every version (DVID: ``POST D/resolution``); ``[x, y, z]``."""
+    handle.resized(body)
+    return wire.empty()
+
+
+@router.post("/info")
+def post_info(handle: Handle, body: Annotated[dict[str, Any], Depends(deps.json_object)]) -> Response:
+    """Change settings in every version (DVID: ``POST D/info``); body ``{"MaxDownresLevel": "2", ...}``."""
+    handle.reconfigured(body)
+    said = " ".join(f"{key.lower()}:{value}" for key, value in sorted(body.items()))
+    return wire.text(f"Changed '{handle.name}' based on received configuration:\n{{map[{said}]}}\n")

@@ -1,0 +1,181 @@
+"""New labels: the largest ones of each version and of the whole repo, and which number is given next.
+
+Numbers are given once per repo, whatever the version, so their row lies outside of versions, in the same
+transaction as the edit that takes one: an edit that fails takes none.
+
+The row ``a`` is three little-endian uint64: the largest label ever seen in any version; the last one given
+since ``set-nextlabel`` was called (0 before); and the largest that may be given then (0: no limit).
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from vzarr.errors import ConflictError, InvalidInputError
+from vzarr.overlay.dag import Position
+from vzarr.overlay.kv.versioned import InstanceTxn
+from vzarr.types.labelmap import rows
+
+if TYPE_CHECKING:
+    from vzarr.types.base import Instance
+
+LARGEST = (1 << 64) - 2
+"""Labels stop below 2^64 - 1."""
+LARGEST_POSTED = 1 << 48
+"""What ``POST maxlabel`` accepts at most."""
+_ROW = struct.Struct("<3Q")
+
+
+@dataclass(frozen=True)
+class Labelling:
+    """Which labels a repo has given.
+
+    Parameters
+    ----------
+    largest
+        Largest label in any version.
+    given
+        Last label given since the next one was set by hand; 0 if it never was.
+    ceiling
+        Largest label to give after it was set by hand; 0 for no limit.
+    """
+
+    largest: int = 0
+    given: int = 0
+    ceiling: int = 0
+
+    @property
+    def next(self) -> int:
+        """The label that is given next."""
+        return (self.given or self.largest) + 1
+
+    def take(self, count: int) -> Labelling:
+        """The state after `count` labels were given.
+
+        Raises
+        ------
+        InvalidInputError
+            If there are not so many left.
+        """
+        last = self.next + count - 1
+        if self.given and self.ceiling and last > self.ceiling:
+            raise InvalidInputError(
+                f"{count} labels from {self.next} would exceed configured next label ceiling {self.ceiling}"
+            )
+        if last > LARGEST:
+            raise InvalidInputError(f"there are no {count} labels left from {self.next}")
+        return replace(self, largest=max(self.largest, last), given=last if self.given else 0)
+
+
+def _encode(state: Labelling) -> bytes:
+    return _ROW.pack(state.largest, state.given, state.ceiling)
+
+
+def _decode(value: bytes | None) -> Labelling:
+    return Labelling() if value is None else Labelling(*_ROW.unpack(value))
+
+
+def read(instance: Instance) -> Labelling:
+    """Which labels the repo has given for this instance."""
+    repo_wide = instance.version.keys(replace(instance.info, versioned=False))
+    return _decode(repo_wide.get(rows.ALLOCATION))
+
+
+def _repo_wide(tx: InstanceTxn, instance: Instance) -> InstanceTxn:
+    """The instance's keys outside of versions, within the same transaction."""
+    return InstanceTxn(tx.txn, bytes.fromhex(instance.info.data_uuid), Position(0, 0), lambda a, b: a == b)
+
+
+def max_label(instance: Instance) -> int:
+    """Largest label of the version and its ancestors; 0 when it has none."""
+    try:
+        value = instance.keys.get(rows.MAX_LABEL)
+    except ConflictError:
+        return max(max_label(replace(instance, version=parent)) for parent in instance.version.parents)
+    return 0 if value is None else int.from_bytes(value, "big")
+
+
+def raise_max(tx: InstanceTxn, instance: Instance, label: int) -> None:
+    """Note a label that now exists in this version."""
+    try:
+        value = tx.get(rows.MAX_LABEL)
+        largest = 0 if value is None else int.from_bytes(value, "big")
+    except ConflictError:
+        largest = max_label(instance)
+    if label > largest:
+        tx.put(rows.MAX_LABEL, rows.number(label))
+    outside = _repo_wide(tx, instance)
+    state = _decode(outside.get(rows.ALLOCATION))
+    if label > state.largest:
+        outside.put(rows.ALLOCATION, _encode(replace(state, largest=label)))
+
+
+def take(tx: InstanceTxn, instance: Instance, count: int = 1) -> int:
+    """Take `count` consecutive new labels; the first of them.
+
+    Raises
+    ------
+    InvalidInputError
+        If there are not so many left.
+    """
+    outside = _repo_wide(tx, instance)
+    before = _decode(outside.get(rows.ALLOCATION))
+    after = before.take(count)
+    outside.put(rows.ALLOCATION, _encode(after))
+    raise_max(tx, instance, before.next + count - 1)
+    return before.next
+
+
+def reserve(instance: Instance, count: int) -> tuple[int, int]:
+    """Take `count` labels for a client; first and last (DVID HTTP API, ``POST D/nextlabel/{count}``).
+
+    Raises
+    ------
+    InvalidInputError
+        If `count` is 0, or there are not so many left.
+    """
+    if count < 1:
+        raise InvalidInputError("need to ask for at least 1 label")
+    first = instance.transact(lambda tx: take(tx, instance, count))
+    return first, first + count - 1
+
+
+def post_max_label(instance: Instance, label: int) -> None:
+    """Raise the largest label by hand (DVID HTTP API, ``POST D/maxlabel/{label}``); a lower one does nothing.
+
+    Raises
+    ------
+    InvalidInputError
+        If the label is not between 1 and 2^48.
+    """
+    if not 1 <= label <= LARGEST_POSTED:
+        raise InvalidInputError(f"maxlabel must lie between 1 and {LARGEST_POSTED}, not be {label}")
+    instance.transact(lambda tx: raise_max(tx, instance, label))
+
+
+def set_next(instance: Instance, label: int, ceiling: int | None = None) -> None:
+    """Make the labels after `label` the next ones (DVID HTTP API, ``POST D/set-nextlabel/{label}``).
+
+    Parameters
+    ----------
+    ceiling
+        Largest label to give; 0 removes the limit, None keeps it.
+
+    Raises
+    ------
+    InvalidInputError
+        If `label` is 0 or above the ceiling.
+    """
+
+    def change(tx: InstanceTxn) -> None:
+        outside = _repo_wide(tx, instance)
+        state = _decode(outside.get(rows.ALLOCATION))
+        limit = state.ceiling if ceiling is None else ceiling
+        if label < 1 or label > LARGEST or (limit and label > limit):
+            above = f" and not above the ceiling {limit}" if limit else ""
+            raise InvalidInputError(f"next label must be at least 1{above}, not {label}")
+        outside.put(rows.ALLOCATION, _encode(replace(state, given=label, ceiling=limit)))
+
+    instance.transact(change)

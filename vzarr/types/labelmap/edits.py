@@ -1,0 +1,124 @@
+"""One edit of a labelmap, which is one transaction: what it moves, whose it is, what it leaves for caches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from vzarr.errors import InvalidInputError
+from vzarr.types import mutations
+from vzarr.types.labelmap import index, mapping, rows
+from vzarr.types.labelmap.rows import Counts, Header
+
+if TYPE_CHECKING:
+    from vzarr.overlay.kv.versioned import InstanceTxn
+    from vzarr.types.base import Instance
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Author:
+    """Who edits, through which program; empty when not said."""
+
+    user: str = ""
+    app: str = ""
+
+
+NOBODY = Author()
+
+
+@dataclass
+class Edit:
+    """An edit within its transaction.
+
+    Parameters
+    ----------
+    instance
+        What is edited, at the version where it is.
+    tx
+        The transaction.
+    author
+        Who.
+    """
+
+    instance: Instance
+    tx: InstanceTxn
+    author: Author
+    moved: dict[int, int] = field(default_factory=dict)
+    touched: set[int] = field(default_factory=set)
+    _logged: bool = False
+
+    def __post_init__(self) -> None:
+        self.before = index.read_change(self.tx)
+        self.number = self.tx.peek_mutation_id()
+        self.time = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+    def header(self, body: int) -> Header:
+        """Header of a body.
+
+        Raises
+        ------
+        InvalidInputError
+            If there is no such body: an edit of what is not there is a mistake in the request.
+        """
+        found = index.read_header(self.tx, body)
+        if found is None:
+            raise InvalidInputError(f'label {body} does not exist in data "{self.instance.name}"')
+        return found
+
+    def put_header(self, body: int, voxels: int) -> None:
+        """Write a body's header with this edit as its last change."""
+        header = Header(voxels, self.number, self.time, self.author.user, self.author.app)
+        index.put_header(self.tx, body, header)
+
+    def map_to(self, body: int, supervoxels: Iterable[int]) -> None:
+        """Map supervoxels to a body."""
+        for supervoxel in supervoxels:
+            mapping.put(self.tx, supervoxel, body)
+            self.moved[supervoxel] = body
+
+    def retire(self, label: int) -> None:
+        """Note that an id is no supervoxel: it is in use for a body, or was cut up."""
+        self.tx.put(rows.mapping_key(label), rows.number(0))
+        self.moved[label] = 0
+
+    def move(self, counts: Mapping[int, Counts], source: int, target: int) -> None:
+        """Move supervoxels from one body to another, in mapping and index; headers are the caller's."""
+        index.move_counts(self.tx, counts, source, target)
+        self.map_to(target, counts)
+
+    def log(self, fields: Mapping[str, Any]) -> None:
+        """Write the edit's record into the mutation log."""
+        writer = mutations.Writer(self.instance, self.author.user, self.author.app)
+        writer.record(self.tx, fields)
+        self._logged = True
+
+    def finish(self) -> None:
+        """Leave the mark; the edit's number is taken here when it has no record."""
+        if not self._logged:
+            self.tx.next_mutation_id()
+        self.after = rows.number(self.number)
+        self.tx.put(rows.CHANGE, self.after)
+
+
+def run(instance: Instance, author: Author, change: Callable[[Edit], T]) -> T:
+    """Run `change` as one edit; nothing has happened if it raises, not even a number was taken.
+
+    Parameters
+    ----------
+    change
+        Has no effect beside the edit's transaction, as it may be run again.
+    """
+
+    def within(tx: InstanceTxn) -> tuple[T, Edit]:
+        edit = Edit(instance, tx, author)
+        result = change(edit)
+        edit.finish()
+        return result, edit
+
+    result, edit = instance.transact(within)
+    mapping.advance(instance, edit.before, edit.after, edit.moved, edit.touched)
+    return result

@@ -1,0 +1,431 @@
+"""The handle on a labelmap: supervoxels in voxels, bodies as a mapping over them, an index of where they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self, cast
+
+import numpy as np
+import zarr
+from numpy.typing import ArrayLike, NDArray
+
+from vzarr.errors import InvalidInputError, NotFoundError, UnsupportedError
+from vzarr.geometry import Coord
+from vzarr.types import settings, voxels
+from vzarr.types.base import Datatype, Instance
+from vzarr.types.labelmap import (
+    allocate,
+    bulk,
+    index,
+    mapping,
+    mutate,
+    reads,
+    rows,
+    splits,
+    streams,
+    underway,
+    volumes,
+    writes,
+)
+from vzarr.types.labelmap.allocate import Labelling
+from vzarr.types.labelmap.edits import Author
+from vzarr.types.labelmap.index import LabelIndex
+from vzarr.types.labelmap.mutate import Cleaved
+from vzarr.types.labelmap.relabel import relabel
+from vzarr.types.labelmap.rows import Counts, Header, Labels
+from vzarr.types.labelmap.runs import Bounds, Runs
+from vzarr.types.labelmap.splits import ANY, Choice, SplitBody, SplitSupervoxel
+from vzarr.types.labelmap.volumes import EVERYWHERE, SparseVolume
+from vzarr.types.voxels import VoxelGeometry
+
+_DEFAULT_BLOCK = 64
+_BLOCK_MULTIPLE = 16
+
+
+@dataclass(frozen=True)
+class LabelMap(Instance):
+    """A labelmap at a version; boxes, blocks and points are zyx, in signed global coordinates.
+
+    A *body* is what an editor sees as one object; it is made of *supervoxels*, the ids that voxels hold.
+    """
+
+    # ------------------------------------------------------------ settings
+
+    @property
+    def geometry(self) -> VoxelGeometry:
+        """Blocks, size of voxels and number of scales."""
+        return VoxelGeometry.of(self.config)
+
+    @property
+    def block_zyx(self) -> Coord:
+        """Edges of a block."""
+        return self.geometry.block_zyx
+
+    @property
+    def indexed(self) -> bool:
+        """Whether there is a label index."""
+        return self.config["indexedlabels"] == "true"
+
+    def check_indexed(self) -> None:
+        """Refuse what needs a label index to an instance without one.
+
+        Raises
+        ------
+        UnsupportedError
+            If the instance was made with ``IndexedLabels=false``.
+        """
+        if not self.indexed:
+            raise UnsupportedError(f'data "{self.name}" is not label indexed (IndexedLabels=false)')
+
+    def make_arrays(self) -> None:
+        """Make the group and the arrays that this version lacks."""
+        voxels.make_arrays(self, np.uint64, codecs="labels")
+
+    def reconfigured(self, config: Mapping[str, str]) -> Self:
+        """Change settings in every version (DVID HTTP API, ``POST D/info``); the changed instance.
+
+        Raises
+        ------
+        InvalidInputError
+            If a setting is wrong, or the block size would change, which stored chunks have.
+        """
+        changed = self.datatype.check({**self.config, **settings.lower_keys(config)})
+        if changed["blocksize"] != self.config["blocksize"]:
+            raise InvalidInputError("the block size of an instance cannot be changed")
+        return self.updated(config=changed)
+
+    def resized(self, resolution: Any) -> Self:
+        """Set the size of a voxel in every version; JSON list, xyz (DVID HTTP API, ``POST D/resolution``)."""
+        return self.updated(config=voxels.resolution_config(self, resolution))
+
+    def extended_json(self) -> dict[str, Any]:
+        """The part ``Extended`` of DVID's JSON."""
+        given = allocate.read(self)
+        largest = allocate.max_label(self)
+        return {
+            **voxels.extended_json(self, [{"DataType": "uint64", "Label": "labelmap"}], interpolable=False),
+            "MaxLabel": {str(self.version.info.version_id): largest} if largest else {},
+            "MaxRepoLabel": given.largest,
+            "NextLabel": given.given,
+            "IndexedLabels": self.indexed,
+            "MaxDownresLevel": self.geometry.max_scale,
+        }
+
+    def info_json(self) -> dict[str, Any]:
+        """DVID's JSON about the instance (DVID HTTP API, ``GET D/info``)."""
+        return voxels.info_json(self, self.extended_json())
+
+    def metadata_json(self) -> dict[str, Any]:
+        """DVID's n-dimensional metadata (DVID HTTP API, ``GET D/metadata``)."""
+        return voxels.metadata_json(self.extended_json())
+
+    # ------------------------------------------------------------ voxels
+
+    def array(self, scale: int = 0) -> zarr.Array[Any]:
+        """The Zarr array of a scale, holding supervoxels."""
+        return cast("zarr.Array[Any]", self.version.zarr[voxels.array_path(self.name, scale)])
+
+    @property
+    def supervoxels(self) -> zarr.Array[Any]:
+        """The finest Zarr array."""
+        return self.array()
+
+    def read(self, lo: Sequence[int], hi: Sequence[int], *, scale: int = 0, supervoxels: bool = False) -> Labels:
+        """Bodies, or supervoxels, of any box; 0 where nothing was written.
+
+        Parameters
+        ----------
+        lo, hi
+            Corners in voxels of `scale`, the upper one exclusive.
+
+        Returns
+        -------
+        ndarray
+            uint64, shape hi - lo.
+        """
+        found = reads.read_region(self, (tuple(lo), tuple(hi)), scale)
+        return found if supervoxels else relabel(found, self.lookup)
+
+    def read_isotropic(
+        self, lo: Sequence[int], shape: Sequence[int], *, scale: int = 0, supervoxels: bool = False
+    ) -> Labels:
+        """Labels resampled (nearest neighbour) to cubes as fine as the finest edge of a voxel.
+
+        Parameters
+        ----------
+        lo
+            First voxel, in voxels of the instance.
+        shape
+            Wanted extent, in cubes.
+        """
+        steps = reads.isotropic_steps(self, shape)
+        hi = [a + int(s[-1]) + 1 for a, s in zip(lo, steps, strict=True)]
+        return self.read(lo, hi, scale=scale, supervoxels=supervoxels)[np.ix_(*steps)]
+
+    def write(self, lo: Sequence[int], array: ArrayLike) -> None:
+        """Store a volume of supervoxels that is aligned to blocks; index and coarser scales follow.
+
+        Raises
+        ------
+        InvalidInputError
+            If the volume is not aligned to blocks.
+        """
+        volume = np.asarray(array, np.uint64)
+        self.write_blocks(writes.blocks_of(tuple(lo), volume, self.block_zyx))
+
+    def write_blocks(self, blocks: Mapping[Coord, Labels], *, indexed: bool = True, downres: bool = True) -> None:
+        """Store whole blocks of supervoxels; see `writes.write_blocks`."""
+        writes.write_blocks(self, blocks, indexed=indexed, downres=downres)
+
+    def store_blocks(self, blocks: Mapping[Coord, Labels], scale: int = 0) -> None:
+        """Store whole blocks of one scale and nothing else; see `writes.store_blocks`."""
+        writes.store_blocks(self, blocks, scale)
+
+    def block_stream(
+        self, coords: Iterable[Coord], compression: str, *, scale: int = 0, supervoxels: bool = False
+    ) -> Iterator[bytes]:
+        """DVID's stream of the written blocks among those named; see `reads.encoder` for the compression."""
+        encode = reads.encoder(compression, None if supervoxels else self.lookup)
+        found = reads.read_blocks(self, coords, scale)
+        return (streams.frame((x, y, z), encode(block)) for (z, y, x), block in found)
+
+    def labels_at(self, points_zyx: ArrayLike, *, scale: int = 0, supervoxels: bool = False) -> Labels:
+        """Bodies, or supervoxels, at points.
+
+        Parameters
+        ----------
+        points_zyx
+            Integers, shape (n, 3), in voxels of `scale`.
+        """
+        found = reads.read_points(self, np.asarray(points_zyx, np.int64).reshape(-1, 3), scale)
+        return found if supervoxels else relabel(found, self.lookup)
+
+    # ------------------------------------------------------------ mapping
+
+    def lookup(self, supervoxels: Labels) -> Labels:
+        """Bodies of unique supervoxels; see `mapping.lookup`."""
+        return mapping.lookup(self, supervoxels)
+
+    def bodies_of(self, supervoxels: ArrayLike, *, check: bool = True) -> Labels:
+        """Bodies of supervoxels, repeats allowed.
+
+        Parameters
+        ----------
+        check
+            Whether an unmapped id that is no supervoxel of any body gives 0 instead of itself.
+        """
+        unique, where = np.unique(np.asarray(supervoxels, np.uint64), return_inverse=True)
+        found = mapping.lookup_existing(self, unique) if check else mapping.lookup(self, unique)
+        return found[where]
+
+    def mappings(self) -> Iterator[tuple[int, int]]:
+        """Supervoxels whose body has another number, and that body; 0 for ids that are no supervoxels."""
+        return mapping.list_mappings(self.keys)
+
+    # ------------------------------------------------------------ bodies
+
+    def find(self, label: int, *, supervoxel: bool = False) -> LabelIndex:
+        """Where a body or supervoxel is.
+
+        Raises
+        ------
+        NotFoundError
+            If there is no such body or supervoxel.
+        InvalidInputError
+            If the label is 0, or a supervoxel that was split up.
+        """
+        check_label(label)
+        if not supervoxel:
+            found = index.consistently(self, lambda keys: index.read_index(keys, label))
+        else:
+            found = index.consistently(self, lambda keys: self._part(keys, label))
+        if found is None:
+            kind = "supervoxel" if supervoxel else "label"
+            raise NotFoundError(f'no {kind} {label} in data "{self.name}"')
+        return found
+
+    def _part(self, keys: Any, supervoxel: int) -> LabelIndex | None:
+        body = mapping.bodies_within(keys, [supervoxel])[supervoxel]
+        if not body:
+            raise InvalidInputError(
+                f"cannot get label for supervoxel {supervoxel}, which has been split and doesn't exist anymore"
+            )
+        return index.read_part(keys, body, supervoxel)
+
+    def find_or_empty(self, body: int) -> LabelIndex:
+        """Where a body is; an index without voxels when there is no such body."""
+        found = index.consistently(self, lambda keys: index.read_index(keys, body))
+        return LabelIndex(body, Header(0), {}) if found is None else found
+
+    def header(self, body: int) -> Header:
+        """Size and last change of a body.
+
+        Raises
+        ------
+        NotFoundError
+            If there is no such body.
+        InvalidInputError
+            If the label is 0.
+        """
+        check_label(body)
+        found = index.read_header(self.keys, body)
+        if found is None:
+            raise NotFoundError(f'no label {body} in data "{self.name}"')
+        return found
+
+    def size(self, label: int, *, supervoxel: bool = False) -> int:
+        """Voxels of a body or supervoxel; raises as `find`."""
+        return self.find(label, supervoxel=True).header.voxels if supervoxel else self.header(label).voxels
+
+    def sizes(self, labels: Sequence[int], *, supervoxels: bool = False) -> list[int]:
+        """Voxels of bodies or supervoxels, 0 for one that there is not."""
+        if not supervoxels:
+            return index.read_sizes(self.keys, labels)
+        return index.consistently(self, lambda keys: _supervoxel_sizes(keys, labels))
+
+    def supervoxels_of(self, body: int) -> list[int]:
+        """Supervoxels of a body, ascending; raises `NotFoundError`."""
+        self.header(body)
+        return index.consistently(self, lambda keys: index.read_supervoxels(keys, body))
+
+    def bodies(self, start: int = 0, end: int | None = None, limit: int | None = None) -> Iterator[tuple[int, int]]:
+        """Bodies from `start` to `end` (exclusive), ascending, and their sizes."""
+        return index.list_bodies(self.keys, start, end, limit)
+
+    def sparsevol(
+        self, label: int, *, supervoxel: bool = False, scale: int = 0, bounds: Bounds = EVERYWHERE
+    ) -> SparseVolume:
+        """The voxels of a body or supervoxel; raises as `find`."""
+        return SparseVolume(self, self.find(label, supervoxel=supervoxel), scale, bounds)
+
+    def extent(self, label: int, *, supervoxel: bool = False) -> volumes.Extent:
+        """Size and bounding box of a body or supervoxel; raises as `find`."""
+        return volumes.extent_of(self, self.find(label, supervoxel=supervoxel))
+
+    def stored_at(self, body: int) -> str:
+        """Id of the version where a body's index was last stored.
+
+        Raises
+        ------
+        InvalidInputError
+            If there is no such body: DVID answers 400 here.
+        """
+        return index.stored_at(self, body)
+
+    # ------------------------------------------------------------ edits
+
+    def merge(self, target: int, bodies: Sequence[int], *, user: str = "", app: str = "") -> int:
+        """Make bodies part of another; the mutation id.  See `mutate.merge`."""
+        return mutate.merge(self, target, bodies, Author(user, app))
+
+    def cleave(self, body: int, supervoxels: Sequence[int], *, user: str = "", app: str = "") -> Cleaved:
+        """Make some supervoxels of a body a new body.  See `mutate.cleave`."""
+        return mutate.cleave(self, body, supervoxels, Author(user, app))
+
+    def renumber(self, new: int, old: int, *, user: str = "", app: str = "") -> int:
+        """Give a body another number; the mutation id.  See `mutate.renumber`."""
+        return mutate.renumber(self, new, old, Author(user, app))
+
+    def split_supervoxel(
+        self,
+        supervoxel: int,
+        runs: Runs,
+        *,
+        choice: Choice = ANY,
+        downres: bool = True,
+        user: str = "",
+        app: str = "",
+    ) -> SplitSupervoxel:
+        """Cut a supervoxel into the part under some runs and the rest.  See `splits.split_supervoxel`."""
+        return splits.split_supervoxel(self, supervoxel, runs, Author(user, app), choice=choice, downres=downres)
+
+    def split(self, body: int, runs: Runs, *, user: str = "", app: str = "") -> SplitBody:
+        """Make the part of a body under some runs a new body.  See `splits.split_body`."""
+        return splits.split_body(self, body, runs, Author(user, app))
+
+    def post_mappings(self, pairs: Iterable[tuple[int, int]], *, user: str = "", app: str = "") -> None:
+        """Map supervoxels to bodies by hand.  See `mutate.post_mappings`."""
+        mutate.post_mappings(self, pairs, Author(user, app))
+
+    def post_indices(self, indices: Sequence[LabelIndex], *, user: str = "", app: str = "") -> None:
+        """Replace indices of bodies by hand.  See `mutate.post_indices`."""
+        mutate.post_indices(self, indices, Author(user, app))
+
+    def build_index(
+        self,
+        coords_zyx: NDArray[np.int64],
+        labels: Labels,
+        voxels: NDArray[np.integer[Any]],
+        *,
+        mapping: Labels | None = None,
+    ) -> None:
+        """Index a whole volume whose blocks were stored by other means; see `bulk.build_index`.
+
+        Parameters
+        ----------
+        coords_zyx, labels, voxels
+            Shapes (n, 3), (n,), (n,): block coordinates of scale 0, a label in the block other than 0, its
+            voxels.
+        mapping
+            Shape (m, 2): supervoxels and their bodies.
+        """
+        bulk.build_index(self, rows.pack_blocks(coords_zyx), labels, voxels, mapping)
+
+    def recover(self) -> bool:
+        """Finish what a writer that is gone has begun; see `underway.recover`."""
+        return underway.recover(self)
+
+    # ------------------------------------------------------------ labels
+
+    @property
+    def max_label(self) -> int:
+        """Largest label of this version and its ancestors; 0 when there is none."""
+        return allocate.max_label(self)
+
+    @property
+    def labelling(self) -> Labelling:
+        """Which labels the repo has given."""
+        return allocate.read(self)
+
+    def reserve_labels(self, count: int) -> tuple[int, int]:
+        """Take new labels; first and last.  See `allocate.reserve`."""
+        return allocate.reserve(self, count)
+
+
+def check_label(label: int) -> None:
+    """Refuse the background.
+
+    Raises
+    ------
+    InvalidInputError
+        If the label is 0.
+    """
+    if label == 0:
+        raise InvalidInputError("Label 0 is protected background value and cannot be used as a label")
+
+
+def _supervoxel_sizes(keys: Any, supervoxels: Sequence[int]) -> list[int]:
+    bodies = mapping.bodies_within(keys, supervoxels)
+    found: dict[int, Counts] = index.read_parts(keys, bodies)
+    return [found[sv].total if sv in found else 0 for sv in supervoxels]
+
+
+def _configure(config: Mapping[str, str]) -> dict[str, str]:
+    geometry = voxels.configure(config, block=_DEFAULT_BLOCK, multiple=_BLOCK_MULTIPLE, scales=True)
+    indexed = settings.boolean(config, "indexedlabels", True)
+    return {**geometry, "indexedlabels": str(indexed).lower()}
+
+
+LABELMAP = Datatype(
+    name="labelmap",
+    handle=cast("Callable[..., LabelMap]", LabelMap),
+    summary="Segmentation of 64-bit labels whose bodies are merged and cleaved without touching voxels.",
+    url="github.com/janelia-flyem/dvid/datatype/labelmap",
+    type_version="0.1",
+    configure=_configure,
+    prepare=LabelMap.make_arrays,
+    settle=LabelMap.recover,
+    compression="gzip",
+    tags=True,
+)

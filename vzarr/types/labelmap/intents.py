@@ -1,0 +1,100 @@
+"""What is being written: a row that says which blocks change and what they held, until the index follows.
+
+Voxels and index can't change at one stroke, so an edit that writes voxels first leaves an *intent*: the
+blocks and the counts of what they held.  Whoever finds one whose writer is gone finishes it: he counts what
+the blocks hold now, whether or not they were written, and brings the index from the old counts to the new; a
+split he carries out first. While it lies there it also keeps other processes from writing voxels of the same
+instance at the same version.
+
+The row ``w`` is a JSON object with its size in front (uint32), then three arrays: the blocks as packed
+uint64, then the old counts as three arrays of 8-byte numbers (block, label, voxels); all little-endian.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import struct
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import orjson
+
+from vzarr.types.labelmap.cuts import Split
+from vzarr.types.labelmap.rows import Labels
+from vzarr.types.labelmap.tally import Tally
+
+SECONDS = 60.0
+"""How long other processes take a writer for alive."""
+
+_PROCESS = secrets.token_hex(8)
+_SIZE = struct.Struct("<I")
+
+
+def owner() -> str:
+    """Name of this process, another one after a fork."""
+    return f"{_PROCESS}-{os.getpid()}"
+
+
+@dataclass(frozen=True)
+class Intent:
+    """An edit of voxels that has begun.
+
+    Parameters
+    ----------
+    blocks
+        Packed block coordinates of scale 0 that are written.
+    before
+        What they held.
+    downres
+        Whether the coarser scales follow.
+    owner, expires
+        Which process writes, and until when others leave it alone (seconds since 1970).
+    split
+        The split that makes the blocks change; None for a plain write.
+    """
+
+    blocks: Labels
+    before: Tally
+    downres: bool
+    owner: str
+    expires: float
+    split: Split | None = None
+
+    @classmethod
+    def begin(cls, blocks: Labels, before: Tally, downres: bool, split: Split | None) -> Intent:
+        """An intent of this process."""
+        return cls(blocks, before, downres, owner(), time.time() + SECONDS, split)
+
+    @property
+    def mine(self) -> bool:
+        """Whether this process left it."""
+        return self.owner == owner()
+
+    @property
+    def abandoned(self) -> bool:
+        """Whether its writer has had its time."""
+        return self.expires < time.time()
+
+    def encode(self) -> bytes:
+        """As the module says."""
+        who = {"owner": self.owner, "expires": self.expires}
+        split = self.split.to_json() if self.split else None
+        what = {"downres": self.downres, "blocks": self.blocks.size, "split": split}
+        said = orjson.dumps({**who, **what})
+        columns = (self.blocks, self.before.blocks, self.before.labels, self.before.voxels)
+        packed = [c.astype(f"<{c.dtype.kind}8").tobytes() for c in columns]
+        return _SIZE.pack(len(said)) + said + b"".join(packed)
+
+    @classmethod
+    def decode(cls, value: bytes) -> Intent:
+        """Inverse of `encode`."""
+        (size,) = _SIZE.unpack_from(value)
+        at = _SIZE.size + size
+        head = orjson.loads(value[_SIZE.size : at])
+        blocks = np.frombuffer(value, "<u8", head["blocks"], at)
+        columns = np.frombuffer(value, "<u8", -1, at + blocks.nbytes).reshape(3, -1)
+        before = Tally(columns[0], columns[1], columns[2].astype(np.int64))
+        split = Split.from_json(head["split"]) if head["split"] else None
+        return cls(blocks, before, head["downres"], head["owner"], head["expires"], split)

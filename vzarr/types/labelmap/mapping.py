@@ -1,0 +1,170 @@
+"""From supervoxels to bodies: look-ups of unique ids, with a cache that one row of the keys keeps honest.
+
+Only supervoxels whose body has another number have a row; body 0 stands for an id that is no supervoxel any
+more. Nothing is read at start-up: what was not asked for is not in memory.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from vzarr.types.labelmap import rows
+from vzarr.types.labelmap.index import read_change
+from vzarr.types.labelmap.rows import Labels
+
+if TYPE_CHECKING:
+    from vzarr.overlay.kv.versioned import InstanceKeys, InstanceTxn
+    from vzarr.types.base import Instance
+
+_MOST_VERSIONS = 64
+_MOST_IDS = 4_000_000
+
+
+@dataclass
+class _Cache:
+    """What one process knows of one labelmap at one version, as of the change `mark`."""
+
+    mark: bytes | None = None
+    bodies: dict[int, int] = field(default_factory=dict)
+    occurs: dict[int, bool] = field(default_factory=dict)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def at(self, mark: bytes) -> tuple[dict[int, int], dict[int, bool]]:
+        with self.lock:
+            if self.mark != mark or len(self.bodies) + len(self.occurs) > _MOST_IDS:
+                self.mark, self.bodies, self.occurs = mark, {}, {}
+            return self.bodies, self.occurs
+
+    def keep(self, mark: bytes, bodies: Mapping[int, int], occurs: Mapping[int, bool]) -> None:
+        with self.lock:
+            # Another mark means that a change came between the look-up and now: what was seen may be old.
+            if self.mark == mark:
+                self.bodies.update(bodies)
+                self.occurs.update(occurs)
+
+    def advance(self, before: bytes, after: bytes, moved: Mapping[int, int], touched: Iterable[int]) -> None:
+        with self.lock:
+            if self.mark == before:
+                self.mark = after
+                self.bodies.update(moved)
+                for supervoxel in (*moved, *touched):
+                    self.occurs.pop(supervoxel, None)
+
+
+_caches: OrderedDict[tuple[str, str, str], _Cache] = OrderedDict()
+_caches_lock = threading.Lock()
+
+
+def _cache_of(instance: Instance) -> _Cache:
+    place = instance.version.uuid if instance.info.versioned else ""
+    key = (instance.version.repo.url, instance.info.data_uuid, place)
+    with _caches_lock:
+        cache = _caches.setdefault(key, _Cache())
+        _caches.move_to_end(key)
+        while len(_caches) > _MOST_VERSIONS:
+            _caches.popitem(last=False)
+    return cache
+
+
+def lookup(instance: Instance, supervoxels: Labels) -> Labels:
+    """Bodies of supervoxels; an id without a mapping is its own body, 0 stays 0.
+
+    Parameters
+    ----------
+    supervoxels
+        uint64, shape (n,); unique ids, as every one costs a look-up.
+    """
+    cache, mark = _cache_of(instance), read_change(instance.keys)
+    known, _ = cache.at(mark)
+    ids = supervoxels.tolist()
+    missing = [sv for sv in ids if sv not in known]
+    if missing:
+        found = _read(instance.keys, missing)
+        cache.keep(mark, found, {})
+        known = {**known, **found} if len(known) < len(found) else _Both(found, known)
+    return np.fromiter((known[sv] for sv in ids), np.uint64, len(ids))
+
+
+class _Both(dict[int, int]):
+    """A small dictionary in front of a large one that is not copied."""
+
+    def __init__(self, front: Mapping[int, int], behind: Mapping[int, int]) -> None:
+        super().__init__(front)
+        self._behind = behind
+
+    def __missing__(self, key: int) -> int:
+        return self._behind[key]
+
+
+def bodies_within(tx: InstanceKeys, supervoxels: Sequence[int]) -> dict[int, int]:
+    """Bodies of supervoxels as `lookup` gives them, in a transaction or snapshot."""
+    return _read(tx, supervoxels)
+
+
+def _read(keys: InstanceKeys, supervoxels: Sequence[int]) -> dict[int, int]:
+    values = keys.get_many([rows.mapping_key(sv) for sv in supervoxels])
+    return {
+        sv: sv if value is None else int.from_bytes(value, "big") for sv, value in zip(supervoxels, values, strict=True)
+    }
+
+
+def lookup_existing(instance: Instance, supervoxels: Labels) -> Labels:
+    """As `lookup`, but 0 for an id that is neither mapped nor a supervoxel of the body of its number.
+
+    DVID HTTP API, ``GET D/mapping`` without ``nolookup``.
+    """
+    bodies = lookup(instance, supervoxels)
+    unmapped = supervoxels[(bodies == supervoxels) & (supervoxels != 0)].tolist()
+    cache, mark = _cache_of(instance), read_change(instance.keys)
+    _, known = cache.at(mark)
+    missing = [sv for sv in unmapped if sv not in known]
+    found = {}
+    if missing:
+        values = instance.keys.get_many([rows.index_key(sv, sv) for sv in missing])
+        found = {sv: value is not None for sv, value in zip(missing, values, strict=True)}
+        cache.keep(mark, {}, found)
+    absent = [sv for sv in unmapped if not (found[sv] if sv in found else known[sv])]
+    bodies[np.isin(supervoxels, np.array(absent, np.uint64))] = 0
+    return bodies
+
+
+def advance(
+    instance: Instance, before: bytes, after: bytes, moved: Mapping[int, int], touched: Iterable[int] = ()
+) -> None:
+    """Carry what is cached over a change that this process has just committed.
+
+    Parameters
+    ----------
+    before, after
+        Marks of the change before and of this one.
+    moved
+        Supervoxels and their new bodies.
+    touched
+        Supervoxels whose rows in the index changed.
+    """
+    _cache_of(instance).advance(before, after, moved, touched)
+
+
+def list_mappings(keys: InstanceKeys) -> Iterator[tuple[int, int]]:
+    """All supervoxels whose body has another number, ascending, and their bodies."""
+    for key, value in keys.scan(*rows.class_range(rows.MAPPING)):
+        yield int.from_bytes(key[1:], "big"), int.from_bytes(value, "big")
+
+
+def put(tx: InstanceTxn, supervoxel: int, body: int) -> None:
+    """Map a supervoxel to a body."""
+    if body == supervoxel:
+        tx.delete(rows.mapping_key(supervoxel))
+    else:
+        tx.put(rows.mapping_key(supervoxel), rows.number(body))
+
+
+def by_lookup(instance: Instance) -> Callable[[Labels], Labels]:
+    """`lookup` on one instance, as a function of supervoxels alone."""
+    return lambda supervoxels: lookup(instance, supervoxels)

@@ -1,0 +1,61 @@
+"""The coarser scales of a labelmap, kept up block by block."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from vzarr.geometry import Coord
+from vzarr.types import voxels
+from vzarr.types.labelmap.kernels import downsample_labels
+from vzarr.types.labelmap.rows import Labels
+from vzarr.types.voxels import VoxelGeometry
+
+if TYPE_CHECKING:
+    from vzarr.types.base import Instance
+
+Blocks = Mapping[Coord, Labels]
+
+
+def write_coarser(instance: Instance, changed: Blocks, scale: int = 0) -> None:
+    """Bring all scales above one up to date with blocks of it that have changed.
+
+    An octant of a coarser block is made anew only if the block below it is among `changed`; the others stay
+    as they are, as DVID has it (DVID HTTP API, section 5.4).
+
+    Parameters
+    ----------
+    changed
+        Block coordinates (zyx) at `scale` and their whole voxels.
+    """
+    geometry = VoxelGeometry.of(instance.config)
+    for above in range(scale + 1, geometry.max_scale + 1):
+        path = voxels.array_path(instance.name, above)
+        children: dict[Coord, list[Coord]] = {}
+        for coord in changed:
+            children.setdefault(tuple(c >> 1 for c in coord), []).append(coord)
+        coarser = {}
+        for parent, old in instance.version.read_chunks(path, children):
+            block = _merged(old, {c: changed[c] for c in children[parent]})
+            if old is not None or block.any():
+                coarser[parent] = block
+        instance.version.write_chunks(path, coarser, step=grain(geometry, above))
+        changed = coarser
+
+
+def grain(geometry: VoxelGeometry, scale: int) -> int:
+    """Chunks by which an array grows below its first voxel, so that the origins of all scales agree."""
+    return 1 << (geometry.max_scale - scale)
+
+
+def _merged(old: Labels | None, octants: Blocks) -> Labels:
+    """A coarse block with some octants made anew from the blocks below."""
+    shape = next(iter(octants.values())).shape
+    block = np.zeros(shape, np.uint64) if old is None else old.copy()
+    half = [n // 2 for n in shape]
+    for coord, fine in octants.items():
+        corner = tuple(slice((c & 1) * n, (c & 1) * n + n) for c, n in zip(coord, half, strict=True))
+        block[corner] = downsample_labels(fine)
+    return block

@@ -1,0 +1,217 @@
+"""Cutting supervoxels along given voxels: the one edit of bodies that rewrites voxels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from vzarr.errors import InvalidInputError
+from vzarr.geometry import Coord
+from vzarr.overlay import dag
+from vzarr.types import voxels
+from vzarr.types.labelmap import allocate, index, mapping, rows, underway
+from vzarr.types.labelmap.cuts import Cut, Split, read_history
+from vzarr.types.labelmap.edits import Author
+from vzarr.types.labelmap.index import LabelIndex
+from vzarr.types.labelmap.rows import Labels, unpack_blocks
+from vzarr.types.labelmap.runs import Runs, join_runs, runs_by_block, runs_to_mask
+from vzarr.types.labelmap.underway import Decide, Plan
+from vzarr.types.voxels import VoxelGeometry
+
+if TYPE_CHECKING:
+    from vzarr.overlay.kv.versioned import InstanceTxn
+    from vzarr.types.base import Instance
+
+
+class Choice(NamedTuple):
+    """Ids that a client chose for the parts of a supervoxel; 0 takes new ones."""
+
+    split: int = 0
+    remain: int = 0
+
+
+ANY = Choice()
+
+
+class SplitSupervoxel(NamedTuple):
+    """What a split of a supervoxel made."""
+
+    split: int
+    remain: int
+    mutation_id: int
+
+
+class SplitBody(NamedTuple):
+    """What a split of a body made."""
+
+    body: int
+    mutation_id: int
+
+
+def split_supervoxel(
+    instance: Instance,
+    supervoxel: int,
+    runs: Runs,
+    author: Author,
+    *,
+    choice: Choice = ANY,
+    downres: bool = True,
+) -> SplitSupervoxel:
+    """Cut a supervoxel into the part under some runs and the rest; both stay in its body.
+
+    Runs in blocks without the supervoxel are passed over, as DVID does.
+
+    Raises
+    ------
+    InvalidInputError
+        If there is no such supervoxel or it was cut before, the runs are empty, hold other voxels than its
+        own or all of these, or a chosen id is in use.
+    """
+    joined = join_runs(runs)
+
+    def plan() -> Plan:
+        found = _supervoxel(instance, supervoxel)
+        work = _Work.of(instance, found, joined)
+        work.check()
+
+        def decide(tx: InstanceTxn) -> Split:
+            split = choice.split or allocate.take(tx, instance)
+            remain = choice.remain or allocate.take(tx, instance)
+            _check_chosen(tx, supervoxel, split, remain)
+            allocate.raise_max(tx, instance, max(split, remain))
+            return Split((Cut(supervoxel, split, remain),), joined, 0, author)
+
+        return work.plan(decide, downres)
+
+    made, number = underway.carry_out(instance, plan)
+    assert made is not None
+    (cut,) = made.cuts
+    return SplitSupervoxel(cut.split, cut.remain, number)
+
+
+def split_body(instance: Instance, body: int, runs: Runs, author: Author) -> SplitBody:
+    """Make the part of a body under some runs a new body; supervoxels that the runs touch are cut.
+
+    Raises
+    ------
+    InvalidInputError
+        If there is no such body, the runs are empty, hold voxels of other bodies, or leave nothing of it.
+    """
+    joined = join_runs(runs)
+
+    def plan() -> Plan:
+        found = index.read_index(instance.keys, body)
+        if found is None:
+            raise InvalidInputError(f'label {body} does not exist in data "{instance.name}"')
+        work = _Work.of(instance, found, joined)
+        work.check()
+
+        def decide(tx: InstanceTxn) -> Split:
+            new_body = allocate.take(tx, instance)
+            touched = sorted(sv for sv in work.counts if sv)
+            cuts = [Cut(sv, allocate.take(tx, instance), allocate.take(tx, instance)) for sv in touched]
+            return Split(tuple(cuts), joined, new_body, author)
+
+        return work.plan(decide, True)
+
+    made, number = underway.carry_out(instance, plan)
+    assert made is not None
+    return SplitBody(made.new_body, number)
+
+
+def _supervoxel(instance: Instance, supervoxel: int) -> LabelIndex:
+    body = mapping.bodies_within(instance.keys, [supervoxel])[supervoxel]
+    found = index.read_part(instance.keys, body, supervoxel) if body else None
+    if found is None:
+        raise InvalidInputError(f"supervoxel {supervoxel} doesn't exist, or has been split already")
+    return found
+
+
+def _check_chosen(tx: InstanceTxn, supervoxel: int, split: int, remain: int) -> None:
+    """Refuse ids for the parts that mean something already."""
+    if len({supervoxel, split, remain}) < 3:
+        raise InvalidInputError(f"the parts of supervoxel {supervoxel} need ids of their own")
+    for label in (split, remain):
+        keys = [rows.mapping_key(label), rows.header_key(label), rows.index_key(label, label)]
+        if any(value is not None for value in tx.get_many(keys)):
+            raise InvalidInputError(f"label {label} is in use already")
+
+
+@dataclass(frozen=True)
+class _Work:
+    """The blocks of what is split, and what the runs find in them.
+
+    Parameters
+    ----------
+    found
+        What is split.
+    stored
+        Its blocks.
+    counts
+        Voxels under the runs by supervoxel, background included.
+    """
+
+    found: LabelIndex
+    shape: Coord
+    stored: Mapping[Coord, Labels]
+    counts: Mapping[int, int]
+
+    @classmethod
+    def of(cls, instance: Instance, found: LabelIndex, runs: Runs) -> _Work:
+        shape = VoxelGeometry.of(instance.config).block_zyx
+        coords = [tuple(c) for c in unpack_blocks(found.blocks[0]).tolist()]
+        read = instance.version.read_chunks(voxels.array_path(instance.name), coords)
+        stored = {c: b for c, b in read if b is not None}
+        return cls(found, shape, stored, _counts_under(runs, stored, shape))
+
+    def check(self) -> None:
+        """Refuse runs that are empty, hold other voxels, or all voxels."""
+        own = set(self.found.counts)
+        strange = [sv for sv in self.counts if sv not in own]
+        total = sum(self.counts.values())
+        if not total:
+            raise InvalidInputError(f"no voxel of label {self.found.label} was given to split off")
+        if strange:
+            raise InvalidInputError(
+                f"supervoxel {strange[0]} was part of split volume yet was not part of label {self.found.label}"
+            )
+        if total >= self.found.header.voxels:
+            raise InvalidInputError(f"cannot split all {total} voxels off label {self.found.label}")
+
+    def plan(self, decide: Decide, downres: bool) -> Plan:
+        """The write, once the ids are decided."""
+        return Plan(self.stored, self._blocks, decide, downres)
+
+    def _blocks(self, split: Split | None) -> Mapping[Coord, Labels]:
+        return self.stored if split is None else split.rewrite(self.stored, self.shape)
+
+
+def _counts_under(runs: Runs, stored: Mapping[Coord, Labels], shape: Coord) -> dict[int, int]:
+    labels = [np.empty(0, np.uint64)]
+    for coord, part in runs_by_block(runs, shape):
+        block = stored.get(coord)
+        if block is not None:
+            lo = tuple(c * n for c, n in zip(coord, shape, strict=True))
+            hi = tuple(a + n for a, n in zip(lo, shape, strict=True))
+            labels.append(block[runs_to_mask(part, (lo, hi))])
+    svs, counts = np.unique(np.concatenate(labels), return_counts=True)
+    return dict(zip(svs.tolist(), counts.tolist(), strict=True))
+
+
+def history(instance: Instance) -> list[tuple[str, list[list[int]]]]:
+    """Supervoxels that were cut, nearest version first (DVID HTTP API, ``GET D/supervoxel-splits``).
+
+    Returns
+    -------
+    list
+        Version and its cuts, each as mutation id, old supervoxel, rest, split-off part.
+    """
+    found: dict[str, list[list[int]]] = {}
+    for uuid, mutation, cut in read_history(instance.keys):
+        found.setdefault(uuid, []).append([mutation, cut.supervoxel, cut.remain, cut.split])
+    nodes = instance.version.repo.state.nodes
+    line = dag.ancestry(instance.version.uuid, lambda node: nodes[node].parents)
+    return [(uuid, found[uuid]) for uuid in line if uuid in found]

@@ -1,0 +1,196 @@
+"""Writing voxels and index as if at one stroke: lock, intent, voxels, index (`vzarr.types.labelmap.intents`).
+
+One process writes voxels of an instance at a version at a time, and in it one thread.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from weakref import WeakValueDictionary
+
+import numpy as np
+
+from vzarr.geometry import Coord
+from vzarr.types import voxels
+from vzarr.types.labelmap import allocate, edits, index, mapping, pyramid, rows
+from vzarr.types.labelmap.cuts import Split
+from vzarr.types.labelmap.edits import NOBODY, Edit
+from vzarr.types.labelmap.intents import Intent
+from vzarr.types.labelmap.rows import Labels, pack_blocks, unpack_blocks
+from vzarr.types.labelmap.tally import tally
+from vzarr.types.voxels import VoxelGeometry
+
+if TYPE_CHECKING:
+    from vzarr.overlay.kv.versioned import InstanceTxn
+    from vzarr.types.base import Instance
+
+Blocks = Mapping[Coord, Labels]
+Decide = Callable[["InstanceTxn"], "Split | None"]
+
+_POLL_SECONDS = 0.05
+
+_locks: WeakValueDictionary[tuple[str, str, str], threading.Lock] = WeakValueDictionary()
+_locks_lock = threading.Lock()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Voxels that are about to be written.
+
+    Parameters
+    ----------
+    stored
+        Blocks that will change (zyx, scale 0) as they are stored, None where there is none.
+    blocks
+        What will be there, given what was decided.
+    decide
+        Makes the last checks and takes new ids, in the transaction that leaves the intent; None for a write
+        that does not split.
+    downres
+        Whether the coarser scales follow.
+    """
+
+    stored: Mapping[Coord, Labels | None]
+    blocks: Callable[[Split | None], Blocks]
+    decide: Decide
+    downres: bool = True
+
+
+def carry_out(instance: Instance, plan: Callable[[], Plan]) -> tuple[Split | None, int]:
+    """Write voxels, and let coarser scales and index follow.
+
+    Parameters
+    ----------
+    plan
+        Called when nobody else writes; again if an edit came between, or if others took this process for
+        dead.
+
+    Returns
+    -------
+    split, mutation_id
+        What was decided, and the edit's number.
+    """
+    while True:
+        with _lock_of(instance):
+            if finish_abandoned(instance):
+                mark = index.read_change(instance.keys)
+                planned = plan()
+                intent = _begin(instance, mark, planned)
+                number = None if intent is None else _write(instance, planned, intent)
+                if intent is not None and number is not None:
+                    return intent.split, number
+        time.sleep(_POLL_SECONDS)
+
+
+def _lock_of(instance: Instance) -> threading.Lock:
+    """The lock behind which this process writes voxels of an instance at a version."""
+    place = instance.version.uuid if instance.info.versioned else ""
+    key = (instance.version.repo.url, instance.info.data_uuid, place)
+    with _locks_lock:
+        return _locks.setdefault(key, threading.Lock())
+
+
+def _begin(instance: Instance, mark: bytes, plan: Plan) -> Intent | None:
+    """Leave an intent; None while another process has one, or edited what was just looked at."""
+    before = tally(plan.stored.items())
+    blocks = pack_blocks(np.array(list(plan.stored)))
+
+    def begin(tx: InstanceTxn) -> Intent | None:
+        # Another process may have begun, or have begun and finished, since the blocks were read.
+        if tx.get(rows.INTENT) is not None or index.read_change(tx) != mark:
+            return None
+        intent = Intent.begin(blocks, before, plan.downres, plan.decide(tx))
+        tx.put(rows.INTENT, intent.encode())
+        return intent
+
+    return instance.transact(begin)
+
+
+def _write(instance: Instance, plan: Plan, intent: Intent) -> int | None:
+    """Write voxels and let the index follow; None if the intent is gone: nobody knows what counted then."""
+    try:
+        return _store(instance, intent, plan.blocks(intent.split))
+    except Exception:
+        _finish(instance, intent)
+        raise
+
+
+def finish_abandoned(instance: Instance) -> bool:
+    """Finish what a writer that is gone has begun; False while a living process is writing.
+
+    Call it in the knowledge that no other thread of this process writes voxels of the instance (`recover`
+    sees to that by itself).
+    """
+    value = instance.keys.get(rows.INTENT)
+    if value is None:
+        return True
+    intent = Intent.decode(value)
+    if not intent.mine and not intent.abandoned:
+        return False
+    _finish(instance, intent)
+    return True
+
+
+def recover(instance: Instance) -> bool:
+    """Finish what a writer that is gone has begun; whether nothing is left to finish.
+
+    For who is about to seal the version, or to rely on the index: writers do it by themselves.
+    """
+    if instance.keys.get(rows.INTENT) is None:
+        return True
+    with _lock_of(instance):
+        return finish_abandoned(instance)
+
+
+def _finish(instance: Instance, intent: Intent) -> None:
+    """Do the rest of a split, or else take blocks as they are now; then let coarser scales and index follow."""
+    shape = VoxelGeometry.of(instance.config).block_zyx
+    coords = [tuple(c) for c in unpack_blocks(intent.blocks).tolist()]
+    found = instance.version.read_chunks(voxels.array_path(instance.name), coords)
+    stored = {c: np.zeros(shape, np.uint64) if b is None else b for c, b in found}
+    _store(instance, intent, intent.split.rewrite(stored, shape) if intent.split else stored)
+
+
+def _store(instance: Instance, intent: Intent, blocks: Blocks) -> int | None:
+    """Store blocks and all that follows from them, and take the intent away; None if it was gone."""
+    put_chunks(instance, blocks)
+    if intent.downres:
+        pyramid.write_coarser(instance, blocks)
+    after, known = tally(blocks.items()), intent.encode()
+    difference = after.minus(intent.before)
+
+    def change(edit: Edit) -> int | None:
+        if edit.tx.get(rows.INTENT) != known:
+            return None
+        if intent.split:
+            intent.split.map_parts(edit)
+        _apply(edit, difference)
+        allocate.raise_max(edit.tx, instance, after.largest)
+        if intent.split:
+            intent.split.finish(edit)
+        edit.tx.delete(rows.INTENT)
+        return edit.number
+
+    return edits.run(instance, intent.split.author if intent.split else NOBODY, change)
+
+
+def put_chunks(instance: Instance, blocks: Blocks, scale: int = 0) -> None:
+    """Store whole blocks of a scale."""
+    step = pyramid.grain(VoxelGeometry.of(instance.config), scale)
+    instance.version.write_chunks(voxels.array_path(instance.name, scale), blocks, step=step)
+
+
+def _apply(edit: Edit, difference: index.Difference) -> None:
+    """Change the index by a difference of voxels; ids that are no supervoxels any more stay out of it."""
+    svs = np.unique(difference.supervoxels)
+    bodies = mapping.bodies_within(edit.tx, svs.tolist())
+    retired = np.array([sv for sv, body in bodies.items() if not body], np.uint64)
+    if retired.size:
+        kept = ~np.isin(difference.supervoxels, retired)
+        difference = index.Difference(difference.blocks[kept], difference.supervoxels[kept], difference.voxels[kept])
+    index.apply_difference(edit.tx, difference, bodies)
+    edit.touched.update(bodies)

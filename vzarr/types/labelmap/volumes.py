@@ -1,0 +1,164 @@
+"""Sparse volumes: the voxels of a body or supervoxel, from its index and a pass over just its blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from vzarr.errors import InvalidInputError
+from vzarr.geometry import Coord
+from vzarr.types.labelmap import reads, runs
+from vzarr.types.labelmap.index import LabelIndex
+from vzarr.types.labelmap.relabel import contains
+from vzarr.types.labelmap.rows import unpack_blocks
+from vzarr.types.labelmap.runs import Bounds, Mask, Runs
+from vzarr.types.voxels import VoxelGeometry
+
+if TYPE_CHECKING:
+    from vzarr.types.base import Instance
+
+EVERYWHERE: Bounds = ((None, None, None), (None, None, None))
+
+
+@dataclass(frozen=True)
+class Extent:
+    """How large a body or supervoxel is: its voxels, its blocks, and the voxel box (inclusive) around these."""
+
+    voxels: int
+    blocks: int
+    min_zyx: Coord
+    max_zyx: Coord
+
+
+def extent_of(instance: Instance, index: LabelIndex) -> Extent:
+    """Size and bounding box, as fine as blocks are (DVID HTTP API, ``GET D/sparsevol-size``)."""
+    shape = np.array(VoxelGeometry.of(instance.config).block_zyx)
+    coords = unpack_blocks(index.blocks[0])
+    lo, hi = coords.min(0) * shape, (coords.max(0) + 1) * shape - 1
+    return Extent(index.header.voxels, len(coords), tuple(lo.tolist()), tuple(hi.tolist()))
+
+
+@dataclass(frozen=True)
+class SparseVolume:
+    """A body or supervoxel at a scale, within bounds; nothing is read before it is asked for.
+
+    Parameters
+    ----------
+    instance
+        The labelmap at its version.
+    index
+        What the index says about it.
+    scale
+        Of the voxels that are given.
+    bounds
+        (lo, hi) in voxels of `scale`, zyx, hi exclusive; None leaves a side open.
+    """
+
+    instance: Instance
+    index: LabelIndex
+    scale: int = 0
+    bounds: Bounds = EVERYWHERE
+
+    @property
+    def block_zyx(self) -> Coord:
+        """Edges of a block."""
+        return VoxelGeometry.of(self.instance.config).block_zyx
+
+    def blocks(self) -> list[Coord]:
+        """Blocks of `scale` that can hold some of it and touch the bounds, in zyx order."""
+        coords = np.unique(unpack_blocks(self.index.blocks[0]) >> self.scale, axis=0)
+        return [tuple(c) for c in coords[self._touches_bounds(coords)].tolist()]
+
+    def _touches_bounds(self, coords: np.ndarray[tuple[int, ...], np.dtype[np.int64]]) -> Mask:
+        touches = np.ones(len(coords), np.bool_)
+        for axis, (lo, hi, edge) in enumerate(zip(*self.bounds, self.block_zyx, strict=True)):
+            if lo is not None:
+                touches &= coords[:, axis] >= lo // edge
+            if hi is not None:
+                touches &= coords[:, axis] <= (hi - 1) // edge
+        return touches
+
+    def masks(self) -> Iterator[tuple[Coord, Mask]]:
+        """Its blocks and in each the mask of its voxels, not clipped to the bounds."""
+        wanted = self.index.supervoxels
+        full = self._full_blocks() if self.scale == 0 else set()
+        coords = self.blocks()
+        some = reads.read_blocks(self.instance, [c for c in coords if c not in full], self.scale)
+        for coord in coords:
+            if coord in full:
+                yield coord, np.ones(self.block_zyx, np.bool_)
+        for coord, block in some:
+            yield coord, contains(block, wanted)
+
+    def _full_blocks(self) -> set[Coord]:
+        """Blocks that hold nothing else, which need not be read."""
+        packed, counts = self.index.blocks
+        full = packed[counts == np.prod(self.block_zyx)]
+        return {tuple(c) for c in unpack_blocks(full).tolist()}
+
+    def runs(self, *, exact: bool = True) -> Runs:
+        """Its voxels as runs along x, sorted by z, y, x.
+
+        Parameters
+        ----------
+        exact
+            Whether runs are clipped to the bounds; if not, all of the blocks that touch them are given.
+        """
+        found = runs.runs_of_blocks(self.masks())
+        return runs.clip_runs(found, self.bounds) if exact else found
+
+    def clipped_masks(self, *, exact: bool = True) -> Iterator[tuple[Coord, Mask]]:
+        """As `masks`, clipped to the bounds."""
+        for coord, mask in self.masks():
+            yield coord, self._clipped(coord, mask) if exact else mask
+
+    def _clipped(self, coord: Coord, mask: Mask) -> Mask:
+        inside = []
+        for c, edge, lo, hi in zip(coord, self.block_zyx, *self.bounds, strict=True):
+            first = 0 if lo is None else max(0, lo - c * edge)
+            last = edge if hi is None else max(0, min(edge, hi - c * edge))
+            inside.append(slice(first, last))
+        clipped = np.zeros_like(mask)
+        clipped[tuple(inside)] = mask[tuple(inside)]
+        return clipped
+
+    def any_block(self) -> bool:
+        """Whether some block of it touches the bounds."""
+        return bool(self.blocks())
+
+
+def coarse_runs(instance: Instance, index: LabelIndex, bounds: Bounds = EVERYWHERE) -> Runs:
+    """Its blocks as runs along x, in block coordinates.
+
+    Parameters
+    ----------
+    bounds
+        (lo, hi) in voxels, zyx, hi exclusive.  Bounds are cut to blocks toward 0, as DVID does: an upper
+        bound of -33 with blocks of 32 still takes block -1.
+    """
+    coords = unpack_blocks(index.blocks[0])
+    keep = np.ones(len(coords), np.bool_)
+    shape = VoxelGeometry.of(instance.config).block_zyx
+    for axis, (lo, hi, edge) in enumerate(zip(*bounds, shape, strict=True)):
+        if lo is not None:
+            keep &= coords[:, axis] >= int(lo / edge)
+        if hi is not None:
+            keep &= coords[:, axis] <= int((hi - 1) / edge)
+    return runs.runs_of_coords(coords[keep])
+
+
+def parse_bounds(lo_zyx: tuple[int | None, ...], last_zyx: tuple[int | None, ...]) -> Bounds:
+    """Bounds from corners that both belong to the box.
+
+    Raises
+    ------
+    InvalidInputError
+        If they are in the wrong order.
+    """
+    for lo, last in zip(lo_zyx, last_zyx, strict=True):
+        if lo is not None and last is not None and last < lo:
+            raise InvalidInputError(f"bounds from {lo} to {last} are in the wrong order")
+    return lo_zyx, tuple(None if v is None else v + 1 for v in last_zyx)

@@ -1,0 +1,106 @@
+"""Label volumes and posted blocks in DVID's wire forms (DVID HTTP API, sections 3.1, 4.1, 4.2 and 4.5)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from vzarr.errors import InvalidInputError
+from vzarr.geometry import Box, Coord, is_aligned, reverse
+from vzarr.types.bytecodecs import gzip_raw, lz4_raw, ungzip_raw, unlz4_raw
+from vzarr.types.labelmap import cseg, streams
+from vzarr.types.labelmap.blocks import decode_block
+from vzarr.types.labelmap.rows import Labels
+from vzarr.types.voxels import VoxelGeometry
+
+if TYPE_CHECKING:
+    from vzarr.types.base import Instance
+
+Encoder = Callable[[Labels], bytes]
+
+
+def volume_encoder(compression: str) -> Encoder:
+    """How a volume (z, y, x) is sent: as voxels, ``lz4`` or ``gzip`` of them, ``google`` or ``googlegzip``.
+
+    Raises
+    ------
+    InvalidInputError
+        If the compression is none of these; from the encoder, if the volume does not suit it.
+    """
+    if compression not in _ENCODERS:
+        raise InvalidInputError(f'unknown compression type "{compression}"')
+    return _ENCODERS[compression]
+
+
+def _octets(volume: Labels) -> bytes:
+    return np.ascontiguousarray(volume, "<u8").tobytes()
+
+
+_ENCODERS: dict[str, Encoder] = {
+    "": _octets,
+    "lz4": lambda volume: lz4_raw(_octets(volume)),
+    "gzip": lambda volume: gzip_raw(_octets(volume)),
+    "google": cseg.encode_google,
+    "googlegzip": lambda volume: gzip_raw(cseg.encode_google(volume)),
+}
+
+
+def decode_volume(body: bytes, shape_zyx: Coord, compression: str) -> Labels:
+    """A posted volume.
+
+    Raises
+    ------
+    InvalidInputError
+        If it has another size, is damaged, or the compression is neither "", ``lz4`` nor ``gzip``.
+    """
+    nbytes = 8 * int(np.prod(shape_zyx, dtype=object))
+    if compression == "lz4":
+        body = unlz4_raw(body, nbytes)
+    elif compression == "gzip":
+        body = ungzip_raw(body, nbytes)
+    elif compression:
+        raise InvalidInputError(f'unknown compression type "{compression}"')
+    if len(body) != nbytes:
+        raise InvalidInputError(f"expected {nbytes} bytes of labels, got {len(body)}")
+    return np.frombuffer(body, "<u8").reshape(shape_zyx).astype(np.uint64, copy=False)
+
+
+def check_posted(compression: str) -> None:
+    """Refuse posted blocks in any other form than DVID's label blocks.
+
+    Raises
+    ------
+    InvalidInputError
+        If the compression is neither "" nor ``blocks``.
+    """
+    if compression not in ("", "blocks"):
+        raise InvalidInputError(f'posted blocks must be of compression "blocks", not "{compression}"')
+
+
+def decode_blocks(body: bytes, shape_zyx: Coord) -> dict[Coord, Labels]:
+    """A posted stream of label blocks: block coordinates (zyx) and voxels; of equal coordinates the last counts.
+
+    Raises
+    ------
+    InvalidInputError
+        If the stream or a block is damaged, cut short, or of another shape.
+    """
+    z, y, x = shape_zyx
+    return {
+        reverse(coord): decode_block(streams.gunzip_block(payload, (z, y, x)), (z, y, x))
+        for coord, payload in streams.unpack_stream(body)
+    }
+
+
+def check_aligned(instance: Instance, box: Box) -> None:
+    """Refuse a box (zyx) that does not consist of whole blocks.
+
+    Raises
+    ------
+    InvalidInputError
+        If a corner does not lie on a block border.
+    """
+    if not is_aligned(box, VoxelGeometry.of(instance.config).block_zyx):
+        raise InvalidInputError(f'cannot read or store labels for data "{instance.name}" in non-block aligned geometry')

@@ -1,0 +1,146 @@
+"""Writing blocks of supervoxels: voxels, coarser scales, index, extents and largest label, exact at return.
+
+An overwrite takes off the index what was there, whether the client says ``mutate`` or not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from vzarr import geometry
+from vzarr.errors import InvalidInputError
+from vzarr.geometry import Box, Coord
+from vzarr.types import voxels
+from vzarr.types.labelmap import allocate, pyramid, underway
+from vzarr.types.labelmap.rows import Labels, pack_blocks
+from vzarr.types.labelmap.underway import Blocks, Plan
+from vzarr.types.voxels import VoxelGeometry
+
+if TYPE_CHECKING:
+    from vzarr.types.base import Instance
+
+BATCH_VOXELS = 1 << 26
+"""Voxels written under one intent, which bounds how long it is held and what finishing it costs."""
+
+
+def ensure_arrays(instance: Instance) -> None:
+    """Make the arrays of scales that the version lacks."""
+    scales = range(VoxelGeometry.of(instance.config).max_scale + 1)
+    if not all(instance.version.has_array(voxels.array_path(instance.name, s)) for s in scales):
+        voxels.make_arrays(instance, np.uint64, codecs="labels")
+
+
+# ---------------------------------------------------------------- whole writes
+
+
+def write_blocks(
+    instance: Instance,
+    blocks: Blocks,
+    *,
+    indexed: bool = True,
+    downres: bool = True,
+) -> None:
+    """Store blocks of scale 0 and let everything that depends on them follow.
+
+    Parameters
+    ----------
+    blocks
+        Block coordinates (zyx) and their voxels, each a whole block.
+    indexed
+        Whether the label index follows; never if the instance has none.
+    downres
+        Whether the coarser scales follow.
+
+    Raises
+    ------
+    InvalidInputError
+        If a block has another shape; nothing is written then.
+    """
+    shape = VoxelGeometry.of(instance.config).block_zyx
+    _check_shapes(blocks, shape)
+    if not blocks:
+        return
+    pack_blocks(np.array(list(blocks)))  # refuses what no index can hold before anything is written
+    ensure_arrays(instance)
+    voxels.grow_extents(instance, _box_around(blocks, shape))
+    indexed = indexed and instance.config.get("indexedlabels") != "false"
+    coords = sorted(blocks)
+    size = max(1, BATCH_VOXELS // int(np.prod(shape)))
+    for start in range(0, len(coords), size):
+        batch = {c: blocks[c] for c in coords[start : start + size]}
+        if indexed:
+            _write_indexed(instance, batch, downres)
+        else:
+            _write_plain(instance, batch, downres)
+
+
+def store_blocks(instance: Instance, blocks: Blocks, scale: int = 0) -> None:
+    """Store blocks of any scale and nothing else (DVID HTTP API, ``POST D/ingest-supervoxels``).
+
+    Raises
+    ------
+    InvalidInputError
+        If a block has another shape, or the instance has no such scale.
+    """
+    shape = VoxelGeometry.of(instance.config)
+    _check_shapes(blocks, shape.block_zyx)
+    if scale > shape.max_scale:
+        raise InvalidInputError(f'data "{instance.name}" has scales 0 to {shape.max_scale}, not {scale}')
+    ensure_arrays(instance)
+    underway.put_chunks(instance, blocks, scale)
+
+
+def _check_shapes(blocks: Blocks, shape: Coord) -> None:
+    for coord, block in blocks.items():
+        if block.shape != shape or block.dtype != np.uint64:
+            raise InvalidInputError(f"block {coord} (zyx) must be uint64 of shape {shape}, not {block.shape}")
+
+
+def _box_around(coords: Iterable[Coord], shape: Coord) -> Box:
+    every = np.array(list(coords))
+    lo = every.min(0) * shape
+    hi = (every.max(0) + 1) * shape
+    return tuple(lo.tolist()), tuple(hi.tolist())
+
+
+def _write_plain(instance: Instance, blocks: Blocks, downres: bool) -> None:
+    underway.put_chunks(instance, blocks)
+    if downres:
+        pyramid.write_coarser(instance, blocks)
+    largest = max(int(b.max()) for b in blocks.values())
+    instance.transact(lambda tx: allocate.raise_max(tx, instance, largest))
+
+
+def _write_indexed(instance: Instance, blocks: Blocks, downres: bool) -> None:
+    """Write one batch under an intent."""
+
+    def plan() -> Plan:
+        stored = instance.version.read_chunks(voxels.array_path(instance.name), blocks)
+        return Plan(dict(stored), lambda _: blocks, lambda _: None, downres)
+
+    underway.carry_out(instance, plan)
+
+
+def blocks_of(lo: Coord, array: Labels, shape: Coord) -> dict[Coord, Labels]:
+    """Cut a volume into blocks.
+
+    Parameters
+    ----------
+    lo
+        First voxel; a multiple of the block shape, as is the extent of `array`.
+
+    Raises
+    ------
+    InvalidInputError
+        If the volume is not aligned to blocks.
+    """
+    box = (lo, tuple(a + n for a, n in zip(lo, array.shape, strict=True)))
+    if not geometry.is_aligned(box, shape):
+        raise InvalidInputError(f"a box of labels to write must be aligned to blocks of {shape} (zyx)")
+    return {
+        coord: np.ascontiguousarray(array[geometry.slices(geometry.box_of_block(coord, shape), lo)])
+        for coord in geometry.iter_coords(geometry.blocks_of_box(box, shape))
+    }
