@@ -24,6 +24,7 @@ __version__ = "0.1.0"
 __all__ = ["Repo", "Version", "VersionStore", "create", "errors", "open"]
 
 Repo.opener = registry.open_instance
+Repo.settler = registry.settle
 
 
 def create(url: str, *, alias: str = "", description: str = "", root: str | None = None) -> Repo:

@@ -30,6 +30,9 @@ RENEW_SECONDS = 5.0
 MARGIN_SECONDS = 5.0
 """A writer stops trusting its lease this long before others stop waiting for it."""
 
+_COMMIT = "commit"
+"""In place of a lease's name, for the committer's own writes."""
+
 OPEN, CLOSING, SEALED = "open", "closing", "sealed"
 
 T = TypeVar("T")
@@ -205,6 +208,18 @@ class Writer:
                 self._changed.notify_all()
         if late:
             raise SealedError(f"version {self._node} closed before the write was done; it does not count")
+
+    @contextmanager
+    def last_write(self) -> Iterator[None]:
+        """Context for what a committer itself still has to write, once the node is closing and no lease is left."""
+        self._authority.objects.make_dir(layout.stage(self._node, _COMMIT))
+        self._lease = _COMMIT
+        token = _holding.set(_holding.get() | {self})
+        try:
+            yield
+        finally:
+            _holding.reset(token)
+            self._lease = ""
 
     @property
     def held(self) -> bool:

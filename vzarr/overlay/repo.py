@@ -46,6 +46,8 @@ class Repo:
 
     opener: ClassVar[Opener | None] = None
     """Makes the handle of an instance at a version; set by who knows the datatypes."""
+    settler: ClassVar[Callable[[Version], None] | None] = None
+    """Lets the instances of a version finish interrupted writes before it is sealed; set likewise."""
 
     def __init__(self, objects: Objects) -> None:
         meta = opening.read_meta(objects)
@@ -171,13 +173,21 @@ class Repo:
         with locks.alone(self.objects, layout.node(node)):
             plans.check_open(self.state, node)
             info = self.state.nodes[node]
+            self._settle(node)
             self.authority.begin_close(node)
+            # Again, for a writer that ended between the two; before, so that what cannot be settled closes nothing.
+            with self.authority.writer(node).last_write():
+                self._settle(node)
             view = self._load_view(node)
             assert isinstance(view, OpenView | RootView)
             data = seal_version(view, self._base(node), info.parents, self._key_changes(info))
             self._log.publish(plans.seal(node, seal.sha256(data), note, log), user=user, app=app)
             self.authority.finish_close(node)
         self._forget_view(node)
+
+    def _settle(self, node: str) -> None:
+        if Repo.settler is not None:
+            Repo.settler(Version(self, node))
 
     def add_node(
         self, parents: Sequence[str], branch: str | None, note: str = "", *, uuid: str | None = None,

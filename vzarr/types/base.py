@@ -29,6 +29,10 @@ def _nothing_to_prepare(instance: Any) -> None:
     """Leave a new instance as it is: it has no arrays."""
 
 
+def _nothing_to_settle(instance: Any) -> None:
+    """Leave an instance as it is: its writes are whole by themselves."""
+
+
 @dataclass(frozen=True)
 class Datatype:
     """A kind of data: what the entry point of a datatype names.
@@ -48,6 +52,8 @@ class Datatype:
         defaults filled in; raises `InvalidInputError`.
     prepare
         Makes the arrays of a new instance, given its handle.
+    settle
+        Called with a handle before its version is sealed: finishes what a writer that is gone left half done.
     compression
         Default of the setting ``Compression``.
     tags
@@ -63,6 +69,7 @@ class Datatype:
     type_version: str = "0.1"
     configure: Callable[[Mapping[str, str]], dict[str, str]] = _no_settings
     prepare: Callable[[Any], None] = _nothing_to_prepare
+    settle: Callable[[Any], object] = _nothing_to_settle
     compression: str = "lz4"
     tags: bool = False
     syncs: frozenset[str] = frozenset()

@@ -68,6 +68,19 @@ def open_instance(version: Version, name: str) -> Instance:
     return open_info(version, version.instance_info(name))
 
 
+def settle(version: Version) -> None:
+    """Let every instance finish what a writer that is gone left half done; a commit begins with it.
+
+    Raises
+    ------
+    NotFoundError
+        If an instance's datatype is not installed: nobody could tell whether its data are whole.
+    """
+    for info in version.repo.state.instances.values():
+        handle = open_info(version, info)
+        handle.datatype.settle(handle)
+
+
 def create(
     version: Version,
     name: str,
