@@ -65,7 +65,6 @@ class VersionStore(Store):
         super().__init__(read_only=read_only)
         self.version = version
         self._origins: dict[str, Coord] = {}
-        self._is_open = True
 
     # -- what zarr asks of any store
 
@@ -86,7 +85,7 @@ class VersionStore(Store):
         return f"VersionStore({str(self)!r})"
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"version": self.version, "_read_only": self._read_only, "_origins": {}, "_is_open": True}
+        return {"version": self.version, "_read_only": self._read_only, "_origins": {}, "_is_open": self._is_open}
 
     # -- the synchronous surface
 
