@@ -47,10 +47,14 @@ def largest_overlap(supervoxels: Labels, truth: Labels) -> Table:
         Volumes of the same shape; 0 is background and has no part in it.
     """
     inside = (supervoxels != 0) & (truth != 0)
-    pairs, counts = np.unique(np.stack([supervoxels[inside], truth[inside]], 1), axis=0, return_counts=True)
-    order = np.lexsort((pairs[:, 1], -counts.astype(np.int64), pairs[:, 0]))
-    best = order[np.flatnonzero(np.diff(pairs[order, 0].astype(np.int64), prepend=-1))]
-    return pairs[best]
+    ids = [np.unique(volume[inside]) for volume in (supervoxels, truth)]
+    # One number per pair sorts many times faster than rows of two.
+    rank = [np.searchsorted(known, volume[inside]) for known, volume in zip(ids, (supervoxels, truth), strict=True)]
+    pair, count = np.unique(rank[0] * len(ids[1]) + rank[1], return_counts=True)
+    piece, body = np.divmod(pair, max(1, len(ids[1])))
+    order = np.lexsort((body, -count, piece))
+    best = order[np.flatnonzero(np.diff(piece[order], prepend=-1))]
+    return np.stack([ids[0][piece[best]], ids[1][body[best]]], 1)
 
 
 @dataclass(frozen=True)
