@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.conformance import conform
 from tests.conformance.expected_failures import EXPECTED_FAILURES
-from tests.serving import TOKEN, Server, serving
+from tests.serving import TOKEN, Server
 
 HERE = Path(__file__).parent
 SCENARIOS = sorted(path.stem for path in (HERE / "scenarios").glob("[!_]*.py"))
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with serving(tmp_path_factory.mktemp("conformance"), "--note", "conformance") as running:
-        yield running
 
 
 @pytest.mark.parametrize("name", SCENARIOS)

@@ -1,0 +1,53 @@
+"""Endpoints of the contract that no recording shows, as the contract describes them."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.conformance.conform import Session
+from tests.serving import TOKEN, Server
+
+
+@pytest.fixture
+def session(server: Server) -> Session:
+    session = Session(server.url, None)
+    session.token = TOKEN
+    session.repo()
+    for typename in ("labelmap", "uint8blk", "keyvalue"):
+        made = session.post("/api/repo/{root}/instance", {"typename": typename, "dataname": typename})
+        assert made.status == 200
+    return session
+
+
+def test_a_labelmap_tells_its_axes(session: Session):
+    got = session.get("/api/node/{root}/labelmap/metadata")
+    assert [axis["Label"] for axis in got.json()["Axes"]] == ["X", "Y", "Z"]
+    assert got.json()["Properties"]["Values"] == [{"DataType": "uint64", "Label": "labelmap"}]
+
+
+def test_an_image_keeps_its_settings(session: Session):
+    before = session.get("/api/node/{root}/uint8blk/info").json()
+    assert session.post("/api/node/{root}/uint8blk/info", {"VoxelSize": "4,4,4"}).status == 400
+    assert session.get("/api/node/{root}/uint8blk/info").json() == before
+
+
+@pytest.mark.parametrize("name", ["labelmap", "uint8blk", "keyvalue"])
+def test_what_syncs_with_nothing_says_so(session: Session, name: str):
+    answer = session.post(f"/api/node/{{root}}/{name}/sync", {"sync": "keyvalue"})
+    assert answer.status == 400
+    assert b"not syncable" in answer.body
+
+
+def test_blobs_are_named_by_their_content(session: Session):
+    reference = session.post("/api/node/{root}/keyvalue/blobstore", b"blobdata").json()["reference"]
+    assert reference == "22YWnFVlmVpCPD-ku8_VEA=="
+    assert session.get(f"/api/node/{{root}}/keyvalue/blobstore/{reference}").body == b"blobdata"
+    assert session.get("/api/node/{root}/keyvalue/blobstore/AAAAAAAAAAAAAAAAAAAAAA==").status == 404
+
+
+def test_lines_of_a_repos_log_carry_their_time(session: Session):
+    assert session.post("/api/repo/{root}/log", {"log": ["hello"]}).status == 200
+    (*_, line) = session.get("/api/repo/{root}/log").json()["log"]
+    time, _, words = line.partition("  ")
+    assert words == "hello"
+    assert time.endswith("Z")
