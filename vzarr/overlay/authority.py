@@ -231,11 +231,12 @@ class Writer:
         if self.held:
             raise InvalidInputError(f"version {self._node} cannot be sealed from within a write to it")
         with self._changed:
-            if self._pid != os.getpid() or not self._lease:
+            if self._pid != os.getpid() or self._lease in ("", _COMMIT):
                 return
             self._finishing = True
             self._changed.wait_for(lambda: self._busy == 0)
-            self._release()
+            if self._lease:  # another thread that waited too may have given it up
+                self._release()
 
     def _acquire(self) -> None:
         if self._finishing:

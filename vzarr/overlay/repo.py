@@ -169,6 +169,7 @@ class Repo:
     ) -> None:
         """Seal a version (see `Version.commit`)."""
         plans.check_open(self.state, node)
+        self.authority.writer(node).finish()  # or who commits now would wait until this lease is seen to be idle
         # A second committer must not touch the folder after the first has sealed it, so it waits and then looks again.
         with locks.alone(self.objects, layout.node(node)):
             plans.check_open(self.state, node)

@@ -12,8 +12,6 @@ uint64, then the old counts as three arrays of 8-byte numbers (block, label, vox
 
 from __future__ import annotations
 
-import os
-import secrets
 import struct
 import time
 from dataclasses import dataclass
@@ -21,20 +19,15 @@ from dataclasses import dataclass
 import numpy as np
 import orjson
 
+from vzarr.overlay.locks import Presence
 from vzarr.types.labelmap.cuts import Split
 from vzarr.types.labelmap.rows import Labels
 from vzarr.types.labelmap.tally import Tally
 
 SECONDS = 60.0
-"""How long other processes take a writer for alive."""
+"""How long other processes take a writer for alive that they cannot tell to be dead."""
 
-_PROCESS = secrets.token_hex(8)
 _SIZE = struct.Struct("<I")
-
-
-def owner() -> str:
-    """Name of this process, another one after a fork."""
-    return f"{_PROCESS}-{os.getpid()}"
 
 
 @dataclass(frozen=True)
@@ -50,7 +43,8 @@ class Intent:
     downres
         Whether the coarser scales follow.
     owner, expires
-        Which process writes, and until when others leave it alone (seconds since 1970).
+        Which process writes (its `vzarr.overlay.locks.Presence`), and until when others leave it alone (seconds
+        since 1970).
     split
         The split that makes the blocks change; None for a plain write.
     """
@@ -63,19 +57,13 @@ class Intent:
     split: Split | None = None
 
     @classmethod
-    def begin(cls, blocks: Labels, before: Tally, downres: bool, split: Split | None) -> Intent:
-        """An intent of this process."""
-        return cls(blocks, before, downres, owner(), time.time() + SECONDS, split)
+    def begin(cls, blocks: Labels, before: Tally, downres: bool, split: Split | None, owner: str) -> Intent:
+        """An intent of the process `owner`, from now on."""
+        return cls(blocks, before, downres, owner, time.time() + SECONDS, split)
 
-    @property
-    def mine(self) -> bool:
-        """Whether this process left it."""
-        return self.owner == owner()
-
-    @property
-    def abandoned(self) -> bool:
-        """Whether its writer has had its time."""
-        return self.expires < time.time()
+    def is_left(self, here: Presence) -> bool:
+        """Whether nobody is at it any more; for who holds this process's own lock for writing voxels."""
+        return self.owner == here.name or self.expires < time.time() or not here.is_running(self.owner)
 
     def encode(self) -> bytes:
         """As the module says."""

@@ -75,8 +75,8 @@ def carry_out(instance: Instance, plan: Callable[[], Plan]) -> tuple[Split | Non
         What was decided, and the edit's number.
     """
     while True:
-        with _lock_of(instance):
-            if finish_abandoned(instance):
+        with _lock_of(instance), instance.version.writing():
+            if _finish_abandoned(instance):
                 mark = index.read_change(instance.keys)
                 planned = plan()
                 intent = _begin(instance, mark, planned)
@@ -98,12 +98,13 @@ def _begin(instance: Instance, mark: bytes, plan: Plan) -> Intent | None:
     """Leave an intent; None while another process has one, or edited what was just looked at."""
     before = tally(plan.stored.items())
     blocks = pack_blocks(np.array(list(plan.stored)))
+    owner = instance.version.repo.authority.presence.name
 
     def begin(tx: InstanceTxn) -> Intent | None:
         # Another process may have begun, or have begun and finished, since the blocks were read.
         if tx.get(rows.INTENT) is not None or index.read_change(tx) != mark:
             return None
-        intent = Intent.begin(blocks, before, plan.downres, plan.decide(tx))
+        intent = Intent.begin(blocks, before, plan.downres, plan.decide(tx), owner)
         tx.put(rows.INTENT, intent.encode())
         return intent
 
@@ -119,31 +120,41 @@ def _write(instance: Instance, plan: Plan, intent: Intent) -> int | None:
         raise
 
 
-def finish_abandoned(instance: Instance) -> bool:
-    """Finish what a writer that is gone has begun; False while a living process is writing.
+def _finish_abandoned(instance: Instance) -> bool:
+    """Finish what a writer that is gone has begun; False while another process is writing.
 
-    Call it in the knowledge that no other thread of this process writes voxels of the instance (`recover`
-    sees to that by itself).
+    Only behind the lock: an intent of this process is nobody's then.
     """
     value = instance.keys.get(rows.INTENT)
     if value is None:
         return True
     intent = Intent.decode(value)
-    if not intent.mine and not intent.abandoned:
+    if not intent.is_left(instance.version.repo.authority.presence):
         return False
     _finish(instance, intent)
     return True
 
 
-def recover(instance: Instance) -> bool:
+def recover(instance: Instance, *, wait: bool = True) -> bool:
     """Finish what a writer that is gone has begun; whether nothing is left to finish.
 
-    For who is about to seal the version, or to rely on the index: writers do it by themselves.
+    For who is about to seal the version, or to rely on the index: writers of voxels do it by themselves.
+
+    Parameters
+    ----------
+    wait
+        Whether to wait for writers of this process; if not, what they are at is left to them.
     """
     if instance.keys.get(rows.INTENT) is None:
         return True
-    with _lock_of(instance):
-        return finish_abandoned(instance)
+    lock = _lock_of(instance)
+    if not lock.acquire(blocking=wait):
+        return False
+    try:
+        with instance.version.writing():
+            return _finish_abandoned(instance)
+    finally:
+        lock.release()
 
 
 def _finish(instance: Instance, intent: Intent) -> None:
