@@ -77,19 +77,9 @@ class VzarrBackend(BackendEntrypoint):
             Instances of different coordinates, and none was chosen; the message lists them.
         """
         manager = CachingFileManager(_open, os.fspath(filename_or_obj), mode="r")
+        dropped = {drop_variables} if isinstance(drop_variables, str) else set(drop_variables or ())
         try:
-            node = manager.acquire()[version]
-            dropped = {drop_variables} if isinstance(drop_variables, str) else set(drop_variables or ())
-            names = [name for name in _voxel_instances(node, scale) if name not in dropped]
-            if instance is not None and instance not in names:
-                raise NotFoundError(f"no voxel instance {instance!r} of scale {scale} in {version!r}; {_list(names)}")
-            chosen = names if instance is None else [instance]
-            found = {name: _variable(manager, node, name, scale) for name in chosen}
-            dataset = xr.Dataset(
-                {name: variable for name, (variable, _) in found.items()},
-                _common(names, {name: coords for name, (_, coords) in found.items()}),
-                {"vzarr_version": node.uuid, "vzarr_scale": scale},
-            )
+            dataset = _dataset(manager, version, instance, scale, dropped)
         except BaseException:
             manager.close()
             raise
@@ -103,6 +93,23 @@ class VzarrBackend(BackendEntrypoint):
         text = os.fspath(filename_or_obj)
         path = unquote(urlsplit(text).path) if text.startswith("file://") else text
         return "://" not in path and (Path(path) / "vzarr.json").is_file()
+
+
+def _dataset(
+    manager: CachingFileManager[Repo], ref: str, instance: str | None, scale: int, dropped: set[str]
+) -> xr.Dataset:
+    """Dataset of one version; what the backend's method says of its parameters holds."""
+    version = manager.acquire()[ref]
+    names = [name for name in _voxel_instances(version, scale) if name not in dropped]
+    if instance is not None and instance not in names:
+        raise NotFoundError(f"no voxel instance {instance!r} of scale {scale} in {ref!r}; {_list(names)}")
+    chosen = names if instance is None else [instance]
+    found = {name: _variable(manager, version, name, scale) for name in chosen}
+    return xr.Dataset(
+        {name: variable for name, (variable, _) in found.items()},
+        _common(names, {name: coords for name, (_, coords) in found.items()}),
+        {"vzarr_version": version.uuid, "vzarr_scale": scale},
+    )
 
 
 def _open(url: str, mode: str) -> Repo:

@@ -37,7 +37,7 @@ class Watched:
     """A source made of nothing, which counts what is asked of it."""
 
     shape: tuple[int, int, int]
-    dtype: np.dtype = np.dtype(np.uint8)
+    dtype: np.dtype = field(default_factory=lambda: np.dtype(np.uint8))
     name: str = "watched"
     reads: list[tuple[int, int]] = field(default_factory=list)
     breaks_at: int | None = None

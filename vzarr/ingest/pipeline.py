@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vzarr.errors import AlreadyExistsError, InvalidInputError, SealedError
-from vzarr.geometry import reverse
+from vzarr.geometry import Coord, reverse
 from vzarr.ingest.counts import BlockCounts
 from vzarr.ingest.mapping import read_mapping
 from vzarr.ingest.pyramid import Cascade, Halve, scales_of
@@ -87,83 +87,55 @@ KINDS = {
 
 
 def ingest(
-    version: Version,
-    name: str,
-    source: Spec | Source,
-    *,
-    typename: str = "uint8blk",
-    voxel_size: float | Sequence[float] = 8.0,
-    unit: str = "nanometer",
-    mapping: Any = None,
-    blocks: Sequence[int] = (64, 64, 64),
-    max_scale: int | None = None,
-    progress: Progress | None = None,
-    user: str = "",
-) -> Instance:
-    """Bring a volume into an open version as a new instance with all its scales.
+    version: Version, name: str, source: Spec | Source, *, typename: str = "uint8blk",
+    voxel_size: float | Sequence[float] = 8.0, unit: str = "nanometer", mapping: Any = None,
+    blocks: Sequence[int] = (64, 64, 64), max_scale: int | None = None,
+    progress: Progress | None = None, user: str = "",
+) -> Instance:  # fmt: skip
+    """Bring a volume into an open version as a new instance with all its scales, in bounded memory.
 
     Parameters
     ----------
-    version
-        Open.
-    name
-        Of the new instance.
+    version, name
+        Where, and what to call it.
     source
-        What `vzarr.ingest.sources.open_source` takes, or a source that is open; the first voxel becomes (0, 0, 0).
+        What `open_source` takes, or a source that is open; its first voxel becomes (0, 0, 0).
     typename
         ``uint8blk`` or ``labelmap``.
-    voxel_size
-        Edge of a voxel: one number, or (z, y, x).
-    unit
-        Of the voxel size, such as ``nm`` or ``micrometer``.
+    voxel_size, unit
+        Edge of a voxel: one number, or (z, y, x); in ``nm``, ``um`` and so on.
     mapping
-        Labelmaps only: supervoxel -> body, as `vzarr.ingest.mapping.read_mapping` takes it.
+        Labelmaps only: supervoxel -> body, as `read_mapping` takes it.
     blocks
         Voxels of a chunk (z, y, x); even.
     max_scale
         Coarsest scale; by default the first at which the volume fits one chunk.
     progress
-        Told after each slab.
+        Told after each slab, which is one layer of chunks.
     user
         Who does it, for the log.
-
-    Returns
-    -------
-    Instance
-        Handle on the new instance.
 
     Raises
     ------
     InvalidInputError
-        The source, its dtype, a label or the mapping is unfit; nothing is left behind.
+        The source, its dtype, a label, the mapping or a setting is unfit; nothing is left behind.
     NotFoundError
-        No such file, or no such datatype.
+        No such file.
     AlreadyExistsError
         The name is taken, by an instance or by another Zarr node of this version.
     SealedError
         The version is sealed.
-
-    Notes
-    -----
-    Memory is bounded by a few slabs of one layer of chunks, whatever the depth of the volume.
     """
     _check_target(version, name)
-    kind = _kind(typename)
-    table = None if mapping is None else read_mapping(mapping)
-    if table is not None and typename != "labelmap":
-        raise InvalidInputError(f"a mapping belongs to a labelmap, not to {typename}")
+    table = _table(mapping, typename)
     with closing(_opened(source)) as volume:
-        kind.check(volume, typename)
-        if not all(volume.shape):
-            raise InvalidInputError(f"{volume.name}: empty, its shape is {volume.shape}")
+        kind = _kind(typename, volume)
         scales = scales_of(volume.shape, blocks) if max_scale is None else max_scale
         config = _config(voxel_size, unit, blocks, scales)
         handle = registry.create(version, name, typename, config=config, user=user)
-        try:
-            return _fill(handle, volume, kind, tuple(blocks), scales, table, progress or _quiet)
-        except BaseException:
-            _discard(version, name)
-            raise
+        with _discarded_on_error(handle):
+            _fill(handle, volume, kind, (tuple(blocks), scales), table, progress or _quiet)
+    return handle
 
 
 def _check_target(version: Version, name: str) -> None:
@@ -176,10 +148,22 @@ def _check_target(version: Version, name: str) -> None:
         raise AlreadyExistsError(f"version {version.uuid} has a Zarr node {name!r} already")
 
 
-def _kind(typename: str) -> Kind:
-    """How a datatype takes voxels in."""
+def _table(mapping: Any, typename: str) -> NDArray[np.uint64] | None:
+    """The mapping, read and checked."""
+    if mapping is None:
+        return None
+    if typename != "labelmap":
+        raise InvalidInputError(f"a mapping belongs to a labelmap, not to {typename}")
+    return read_mapping(mapping)
+
+
+def _kind(typename: str, source: Source) -> Kind:
+    """How a datatype takes in the voxels of a source."""
     if typename not in KINDS:
         raise InvalidInputError(f"cannot ingest into {typename!r}; into: {', '.join(KINDS)}")
+    KINDS[typename].check(source, typename)
+    if not all(source.shape):
+        raise InvalidInputError(f"{source.name}: empty, its shape is {source.shape}")
     return KINDS[typename]
 
 
@@ -212,12 +196,18 @@ def _fill(
     handle: Instance,
     source: Source,
     kind: Kind,
-    blocks: tuple[int, ...],
-    scales: int,
+    layout: tuple[Coord, int],
     table: NDArray[np.uint64] | None,
     progress: Progress,
-) -> Instance:
-    """Write voxels and scales, then the index."""
+) -> None:
+    """Write voxels and scales, then the index.
+
+    Parameters
+    ----------
+    layout
+        Voxels of a block, and the coarsest scale.
+    """
+    blocks, scales = layout
     counts = BlockCounts(blocks)
     cascade = Cascade(blocks[0], scales, kind.half, partial(_write, handle))
     planes = source.shape[0]
@@ -233,7 +223,6 @@ def _fill(
         handle.build_index(*counts.arrays(), mapping=table)
         progress(f"{handle.name} index", 1, 1)
     voxels.grow_extents(handle, ((0, 0, 0), source.shape))
-    return handle
 
 
 def _write(handle: Instance, scale: int, z0: int, slab: NDArray[Any]) -> None:
@@ -254,11 +243,17 @@ def _slabs(source: Source, depth: int) -> Iterator[tuple[int, NDArray[Any]]]:
             yield start, slab
 
 
-def _discard(version: Version, name: str) -> None:
+@contextmanager
+def _discarded_on_error(handle: Instance) -> Iterator[None]:
     """Remove an instance that could not be filled."""
-    if name in version.zarr:
-        del version.zarr[name]
-    version.repo.remove_instance(name)
+    try:
+        yield
+    except BaseException:
+        version, name = handle.version, handle.name
+        if name in version.zarr:
+            del version.zarr[name]
+        version.repo.remove_instance(name)
+        raise
 
 
 def _quiet(stage: str, done: int, total: int) -> None:
