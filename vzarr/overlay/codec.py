@@ -7,6 +7,7 @@ blosc, zstd or gzip needs neither.
 from __future__ import annotations
 
 import threading
+import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any
@@ -21,6 +22,7 @@ from zarr.storage import MemoryStore
 
 from vzarr.errors import StorageError
 from vzarr.geometry import Coord
+from vzarr.overlay import blosc
 from vzarr.overlay.tree import V3_DOC, ArrayEntry, parse_array
 
 _SHUFFLE = {"noshuffle": 0, "shuffle": 1, "bitshuffle": 2}
@@ -43,8 +45,19 @@ class ChunkCodec(ABC):
         self.shape, self.dtype, self.fill = shape, dtype, fill
 
     @abstractmethod
-    def decode(self, data: memoryview | bytes, scratch: NDArray[Any] | None = None) -> NDArray[Any]:
+    def decode(
+        self, data: memoryview | bytes, scratch: NDArray[Any] | None = None, rows: tuple[int, int] | None = None
+    ) -> NDArray[Any]:
         """Voxels of a chunk; in `scratch` (of the chunk's shape and dtype) where the chain can.
+
+        Parameters
+        ----------
+        data
+            The chunk's bytes.
+        scratch
+            C-contiguous memory for the result; fresh memory by default.
+        rows
+            First and last (exclusive) index along the first axis that matter; what else the result holds does not.
 
         Raises
         ------
@@ -65,21 +78,36 @@ class FastCodec(ChunkCodec):
         self._compressor = compressor
         self._nbytes = int(np.prod(shape)) * dtype.itemsize
 
-    def decode(self, data: memoryview | bytes, scratch: NDArray[Any] | None = None) -> NDArray[Any]:
-        """Decompress into `scratch`, or fresh memory."""
+    def decode(
+        self, data: memoryview | bytes, scratch: NDArray[Any] | None = None, rows: tuple[int, int] | None = None
+    ) -> NDArray[Any]:
+        """Decompress into `scratch`, or fresh memory; of a Blosc frame only the blocks that matter."""
         out = np.empty(self.shape, self.dtype) if scratch is None else scratch
+        flat = out.reshape(-1).view(np.uint8)
         try:
             if self._compressor is None:
-                out.reshape(-1).view(np.uint8)[:] = np.frombuffer(data, np.uint8, self._nbytes)
+                flat[:] = np.frombuffer(data, np.uint8, self._nbytes)
                 whole = len(data) == self._nbytes
             else:
-                done = self._compressor.decode(data, out=out.reshape(-1).view(np.uint8))
-                whole = np.asarray(done).nbytes == self._nbytes
-        except (RuntimeError, ValueError, OSError) as e:
+                data, lo, hi = self._needed(data, rows)
+                done = self._compressor.decode(data, out=flat[lo:hi])
+                whole = np.asarray(done).nbytes == hi - lo
+        except (RuntimeError, ValueError, OSError, EOFError, zlib.error) as e:
             raise StorageError(f"a stored chunk is damaged: {e}") from e
         if not whole:
             raise StorageError(f"a stored chunk is damaged: it does not hold {self._nbytes} bytes")
         return out
+
+    def _needed(self, data: memoryview | bytes, rows: tuple[int, int] | None) -> tuple[memoryview | bytes, int, int]:
+        """What to decompress for some rows, and to which bytes of the chunk that leads."""
+        if isinstance(self._compressor, numcodecs.Blosc):
+            if not blosc.is_whole(data):
+                raise ValueError("it is cut short")
+            row = self._nbytes // self.shape[0] if self.shape else 0
+            part = blosc.cut(data, self._nbytes, rows[0] * row, rows[1] * row) if rows else None
+            if part is not None:
+                return part
+        return data, 0, self._nbytes
 
     def encode(self, voxels: NDArray[Any]) -> bytes:
         """Compress."""
@@ -95,7 +123,9 @@ class ZarrCodec(ChunkCodec):
         self._docs = {name: _single_chunk(name, data, shape) for name, data in docs.items()}
         self._key = parse_array(self._docs).key((0,) * len(shape))
 
-    def decode(self, data: memoryview | bytes, scratch: NDArray[Any] | None = None) -> NDArray[Any]:
+    def decode(
+        self, data: memoryview | bytes, scratch: NDArray[Any] | None = None, rows: tuple[int, int] | None = None
+    ) -> NDArray[Any]:
         """Let zarr read an array whose only chunk has these bytes."""
         try:
             found = _memory_array({**self._docs, self._key: bytes(data)}, "r")[...]
@@ -167,5 +197,5 @@ def _memory_array(objects: Mapping[str, bytes], mode: Any, held: dict[str, Any] 
     buffer = default_buffer_prototype().buffer
     held = {} if held is None else held
     held.update({k: buffer.from_bytes(v) for k, v in objects.items()})
-    config = {"write_empty_chunks": True}
+    config: Any = {"write_empty_chunks": True}
     return zarr.open_array(MemoryStore(held), mode=mode, config=config)

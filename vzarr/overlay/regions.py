@@ -60,7 +60,8 @@ def read_region(view: View, entry: ArrayEntry, box: Box, out: NDArray[Any] | Non
     def fill(coord: Coord) -> None:
         lo = tuple(c * n for c, n in zip(coord, codec.shape, strict=True))
         part = intersect(box, (lo, tuple(a + n for a, n in zip(lo, codec.shape, strict=True))))
-        voxels = _decoded(view, entry, coord, codec)
+        rows = (part[0][0] - lo[0], part[1][0] - lo[0]) if lo else None
+        voxels = _decoded(view, entry, coord, codec, rows=rows)
         target[slices(part, box[0])] = codec.fill if voxels is None else voxels[slices(part, lo)]
 
     share(fill, coords)
@@ -147,9 +148,15 @@ def share(work: Callable[[Coord], T], coords: Sequence[Coord]) -> list[T]:
 
 
 def _decoded(
-    view: View, entry: ArrayEntry, coord: Coord, codec: ChunkCodec, *, fresh: bool = False
+    view: View,
+    entry: ArrayEntry,
+    coord: Coord,
+    codec: ChunkCodec,
+    *,
+    fresh: bool = False,
+    rows: tuple[int, int] | None = None,
 ) -> NDArray[Any] | None:
-    """One decoded chunk, in this thread's scratch array unless `fresh`."""
+    """One chunk, decoded at least in `rows` of its first axis; in this thread's scratch array unless `fresh`."""
     buffer, scratch = _scratch(codec)
     places = view.chunk_places(entry, coord)
     for place in places:
@@ -157,7 +164,7 @@ def _decoded(
         if data is not None:
             if len(data) == len(layout.MARKER) and data == layout.MARKER:
                 return None
-            return codec.decode(data, None if fresh else scratch)
+            return codec.decode(data, None if fresh else scratch, rows)
     if view.sealed and places:
         raise StorageError(f"{places[0]} is missing: version {view.node} owns it")
     return None
