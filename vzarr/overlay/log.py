@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import secrets
 import threading
-from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
@@ -65,6 +64,7 @@ class RepoLog:
             if fresh:
                 self._state = replay(self._state, fresh)
                 self._recent.extend(fresh)
+                self._follow_checkpoint()
             return self._state
 
     def publish(self, plan: Plan, *, user: str = "", app: str = "") -> tuple[Entry, State]:
@@ -105,7 +105,7 @@ class RepoLog:
 
     def _create(self, entry: Entry) -> bool:
         key = layout.log_entry(entry.number)
-        if self._objects.create(key, orjson.dumps(asdict(entry))):
+        if self._objects.create(key, orjson.dumps(entry)):
             return True
         # A lost answer makes the winner look like a loser: the id tells.
         there = self._objects.get(key)
@@ -115,13 +115,20 @@ class RepoLog:
         """Checkpoint and hint may lag behind or be lost; readers only probe a little more."""
         if (number + 1) % layout.CHECKPOINT_EVERY == 0:
             self._objects.put(layout.checkpoint(number), orjson.dumps(self._state.to_json()))
-            older = self._checkpoint
             self._checkpoint, self._recent = number, []
-            if older and older != number:
-                self._objects.delete(layout.checkpoint(older - layout.CHECKPOINT_EVERY))
+            older = number - 2 * layout.CHECKPOINT_EVERY
+            if older > 0:
+                self._objects.delete(layout.checkpoint(older))
         if (number + 1) % layout.HINT_EVERY == 0:
-            recent = [asdict(e) for e in self._recent if e.number > self._checkpoint or not self._checkpoint]
+            recent = [e for e in self._recent if e.number > self._checkpoint or not self._checkpoint]
             self._objects.put(layout.LATEST, orjson.dumps({"checkpoint": self._checkpoint, "entries": recent}))
+
+    def _follow_checkpoint(self) -> None:
+        """Let hints build on a checkpoint that another writer made, lest they name one that is gone."""
+        number = self._state.next - self._state.next % layout.CHECKPOINT_EVERY - 1
+        if number > self._checkpoint and self._objects.size(layout.checkpoint(number)) is not None:
+            self._checkpoint = number
+            self._recent = [e for e in self._recent if e.number > number]
 
     def _start_from(self, hint: dict[str, Any]) -> None:
         number = hint.get("checkpoint", 0)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -94,6 +94,8 @@ class State:
         Number of the first entry that is not part of this state.
     root
         Id of the root version, which also names the repo.
+    successors
+        Children of each version that has any, oldest first.
     """
 
     next: int = 0
@@ -104,15 +106,8 @@ class State:
     updated: str = ""
     log: tuple[str, ...] = ()
     nodes: Mapping[str, NodeInfo] = field(default_factory=dict)
+    successors: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     instances: Mapping[str, InstanceInfo] = field(default_factory=dict)
-
-    @cached_property
-    def _children(self) -> dict[str, list[str]]:
-        found: dict[str, list[str]] = {n: [] for n in self.nodes}
-        for info in self.nodes.values():
-            for parent in info.parents:
-                found[parent].append(info.id)
-        return found
 
     @cached_property
     def _sorted_ids(self) -> list[str]:
@@ -124,7 +119,7 @@ class State:
 
     def children(self, node: str) -> list[str]:
         """Ids of a version's children, oldest first."""
-        return list(self._children[node])
+        return list(self.successors.get(node, ()))
 
     def parents(self, node: str) -> tuple[str, ...]:
         """Ids of a version's parents, in the order in which they were named."""
@@ -144,7 +139,7 @@ class State:
         """Newest version of each branch that has no child on the same branch."""
         found = {}
         for info in self.nodes.values():
-            if not any(self.nodes[c].branch == info.branch for c in self._children[info.id]):
+            if not any(self.nodes[c].branch == info.branch for c in self.successors.get(info.id, ())):
                 found[info.branch] = info.id
         return found
 
@@ -188,8 +183,8 @@ class State:
     def to_json(self) -> dict[str, Any]:
         """Plain data for a checkpoint."""
         data = {k: getattr(self, k) for k in ("next", "root", "alias", "description", "created", "updated", "log")}
-        data["nodes"] = [asdict(n) for n in self.nodes.values()]
-        data["instances"] = [asdict(i) for i in self.instances.values()]
+        data["nodes"] = [vars(n) for n in self.nodes.values()]
+        data["instances"] = [vars(i) for i in self.instances.values()]
         return data
 
     @classmethod
@@ -202,8 +197,17 @@ class State:
             **plain,
             log=tuple(data["log"]),
             nodes={n.id: n for n in nodes},
+            successors=_successors(nodes),
             instances={i.name: i for i in instances},
         )
+
+
+def _successors(nodes: Iterable[NodeInfo]) -> dict[str, tuple[str, ...]]:
+    found: dict[str, tuple[str, ...]] = {}
+    for info in nodes:
+        for parent in info.parents:
+            found[parent] = (*found.get(parent, ()), info.id)
+    return found
 
 
 def _tuples(data: Mapping[str, Any], *names: str) -> dict[str, Any]:
@@ -219,14 +223,20 @@ def replay(state: State, entries: Iterable[Entry]) -> State:
         If an entry holds an operation that this release does not know, or entries are missing.
     """
     scalars = {k: getattr(state, k) for k in ("next", "root", "alias", "description", "created", "updated")}
-    draft = _Draft(scalars, list(state.log), dict(state.nodes), dict(state.instances))
+    draft = _Draft(scalars, list(state.log), dict(state.nodes), dict(state.successors), dict(state.instances))
     for entry in entries:
         if entry.number != draft.scalars["next"]:
             raise FormatError(f"log entry {draft.scalars['next']} is missing")
         for op in entry.ops:
             draft.apply(op, entry.time)
         draft.scalars.update(next=entry.number + 1, updated=entry.time)
-    return State(**draft.scalars, log=tuple(draft.log), nodes=draft.nodes, instances=draft.instances)
+    return State(
+        **draft.scalars,
+        log=tuple(draft.log),
+        nodes=draft.nodes,
+        successors=draft.successors,
+        instances=draft.instances,
+    )
 
 
 @dataclass
@@ -234,6 +244,7 @@ class _Draft:
     scalars: dict[str, Any]
     log: list[str]
     nodes: dict[str, NodeInfo]
+    successors: dict[str, tuple[str, ...]]
     instances: dict[str, InstanceInfo]
 
     def apply(self, op: Op, time: str) -> None:
@@ -258,23 +269,16 @@ class _Draft:
             op["id"], number, parents, op["branch"], op["note"], created=time, updated=time,
             line=self._line(parents, number),
         )  # fmt: skip
+        for parent in parents:
+            self.successors[parent] = (*self.successors.get(parent, ()), op["id"])
 
     def _line(self, parents: tuple[str, ...], number: int) -> int:
         """A line goes on through the first child of a version with one parent; all else starts a new one."""
         if len(parents) != 1:
             return number
         line = self.nodes[parents[0]].line
-        taken = any(n.line == line and parents[0] in n.parents for n in self._after(parents[0]))
+        taken = any(self.nodes[c].line == line for c in self.successors.get(parents[0], ()))
         return number if taken else line
-
-    def _after(self, node: str) -> list[NodeInfo]:
-        """Versions made after `node`; the newest first, since the usual child is the child of the newest."""
-        found = []
-        for info in reversed(self.nodes.values()):
-            if info.id == node:
-                break
-            found.append(info)
-        return found
 
     def op_seal(self, op: Op, time: str) -> None:
         self._change(op["id"], time, seal=op["sha256"])
