@@ -11,11 +11,10 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
-from rich.table import Table
 
 import vzarr
 from vzarr import demo as demonstration
-from vzarr.cli.output import AsJson, RepoUrl, User, emit, examples
+from vzarr.cli.output import AsJson, RepoUrl, User, columns, emit, examples
 from vzarr.cli.settings import default_user
 from vzarr.ingest import ingest as run_ingest
 from vzarr.types import registry
@@ -101,7 +100,7 @@ def _bars() -> Iterator[Callable[[str, int, int], None]]:
 def types(as_json: AsJson = False) -> None:
     """List the datatypes that are installed."""
     rows = [{"name": name, "summary": registry.get(name).summary} for name in registry.names()]
-    table = Table("type", "what it is", box=None)
+    table = columns("type", "what it is")
     for row in rows:
         table.add_row(escape(row["name"]), escape(row["summary"]))
     emit(rows, table, as_json=as_json)

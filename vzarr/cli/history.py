@@ -14,7 +14,20 @@ from rich.markup import escape
 from rich.table import Table
 
 import vzarr
-from vzarr.cli.output import AsJson, Note, Ref, RepoUrl, User, emit, examples, short, state_word, version_json
+from vzarr.cli.output import (
+    AsJson,
+    Note,
+    Ref,
+    RepoUrl,
+    User,
+    columns,
+    emit,
+    examples,
+    moment,
+    short,
+    state_word,
+    version_json,
+)
 from vzarr.cli.settings import default_user
 from vzarr.overlay.repo import Repo
 from vzarr.overlay.state import InstanceInfo
@@ -68,18 +81,11 @@ def log(
         versions = repo.versions() if ref is None else _ancestry(repo, repo.resolve(ref))
         newest_first = sorted(versions, key=lambda version: -version.info.version_id)
         rows = [version_json(version) for version in newest_first]
-        table = Table("version", "branch", "state", "parents", "created", "note", box=None)
+        table = columns("version", "branch", "state", "parents", "created", "note")
         for row in rows:
             parents = " ".join(map(short, row["parents"]))
-            words = (
-                short(row["uuid"]),
-                row["branch"],
-                state_word(row["sealed"]),
-                parents,
-                row["created"],
-                row["note"],
-            )
-            table.add_row(*map(escape, words))
+            state, created = state_word(row["sealed"]), moment(row["created"])
+            table.add_row(*map(escape, (short(row["uuid"]), row["branch"], state, parents, created, row["note"])))
         emit(rows, table, as_json=as_json)
 
 
@@ -94,11 +100,11 @@ def _ancestry(repo: Repo, node: str) -> list[Version]:
 
 
 def _entries(repo: Repo) -> tuple[list[dict[str, Any]], Table]:
-    rows, table = [], Table("entry", "time", "user", "what", box=None)
+    rows, table = [], columns("entry", "time", "user", "what")
     for entry in repo.log():
         rows.append({**asdict(entry), "ops": list(entry.ops)})
         what = "; ".join(map(_in_words, entry.ops))
-        table.add_row(str(entry.number), entry.time, escape(entry.user), escape(what))
+        table.add_row(str(entry.number), moment(entry.time), escape(entry.user), escape(what))
     return rows, table
 
 

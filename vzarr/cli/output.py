@@ -36,6 +36,14 @@ def emit(value: Any, text: str | Table, *, as_json: bool) -> None:
         typer.echo(text)
 
 
+def columns(*names: str) -> Table:
+    """Empty table of which only the last column may wrap."""
+    table = Table(box=None)
+    for name in names:
+        table.add_column(name, no_wrap=name != names[-1])
+    return table
+
+
 def version_json(version: Version) -> dict[str, Any]:
     """One version as plain data."""
     info = version.info
@@ -53,6 +61,11 @@ def version_json(version: Version) -> dict[str, Any]:
 def short(uuid: str) -> str:
     """Start of a uuid that is long enough for people; tags stay whole."""
     return uuid[:9] if len(uuid) == 32 else uuid
+
+
+def moment(time: str) -> str:
+    """RFC 3339 time as people read it, to the second."""
+    return time[:19].replace("T", " ")
 
 
 def state_word(sealed: bool) -> str:
