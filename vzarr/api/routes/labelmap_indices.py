@@ -11,7 +11,7 @@ from vzarr.api import params, wire
 from vzarr.api.routes.labelmap_params import App, Body, Handle, Ids, Label, User
 from vzarr.api.routing import read
 from vzarr.errors import InvalidInputError, NotFoundError
-from vzarr.types.labelmap import proto
+from vzarr.types.labelmap import index, proto
 from vzarr.types.labelmap.handle import LabelMap
 from vzarr.types.labelmap.index import LabelIndex
 from vzarr.types.labelmap.proto import IndexMessage
@@ -27,12 +27,12 @@ MetadataOnly = Annotated[str | None, Query(alias="metadata-only")]
 def get_index(handle: Handle, label: Label, mutid: str | None = None, metadata_only: MetadataOnly = None) -> Response:
     """Index of a body as protobuf ``LabelIndex`` (DVID: ``GET D/index/{label}``).
 
-    ``?mutid=`` asks for the index as it was after a mutation, which only the last one of the body answers;
-    ``?metadata-only=true`` for size and last change as JSON.
+    ``?metadata-only=true`` gives size and last change as JSON.  ``?mutid=`` asks for the index as it was after a
+    mutation; like a DVID without a cache of these, vzarr keeps none.
     """
     found = handle.find(label)
-    if mutid is not None and found.header.mutation_id != params.parse_uint64(mutid, "mutid"):
-        raise NotFoundError(f"no index of label {label} as of mutation {mutid}")
+    if mutid is not None:
+        raise NotFoundError(f"no index of label {label} was kept for mutation {params.parse_uint64(mutid, 'mutid')}")
     if params.parse_bool(metadata_only):
         return wire.json(_metadata(found.header))
     return wire.octets(proto.encode_index(found))
@@ -92,4 +92,4 @@ def post_indices(handle: Handle, body: Body, user: User, app: App) -> Response:
 @read(router, "/index-version/{label}")
 def get_index_version(handle: Handle, label: Label) -> Response:
     """Version where a body's index was last stored (DVID: ``GET D/index-version/{label}``)."""
-    return wire.text(handle.stored_at(label))
+    return wire.text(index.stored_at(handle, label))

@@ -33,7 +33,7 @@ Exact = Annotated[str | None, Query(description="false gives all of the blocks t
 @read(router, "/sparsevol-size/{label}", dependencies=INDEXED)
 def get_sparsevol_size(handle: Handle, label: Label, supervoxels: AsSupervoxels) -> Response:
     """Voxels, blocks and bounding box of a body or supervoxel (DVID: ``GET D/sparsevol-size/{label}``)."""
-    extent = handle.extent(label, supervoxel=supervoxels)
+    extent = volumes.extent_of(handle, handle.find(label, supervoxel=supervoxels))
     return wire.json(
         {
             "voxels": extent.voxels,

@@ -52,6 +52,17 @@ def get_isotropic(handle: Handle, asked: Asked, supervoxels: AsSupervoxels, scal
     return wire.image(asked.orient(found), asked.image)
 
 
+@read(router, "/pseudocolor/{dims}/{size}/{offset}", dependencies=NO_ROI)
+@read(router, "/pseudocolor/{dims}/{size}/{offset}/{fmt}", dependencies=NO_ROI)
+def get_pseudocolor(handle: Handle, asked: Asked, supervoxels: AsSupervoxels, scale: Scale) -> Response:
+    """Slice with a colour for each label (DVID: ``GET D/pseudocolor/{dims}/{size}/{offset}[/{format}]``)."""
+    if asked.is_volume:
+        raise InvalidInputError("pseudocolor shows slices: dims should be xy, xz or yz")
+    wire.check_payload(asked.voxels * _VOXEL_BYTES)
+    found = asked.orient(handle.read(*asked.box_zyx, scale=scale, supervoxels=supervoxels))
+    return wire.image(wireforms.pseudocolors(found), asked.image)
+
+
 @router.post("/raw/{dims}/{size}/{offset}", dependencies=NO_ROI)
 def post_raw(handle: Handle, asked: Asked, body: Body, compression: str = "") -> Response:
     """Write whole blocks of supervoxels (DVID: ``POST D/raw/0_1_2/{size}/{offset}``).

@@ -12,11 +12,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from vzarr.errors import InvalidInputError, NotFoundError, UnsupportedError
 from vzarr.geometry import Coord
-from vzarr.types import settings, voxels
+from vzarr.types import voxels
 from vzarr.types.base import Datatype, Instance
 from vzarr.types.labelmap import (
     allocate,
     bulk,
+    description,
     index,
     mapping,
     mutate,
@@ -25,7 +26,6 @@ from vzarr.types.labelmap import (
     splits,
     streams,
     underway,
-    volumes,
     writes,
 )
 from vzarr.types.labelmap.allocate import Labelling
@@ -38,9 +38,6 @@ from vzarr.types.labelmap.runs import Bounds, Runs
 from vzarr.types.labelmap.splits import ANY, Choice, SplitBody, SplitSupervoxel
 from vzarr.types.labelmap.volumes import EVERYWHERE, SparseVolume
 from vzarr.types.voxels import VoxelGeometry
-
-_DEFAULT_BLOCK = 64
-_BLOCK_MULTIPLE = 16
 
 
 @dataclass(frozen=True)
@@ -65,7 +62,7 @@ class LabelMap(Instance):
     @property
     def indexed(self) -> bool:
         """Whether there is a label index."""
-        return self.config["indexedlabels"] == "true"
+        return description.is_indexed(self)
 
     def check_indexed(self) -> None:
         """Refuse what needs a label index to an instance without one.
@@ -82,43 +79,21 @@ class LabelMap(Instance):
         """Make the group and the arrays that this version lacks."""
         voxels.make_arrays(self, np.uint64, codecs="labels")
 
-    def reconfigured(self, config: Mapping[str, str]) -> Self:
-        """Change settings in every version (DVID HTTP API, ``POST D/info``); the changed instance.
-
-        Raises
-        ------
-        InvalidInputError
-            If a setting is wrong, or the block size would change, which stored chunks have.
-        """
-        changed = self.datatype.check({**self.config, **settings.lower_keys(config)})
-        if changed["blocksize"] != self.config["blocksize"]:
-            raise InvalidInputError("the block size of an instance cannot be changed")
-        return self.updated(config=changed)
+    def reconfigured(self, config: Mapping[str, Any]) -> Self:
+        """Change settings in every version (DVID HTTP API, ``POST D/info``); see `description.changed_config`."""
+        return self.updated(config=description.changed_config(self, config))
 
     def resized(self, resolution: Any) -> Self:
         """Set the size of a voxel in every version; JSON list, xyz (DVID HTTP API, ``POST D/resolution``)."""
         return self.updated(config=voxels.resolution_config(self, resolution))
 
-    def extended_json(self) -> dict[str, Any]:
-        """The part ``Extended`` of DVID's JSON."""
-        given = allocate.read(self)
-        largest = allocate.max_label(self)
-        return {
-            **voxels.extended_json(self, [{"DataType": "uint64", "Label": "labelmap"}], interpolable=False),
-            "MaxLabel": {str(self.version.info.version_id): largest} if largest else {},
-            "MaxRepoLabel": given.largest,
-            "NextLabel": given.given,
-            "IndexedLabels": self.indexed,
-            "MaxDownresLevel": self.geometry.max_scale,
-        }
-
     def info_json(self) -> dict[str, Any]:
         """DVID's JSON about the instance (DVID HTTP API, ``GET D/info``)."""
-        return voxels.info_json(self, self.extended_json())
+        return voxels.info_json(self, description.extended_json(self))
 
     def metadata_json(self) -> dict[str, Any]:
         """DVID's n-dimensional metadata (DVID HTTP API, ``GET D/metadata``)."""
-        return voxels.metadata_json(self.extended_json())
+        return voxels.metadata_json(description.extended_json(self))
 
     # ------------------------------------------------------------ voxels
 
@@ -299,32 +274,21 @@ class LabelMap(Instance):
         """The voxels of a body or supervoxel; raises as `find`."""
         return SparseVolume(self, self.find(label, supervoxel=supervoxel), scale, bounds)
 
-    def extent(self, label: int, *, supervoxel: bool = False) -> volumes.Extent:
-        """Size and bounding box of a body or supervoxel; raises as `find`."""
-        return volumes.extent_of(self, self.find(label, supervoxel=supervoxel))
-
-    def stored_at(self, body: int) -> str:
-        """Id of the version where a body's index was last stored.
-
-        Raises
-        ------
-        InvalidInputError
-            If there is no such body: DVID answers 400 here.
-        """
-        return index.stored_at(self, body)
-
     # ------------------------------------------------------------ edits
 
     def merge(self, target: int, bodies: Sequence[int], *, user: str = "", app: str = "") -> int:
         """Make bodies part of another; the mutation id.  See `mutate.merge`."""
+        underway.recover(self, wait=False)
         return mutate.merge(self, target, bodies, Author(user, app))
 
     def cleave(self, body: int, supervoxels: Sequence[int], *, user: str = "", app: str = "") -> Cleaved:
         """Make some supervoxels of a body a new body.  See `mutate.cleave`."""
+        underway.recover(self, wait=False)
         return mutate.cleave(self, body, supervoxels, Author(user, app))
 
     def renumber(self, new: int, old: int, *, user: str = "", app: str = "") -> int:
         """Give a body another number; the mutation id.  See `mutate.renumber`."""
+        underway.recover(self, wait=False)
         return mutate.renumber(self, new, old, Author(user, app))
 
     def split_supervoxel(
@@ -411,21 +375,16 @@ def _supervoxel_sizes(keys: Any, supervoxels: Sequence[int]) -> list[int]:
     return [found[sv].total if sv in found else 0 for sv in supervoxels]
 
 
-def _configure(config: Mapping[str, str]) -> dict[str, str]:
-    geometry = voxels.configure(config, block=_DEFAULT_BLOCK, multiple=_BLOCK_MULTIPLE, scales=True)
-    indexed = settings.boolean(config, "indexedlabels", True)
-    return {**geometry, "indexedlabels": str(indexed).lower()}
-
-
 LABELMAP = Datatype(
     name="labelmap",
     handle=cast("Callable[..., LabelMap]", LabelMap),
     summary="Segmentation of 64-bit labels whose bodies are merged and cleaved without touching voxels.",
     url="github.com/janelia-flyem/dvid/datatype/labelmap",
     type_version="0.1",
-    configure=_configure,
+    configure=description.configure,
     prepare=LabelMap.make_arrays,
     settle=LabelMap.recover,
+    resume=underway.resume,
     compression="gzip",
     tags=True,
 )

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vzarr.errors import InvalidInputError
 from vzarr.geometry import Box, Coord, is_aligned, reverse
@@ -45,6 +46,22 @@ _ENCODERS: dict[str, Encoder] = {
     "google": cseg.encode_google,
     "googlegzip": lambda volume: gzip_raw(cseg.encode_google(volume)),
 }
+
+
+def pseudocolors(labels: Labels) -> NDArray[np.uint8]:
+    """A colour for each label, background black: three bytes of a hash, as last axis.
+
+    The hash is the finaliser of MurmurHash3 (Appleby, public domain).
+    """
+    table, where = np.unique(labels, return_inverse=True)
+    mixed = table.astype(np.uint64)
+    for factor in (0xFF51AFD7ED558CCD, 0xC4CEB9FE1A85EC53):
+        mixed ^= mixed >> np.uint64(33)
+        mixed *= np.uint64(factor)
+    mixed ^= mixed >> np.uint64(33)
+    colors = mixed.astype("<u8").view(np.uint8).reshape(-1, 8)[:, :3]
+    found: NDArray[np.uint8] = colors[where.reshape(labels.shape)]
+    return found
 
 
 def decode_volume(body: bytes, shape_zyx: Coord, compression: str) -> Labels:

@@ -15,6 +15,7 @@ from vzarr.errors import InvalidInputError
 from vzarr.geometry import Box, Coord
 from vzarr.types import voxels
 from vzarr.types.labelmap import allocate, pyramid, underway
+from vzarr.types.labelmap.description import is_indexed
 from vzarr.types.labelmap.rows import Labels, pack_blocks
 from vzarr.types.labelmap.underway import Blocks, Plan
 from vzarr.types.voxels import VoxelGeometry
@@ -66,7 +67,7 @@ def write_blocks(
     pack_blocks(np.array(list(blocks)))  # refuses what no index can hold before anything is written
     ensure_arrays(instance)
     voxels.grow_extents(instance, _box_around(blocks, shape))
-    indexed = indexed and instance.config.get("indexedlabels") != "false"
+    indexed = indexed and is_indexed(instance)
     coords = sorted(blocks)
     size = max(1, BATCH_VOXELS // int(np.prod(shape)))
     for start in range(0, len(coords), size):

@@ -1,0 +1,136 @@
+"""What is left of a writer that was killed is finished by the next one, whatever it had got done."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from vzarr.types.labelmap import rows, underway, verify
+from vzarr.types.labelmap.cuts import Cut, Split
+from vzarr.types.labelmap.edits import Author
+from vzarr.types.labelmap.handle import LabelMap
+from vzarr.types.labelmap.intents import Intent
+from vzarr.types.labelmap.rows import pack_blocks
+from vzarr.types.labelmap.runs import runs_of_mask
+from vzarr.types.labelmap.tally import tally
+
+LO, HI = (-16, 0, 16), (16, 32, 64)
+
+
+def blocks_to_write(seg: LabelMap) -> dict[tuple[int, ...], np.ndarray]:
+    """Four blocks, one of them new; all of one new label and an old one."""
+    coords = [(-1, 0, 1), (-1, 1, 1), (0, 0, 1), (5, 0, 0)]
+    patch = np.full((16, 16, 16), 77, np.uint64)
+    patch[::2] = 3
+    return dict.fromkeys(coords, patch)
+
+
+def leave(seg: LabelMap, intent: Intent) -> None:
+    """Leave an intent as a writer does that is killed then."""
+    seg.transact(lambda tx: tx.put(rows.INTENT, intent.encode()))
+
+
+def foreign(seg: LabelMap, coords: list[tuple[int, ...]], split: Split | None = None, age: float = 1e6) -> Intent:
+    """Intent of another process that began some time ago."""
+    before = tally(seg.version.read_chunks("seg/0", coords))
+    begun = Intent.begin(pack_blocks(np.array(coords)), before, True, split, "another")
+    return replace(begun, expires=begun.expires - age)
+
+
+@pytest.mark.parametrize("done", [0, 1, 3, 4])
+def test_a_write_that_was_killed_is_indexed_as_far_as_it_came(seg: LabelMap, done: int):
+    blocks = blocks_to_write(seg)
+    leave(seg, foreign(seg, list(blocks)))
+    seg.version.write_chunks("seg/0", dict(list(blocks.items())[:done]))
+    assert verify.check_index(seg)
+    assert underway.recover(seg)
+    assert not verify.check_index(seg)
+    assert not verify.check_scales(seg)
+
+
+def test_the_next_writer_finishes_first(seg: LabelMap):
+    blocks = blocks_to_write(seg)
+    leave(seg, foreign(seg, list(blocks)))
+    seg.version.write_chunks("seg/0", dict(list(blocks.items())[:2]))
+    seg.write((64, 0, 0), np.full((16, 16, 16), 5, np.uint64))
+    assert not verify.check_index(seg)
+    assert not verify.check_scales(seg)
+
+
+def test_an_edit_of_bodies_finishes_first_too(seg: LabelMap):
+    blocks = blocks_to_write(seg)
+    leave(seg, foreign(seg, list(blocks)))
+    seg.version.write_chunks("seg/0", blocks)
+    seg.merge(1, [77])
+    assert not verify.check_index(seg)
+
+
+def test_a_commit_finishes_first_too(seg: LabelMap):
+    blocks = blocks_to_write(seg)
+    leave(seg, foreign(seg, list(blocks)))
+    seg.version.write_chunks("seg/0", blocks)
+    seg.version.commit()
+    assert not verify.check_index(seg)
+    assert not verify.check_scales(seg)
+
+
+def test_a_living_writer_of_another_process_is_waited_for(seg: LabelMap):
+    blocks = blocks_to_write(seg)
+    leave(seg, foreign(seg, list(blocks), age=0))
+    assert not underway.recover(seg)
+    started = threading.Event()
+
+    def write() -> None:
+        started.set()
+        seg.write((64, 0, 0), np.full((16, 16, 16), 5, np.uint64))
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    started.wait()
+    time.sleep(0.2)
+    assert thread.is_alive()
+    leave(seg, foreign(seg, list(blocks)))  # it is given up
+    thread.join(20)
+    assert not thread.is_alive()
+    assert not verify.check_index(seg)
+
+
+@pytest.mark.parametrize("done", [0, 1, 2])
+def test_a_split_that_was_killed_is_carried_out(seg: LabelMap, done: int):
+    dense = seg.read(LO, HI, supervoxels=True)
+    seg.merge(2, [4])
+    part = (dense == 4) & (np.arange(dense.shape[0]) < 16)[:, None, None]
+    split = Split((Cut(4, 501, 502),), runs_of_mask(part, LO), 0, Author("ann", ""))
+    coords = [tuple(c) for c in rows.unpack_blocks(seg.find(4, supervoxel=True).blocks[0]).tolist()]
+    stored = dict(seg.version.read_chunks("seg/0", coords))
+    leave(seg, foreign(seg, coords, split))
+    rewritten = split.rewrite({c: b for c, b in stored.items() if b is not None}, (16, 16, 16))
+    seg.version.write_chunks("seg/0", dict(list(rewritten.items())[:done]))
+    assert underway.recover(seg)
+    expected = np.where(part, 501, np.where(dense == 4, 502, dense)).astype(np.uint64)
+    np.testing.assert_array_equal(seg.read(LO, HI, supervoxels=True), expected)
+    assert seg.bodies_of([4, 501, 502]).tolist() == [0, 2, 2]
+    assert seg.header(2).user == "ann"
+    assert not verify.check_index(seg)
+    assert not verify.check_scales(seg)
+
+
+def test_writers_in_threads_leave_an_exact_index(seg: LabelMap):
+    def write(seed: int) -> None:
+        rng = np.random.default_rng(seed)
+        for _ in range(5):
+            z, x = rng.integers(-1, 2, 2).tolist()
+            labels = rng.integers(0, 6, (16, 16, 16)).astype(np.uint64)
+            seg.write((16 * z, 0, 16 * x), labels)
+
+    threads = [threading.Thread(target=write, args=(seed,)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not verify.check_index(seg)
+    assert not verify.check_scales(seg)
