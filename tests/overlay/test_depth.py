@@ -17,7 +17,7 @@ from zarr.core.sync import sync
 
 import vzarr
 from vzarr.overlay import layout
-from vzarr.overlay.objects import FileObjects
+from vzarr.overlay.fileobjects import FileObjects
 from vzarr.overlay.owners import side
 from vzarr.overlay.repo import Repo
 from vzarr.overlay.version import Version

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import orjson
 import zarr
-from zarr.codecs import BloscCodec, BloscShuffle, ZstdCodec
+from zarr.codecs import BloscCodec, ZstdCodec
 from zarr.storage import MemoryStore
 
 from vzarr.errors import InvalidInputError
@@ -24,7 +24,7 @@ def compressors(codecs: str | Sequence[Any], itemsize: int) -> Any:
     and slower.
     """
     if codecs == "image":
-        return BloscCodec(cname="lz4", clevel=5, shuffle=BloscShuffle.bitshuffle, typesize=itemsize)
+        return BloscCodec(cname="lz4", clevel=5, shuffle="bitshuffle", typesize=itemsize)
     if codecs == "labels":
         return ZstdCodec(level=1)
     if isinstance(codecs, str):

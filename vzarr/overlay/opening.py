@@ -2,20 +2,50 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import uuid as uuids
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import orjson
 
-from vzarr.errors import AlreadyExistsError, FormatError, NotFoundError
+from vzarr.errors import AlreadyExistsError, FormatError, InvalidInputError, NotFoundError, UnsupportedError
 from vzarr.overlay import arrays, layout, plans, refs
+from vzarr.overlay.fileobjects import FileObjects
 from vzarr.overlay.kv import open_kv
 from vzarr.overlay.kv.base import OrderedKV
 from vzarr.overlay.log import RepoLog
-from vzarr.overlay.objects import FileObjects, Objects
+from vzarr.overlay.memoryobjects import MemoryObjects
+from vzarr.overlay.objects import Objects
+
+
+def open_objects(url: str | os.PathLike[str]) -> Objects:
+    """Open the object store that a URL names.
+
+    Parameters
+    ----------
+    url
+        A local path, ``file://`` path, or ``memory://name``.
+
+    Raises
+    ------
+    UnsupportedError
+        If the URL names another protocol.
+    """
+    text = os.fspath(url)
+    if not text:
+        raise InvalidInputError(f"a repo is named by a path or a URL, not by {url!r}")
+    if "://" not in text:
+        return FileObjects(Path(text).expanduser().absolute())
+    parts = urlsplit(text)
+    if parts.scheme == "file":
+        return FileObjects(Path(unquote(parts.path)).absolute())
+    if parts.scheme == "memory":
+        return MemoryObjects((parts.netloc + parts.path).strip("/"))
+    raise UnsupportedError(f"cannot open {text!r}: this release keeps repos in file:// and memory:// only")
 
 
 def create(objects: Objects, alias: str, description: str, root: str | None, user: str, app: str) -> None:

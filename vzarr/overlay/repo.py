@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
-import threading
 import uuid as uuids
-from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, TypeVar
 
 from vzarr.errors import (
     FormatError,
     InvalidInputError,
-    NotFoundError,
     UnsupportedError,
 )
 from vzarr.overlay import arrays, layout, locks, merge, opening, plans, refs, seal
 from vzarr.overlay.authority import Authority
-from vzarr.overlay.commit import Base, base_owners, seal_version
+from vzarr.overlay.commit import seal_version
 from vzarr.overlay.dag import Position
 from vzarr.overlay.kv.base import Transaction
 from vzarr.overlay.kv.versioned import InstanceKeys, InstanceTxn, VersionedKV
 from vzarr.overlay.log import RepoLog
-from vzarr.overlay.objects import Objects, open_objects
-from vzarr.overlay.openview import OpenView
-from vzarr.overlay.rootview import RootView
+from vzarr.overlay.objects import Objects
+from vzarr.overlay.shelf import Shelf
 from vzarr.overlay.state import MASTER, Entry, InstanceInfo, NodeInfo, Op, State
 from vzarr.overlay.version import Version
-from vzarr.overlay.views import SealedView, Storage, View
+from vzarr.overlay.views import Storage, View
 
 T = TypeVar("T")
 Opener = Callable[[Version, str], Any]
@@ -58,8 +54,7 @@ class Repo:
         self.authority = Authority(opening.open_authority(objects, meta), objects)
         self._storage = Storage.of(objects, self.state.root)
         self._keys = VersionedKV(self.authority.kv, lambda a, b: self.state.is_ancestor(a, b))
-        self._views: OrderedDict[str, View] = OrderedDict()
-        self._lock = threading.RLock()
+        self._shelf = Shelf(self._storage, self.authority, lambda: self.state)
 
     @classmethod
     def create(
@@ -82,7 +77,7 @@ class Repo:
         AlreadyExistsError
             If there is a repo already; of several racing callers one succeeds.
         """
-        objects = open_objects(url)
+        objects = opening.open_objects(url)
         opening.create(objects, alias, description, root, user, app)
         return cls(objects)
 
@@ -97,7 +92,7 @@ class Repo:
         FormatError
             If it is damaged, or made by a newer release.
         """
-        return cls(open_objects(url))
+        return cls(opening.open_objects(url))
 
     def close(self) -> None:
         """Give up leases and let go of the key authority."""
@@ -152,15 +147,7 @@ class Repo:
 
     def view(self, node: str) -> View:
         """What a version looks like now (for the overlay's own use)."""
-        with self._lock:
-            view = self._views.get(node)
-            if view is None:
-                view = self._load_view(node)
-                self._views[node] = view
-                sealed = [n for n, v in self._views.items() if v.sealed]
-                for old in sealed[:-64]:
-                    del self._views[old]
-            return view
+        return self._shelf.view(node)
 
     # -- changing history
 
@@ -179,12 +166,11 @@ class Repo:
             # Again, for a writer that ended between the two; before, so that what cannot be settled closes nothing.
             with self.authority.writer(node).last_write():
                 self._settle(node)
-            view = self._load_view(node)
-            assert isinstance(view, OpenView | RootView)
-            data = seal_version(view, self._base(node), info.parents, self._key_changes(info))
+            view, base = self._shelf.fresh(node), self._shelf.base(node)
+            data = seal_version(view, base, info.parents, self._key_changes(info))
             self._log.publish(plans.seal(node, seal.sha256(data), note, log), user=user, app=app)
             self.authority.finish_close(node)
-        self._forget_view(node)
+        self._shelf.forget(node)
 
     def _settle(self, node: str) -> None:
         if Repo.settler is not None:
@@ -208,7 +194,7 @@ class Repo:
         state = self.state
         plans.check_parents(state, [node])
         plans.check_free(state, tag)
-        parent = self._record(state.nodes[node])
+        parent = self._shelf.record(node)
         # The seal stands at a name that others may want too: who writes it must be the one who publishes it.
         with locks.alone(self.objects, layout.node(tag)):
             plans.check_free(self.state, tag)
@@ -248,7 +234,9 @@ class Repo:
         if len(set(parents)) < 2:
             raise InvalidInputError("a merge needs at least two different versions")
         child = uuids.uuid4().hex
-        joined = merge.merge_views(child, parents, state.parents, self._sealed_view, keep_conflicts=keep_conflicts)
+        joined = merge.merge_views(
+            child, parents, state.parents, self._shelf.sealed_view, keep_conflicts=keep_conflicts
+        )
         self.objects.put(layout.base(child), merge.write_base(self.objects, child, parents, joined).to_bytes())
 
         self._log.publish(plans.child(child, parents, MASTER, note), user=user, app=app)
@@ -343,46 +331,6 @@ class Repo:
 
     def _position(self, node: str, info: InstanceInfo) -> Position:
         return self.state.position(node) if info.versioned else UNVERSIONED
-
-    def _record(self, info: NodeInfo) -> seal.Record:
-        return seal.load_record(self.objects, layout.seal(info.id), info.seal)
-
-    def _base(self, node: str) -> Base:
-        info = self.state.nodes[node]
-        if not info.parents:
-            return Base(None, base_owners(self._load_view(node)))
-        view = self._base_view(info)
-        if len(info.parents) == 1:
-            return Base(self._record(self.state.nodes[info.parents[0]]), view.owners)
-        return Base(seal.load_record(self.objects, layout.base(node), None), view.owners)
-
-    def _base_view(self, info: NodeInfo) -> SealedView:
-        if len(info.parents) == 1:
-            return self._sealed_view(info.parents[0])
-        return SealedView.load(self._storage, info.id, seal.load_record(self.objects, layout.base(info.id), None))
-
-    def _sealed_view(self, node: str) -> SealedView:
-        view = self.view(node)
-        if isinstance(view, SealedView):
-            return view
-        return self._load_sealed(node)
-
-    def _load_sealed(self, node: str) -> SealedView:
-        return SealedView.load(self._storage, node, self._record(self.state.nodes[node]))
-
-    def _load_view(self, node: str) -> View:
-        info = self.state.nodes.get(node)
-        if info is None:
-            raise NotFoundError(f"no version {node}")
-        if info.sealed:
-            return self._load_sealed(node)
-        if not info.parents:
-            return RootView(self._storage, node, self.authority, self._load_sealed)
-        return OpenView(self._storage, node, self._base_view(info), self.authority, self._load_sealed)
-
-    def _forget_view(self, node: str) -> None:
-        with self._lock:
-            self._views.pop(node, None)
 
     def _key_changes(self, info: NodeInfo) -> list[tuple[str, list[tuple[bytes, bytes | None]]]]:
         with self.authority.kv.snapshot() as moment:
