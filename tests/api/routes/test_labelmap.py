@@ -1,0 +1,171 @@
+"""Routes of labelmap beyond what the recordings of the reference server hold."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import struct
+
+import numpy as np
+import pytest
+from starlette.testclient import TestClient
+
+from vzarr.types.labelmap import proto
+from vzarr.types.labelmap.blocks import encode_block
+from vzarr.types.labelmap.sparsevol import decode_rles, encode_rles
+from vzarr.types.labelmap.streams import pack_stream
+
+
+@pytest.fixture
+def volume() -> np.ndarray:
+    """Supervoxels 1 to 4 in planes across two blocks of 16^3 along x."""
+    labels = np.ones((16, 16, 32), np.uint64)
+    labels[4:, :, :], labels[8:, :, :], labels[12:, :, 16:] = 2, 3, 4
+    return labels
+
+
+@pytest.fixture
+def seg(client: TestClient, root: str, volume: np.ndarray) -> TestClient:
+    """Client whose paths are relative to a labelmap that holds `volume` from x = -16 on."""
+    config = {"typename": "labelmap", "dataname": "seg", "BlockSize": "16,16,16", "MaxDownresLevel": "1"}
+    assert client.post(f"/api/repo/{root}/instance", json=config).status_code == 200
+    client.base_url = client.base_url.join(f"/api/node/{root}/seg/")
+    assert client.post("raw/0_1_2/32_16_16/-16_0_0", content=volume.tobytes()).status_code == 200
+    return client
+
+
+def ask(client: TestClient, path: str, value: object):
+    return client.request("GET", path, json=value).json()
+
+
+def test_voxels_come_back_at_negative_coordinates(seg: TestClient, volume: np.ndarray):
+    found = seg.get("raw/0_1_2/32_16_16/-16_0_0")
+    assert found.content == volume.tobytes()
+    assert seg.get("label/-1_0_5").json() == {"Label": 2}
+    assert ask(seg, "labels", [[-1, 0, 13], [0, 0, 13], [-17, 0, 0]]) == [3, 4, 0]
+
+
+def test_one_absent_block_is_background(seg: TestClient):
+    for query in ("", "?compression=gzip"):
+        found = seg.get(f"raw/0_1_2/16_16_16/160_0_0{query}")
+        assert found.status_code == 200
+        content = gzip.decompress(found.content) if query else found.content
+        assert content == bytes(8 * 16**3)
+
+
+@pytest.mark.parametrize("body", ["[]", "[1]", "[1,1]", "[1,2.5]", "[1,-2]", "{}", "[true,2]", "", "[1,0]"])
+def test_a_malformed_merge_is_refused(seg: TestClient, body: str):
+    before = seg.get("listlabels?sizes=true").content
+    assert seg.post("merge", content=body).status_code == 400
+    assert seg.get("listlabels?sizes=true").content == before
+
+
+def test_a_failed_edit_takes_neither_label_nor_mutation_id(seg: TestClient):
+    first = seg.post("merge", json=[1, 2]).json()["MutationID"]
+    assert seg.post("merge", json=[1, 777]).status_code == 400
+    assert seg.post("cleave/1", json=[]).status_code == 400
+    assert seg.post("cleave/1", json=[1, 2]).status_code == 400
+    assert seg.post("cleave/1", json=[2]).json() == {"CleavedLabel": 5, "MutationID": first + 1}
+
+
+def test_head_of_a_sparse_volume_looks_inside_the_bounds(seg: TestClient):
+    assert seg.head("sparsevol/4").status_code == 200
+    assert seg.head("sparsevol/4?minx=0").status_code == 200
+    assert seg.head("sparsevol/4?maxx=-1").status_code == 204
+    assert seg.get("sparsevol/4?maxx=-1").status_code == 404
+    assert seg.head("sparsevol/777").status_code == 204
+    assert seg.head("sparsevol/0").status_code == 400
+
+
+def test_bounds_within_a_block_without_voxels_give_an_empty_body(seg: TestClient):
+    found = seg.get("sparsevol/4?maxz=3")
+    assert (found.status_code, found.content) == (200, b"")
+    assert seg.get("sparsevol/4?minx=9&maxx=3").status_code == 400
+
+
+def test_an_overwrite_is_counted_exactly_without_mutate(seg: TestClient, volume: np.ndarray):
+    for _ in range(2):
+        assert seg.post("raw/0_1_2/32_16_16/-16_0_0", content=volume.tobytes()).status_code == 200
+    expected = [int((volume == v).sum()) for v in (1, 2, 3, 4)]
+    assert ask(seg, "sizes", [1, 2, 3, 4]) == expected
+
+
+def test_a_split_and_its_history(seg: TestClient, root: str, volume: np.ndarray):
+    runs = decode_rles(seg.get("sparsevol/3?maxz=9").content)
+    made = seg.post("split-supervoxel/3", content=encode_rles(runs)).json()
+    assert ask(seg, "mapping", [3, made["SplitSupervoxel"], made["RemainSupervoxel"]]) == [0, 3, 3]
+    cut = [made["MutationID"], 3, made["RemainSupervoxel"], made["SplitSupervoxel"]]
+    assert seg.get("supervoxel-splits").json() == [root, [cut]]
+    assert seg.get("size/3").json() == {"voxels": int((volume == 3).sum())}
+    assert seg.get("size/3?supervoxels=true").status_code == 400
+
+
+def test_a_sealed_version_refuses_what_changes_it_and_answers_the_rest(seg: TestClient, root: str):
+    assert seg.post(f"http://localhost:8000/api/node/{root}/commit", json={}).status_code == 200
+    assert seg.post("merge", json=[1, 2]).status_code == 400
+    assert seg.post("nextlabel/1").status_code == 400
+    assert seg.get("nextlabel").json() == {"nextlabel": 5}
+    assert seg.get("maxlabel").json() == {"maxlabel": 4}
+
+
+def test_indices_in_one_message_and_compressed(seg: TestClient, volume: np.ndarray):
+    seg.post("merge", json=[1, 2], params={"u": "ann"})
+    found = seg.request("GET", "indices", json=[1, 777, 3]).content
+    messages = proto.decode_indices(found)
+    assert [m.label for m in messages] == [1, 777, 3]
+    assert [m.header.voxels for m in messages] == [int((volume <= 2).sum()), 0, int((volume == 3).sum())]
+    assert messages[0].header.user == "ann"
+    compressed = proto.decode_compressed(seg.request("GET", "indices-compressed", json=[1, 777]).content)
+    assert [label for label, _ in compressed] == [1, 777]
+    assert compressed[1][1] is None
+    about = seg.get("index/1?metadata-only=true").json()
+    assert (about["num_voxels"], about["last_mod_user"]) == (messages[0].header.voxels, "ann")
+
+
+def test_too_many_indices_at_once(seg: TestClient):
+    assert seg.request("GET", "indices", json=[1] * 50_001).status_code == 400
+
+
+def test_posted_blocks_are_checked_before_any_is_stored(seg: TestClient, volume: np.ndarray):
+    def frame(*blocks: bytes) -> bytes:
+        return pack_stream([((n, 0, 0), gzip.compress(b)) for n, b in enumerate(blocks)])
+
+    good, small = encode_block(volume[:, :, :16]), encode_block(np.zeros((8, 8, 8), np.uint64))
+    before = seg.get("raw/0_1_2/64_16_16/0_0_0").content
+    for body in (frame(good, small), frame(good, good[:-1]), frame(good) + b"xyz", frame(good, b"")):
+        assert seg.post("blocks", content=body).status_code == 400
+    assert seg.get("raw/0_1_2/64_16_16/0_0_0").content == before
+    assert seg.post("blocks?downres=true", content=frame(good, good)).status_code == 200
+    assert seg.get("raw/0_1_2/16_16_16/16_0_0").content == volume[:, :, :16].tobytes()
+
+
+def test_the_hash_of_a_body_is_checked(seg: TestClient):
+    body = json.dumps([1, 2])
+    right = hashlib.md5(body.encode()).hexdigest()
+    for endpoint in ("mapping", "sizes"):
+        assert seg.request("GET", f"{endpoint}?hash={right}", content=body).status_code == 200
+        assert seg.request("GET", f"{endpoint}?hash=beef", content=body).status_code == 400
+
+
+def test_settings_can_be_changed_but_not_the_block_size(seg: TestClient):
+    changed = seg.post("info", json={"MaxDownresLevel": "2"})
+    assert changed.text == "Changed 'seg' based on received configuration:\n{map[maxdownreslevel:2]}\n"
+    assert seg.get("info").json()["Extended"]["MaxDownresLevel"] == 2
+    assert seg.post("info", json={"BlockSize": "32,32,32"}).status_code == 400
+    assert seg.post("raw/0_1_2/16_16_16/0_0_0", content=bytes(8 * 16**3)).status_code == 200
+
+
+def test_only_an_administrator_sets_labels(seg: TestClient):
+    assert seg.post("maxlabel/100").status_code == 400
+    assert seg.post("maxlabel/100?admintoken=a-token-for-tests").status_code == 200
+    assert seg.get("nextlabel").json() == {"nextlabel": 101}
+
+
+def test_labels_are_64_bit_integers(seg: TestClient):
+    large = 2**63 + 7
+    mapping = proto.encode_mappings([proto.MappingOp(1, large, np.array([1], np.uint64))])
+    assert seg.post("mappings", content=mapping).status_code == 200
+    assert ask(seg, "mapping", [1]) == [large]
+    assert seg.get("mappings").text == f"1 {large}\n"
+    assert seg.get("mappings?format=binary").content == struct.pack("<2Q", 1, large)
