@@ -135,13 +135,9 @@ def relabel_block(data: bytes | memoryview, fn: Callable[[Labels], Labels]) -> b
     table = block_table(data)
     mapped = np.asarray(fn(table), np.uint64)
     if mapped.shape != table.shape:
-        raise InvalidInputError(
-            f"relabelling turned {table.size} labels into an array of shape {mapped.shape}"
-        )
+        raise InvalidInputError(f"relabelling turned {table.size} labels into an array of shape {mapped.shape}")
     view = memoryview(data)
-    return b"".join(
-        (view[: _HEADER.size], mapped.astype("<u8").tobytes(), view[_HEADER.size + table.nbytes :])
-    )
+    return b"".join((view[: _HEADER.size], mapped.astype("<u8").tobytes(), view[_HEADER.size + table.nbytes :]))
 
 
 def block_table(data: bytes | memoryview) -> Labels:
@@ -156,9 +152,7 @@ def read_header(data: bytes | memoryview) -> Header:
         raise InvalidInputError(f"label block of {len(data)} bytes is shorter than its header")
     gx, gy, gz, n_labels = _HEADER.unpack_from(data)
     if not all(1 <= g <= MAX_SIDE // SUB_BLOCK for g in (gx, gy, gz)):
-        raise InvalidInputError(
-            f"label block has {gx} x {gy} x {gz} sub-blocks, allowed are 1 to 128 per axis"
-        )
+        raise InvalidInputError(f"label block has {gx} x {gy} x {gz} sub-blocks, allowed are 1 to 128 per axis")
     if n_labels == 0:
         raise InvalidInputError("label block has an empty label table")
     if len(data) < _HEADER.size + 8 * n_labels:
@@ -175,9 +169,7 @@ def max_encoded_size(shape_zyx: Shape) -> int:
 def _grid_of(shape_zyx: tuple[int, ...]) -> Shape:
     """Sub-blocks along z, y, x."""
     if len(shape_zyx) != 3 or any(n % SUB_BLOCK or not 0 < n <= MAX_SIDE for n in shape_zyx):
-        raise InvalidInputError(
-            f"block shape {tuple(shape_zyx)} (zyx): sides must be multiples of 8 up to 1024"
-        )
+        raise InvalidInputError(f"block shape {tuple(shape_zyx)} (zyx): sides must be multiples of 8 up to 1024")
     z, y, x = (n // SUB_BLOCK for n in shape_zyx)
     return z, y, x
 
@@ -211,9 +203,7 @@ def _sections(
     n_entries = int(sizes.sum())
     n_values = int(_WIDTHS[sizes].sum(dtype=np.int64)) * (SUB_VOXELS // 8)
     if len(data) != at + 4 * n_entries + n_values:
-        raise InvalidInputError(
-            f"label block has {len(data)} bytes, expected {at + 4 * n_entries + n_values}"
-        )
+        raise InvalidInputError(f"label block has {len(data)} bytes, expected {at + 4 * n_entries + n_values}")
     entries = np.frombuffer(data, "<u4", n_entries, at)
     if n_entries and int(entries.max()) >= table.size:
         raise InvalidInputError(f"sub-block names label {int(entries.max())} of a table of {table.size}")

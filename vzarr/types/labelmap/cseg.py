@@ -30,9 +30,7 @@ def encode_google(a: Labels) -> bytes:
         the format's 24-bit offsets.
     """
     if a.ndim != 3 or any(n % 8 or not n for n in a.shape):
-        raise InvalidInputError(
-            f"compression google needs sides that are multiples of 8, not {a.shape[::-1]} (xyz)"
-        )
+        raise InvalidInputError(f"compression google needs sides that are multiples of 8, not {a.shape[::-1]} (xyz)")
     # The package reads raw memory: a C-ordered zyx array is a Fortran-ordered xyz one.
     xyz = np.ascontiguousarray(a, np.uint64).T
     try:

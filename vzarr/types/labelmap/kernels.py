@@ -113,9 +113,7 @@ def count_labels(block: Labels) -> tuple[Labels, NDArray[np.uint32]]:
 
 def _check_even(shape_zyx: tuple[int, ...]) -> None:
     if len(shape_zyx) != 3 or any(n % 2 for n in shape_zyx):
-        raise InvalidInputError(
-            f"cannot halve a volume of shape {tuple(shape_zyx)} (zyx): sides must be even"
-        )
+        raise InvalidInputError(f"cannot halve a volume of shape {tuple(shape_zyx)} (zyx): sides must be even")
 
 
 def _corners(a: Labels) -> list[Labels]:

@@ -182,9 +182,7 @@ def decode_compressed(body: bytes | memoryview) -> list[tuple[int, bytes | None]
 
 def _decode_value(value: memoryview) -> bytes:
     if value[0] != _LZ4_VALUE:
-        raise UnsupportedError(
-            f"stored label index of form {value[0]:#x}, only LZ4 ({_LZ4_VALUE:#x}) is read"
-        )
+        raise UnsupportedError(f"stored label index of form {value[0]:#x}, only LZ4 ({_LZ4_VALUE:#x}) is read")
     if len(value) < _VALUE.size:
         raise InvalidInputError("compressed label index is cut short")
     return unlz4_raw(value[_VALUE.size :], _VALUE.unpack_from(value)[1])

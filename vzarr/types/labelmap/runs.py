@@ -62,9 +62,7 @@ def runs_of_blocks(blocks: Iterable[tuple[Sequence[int], Mask]]) -> Runs:
     blocks
         (block coordinate zyx, mask) pairs; all masks have the shape of a block.
     """
-    parts = [
-        runs_of_mask(mask, [c * n for c, n in zip(coord, mask.shape, strict=True)]) for coord, mask in blocks
-    ]
+    parts = [runs_of_mask(mask, [c * n for c, n in zip(coord, mask.shape, strict=True)]) for coord, mask in blocks]
     return join_runs(np.concatenate([no_runs(), *parts]))
 
 
@@ -186,9 +184,7 @@ def _extend(key: NDArray[np.int64], column: NDArray[np.int64], span: int) -> NDA
     return key * span + column
 
 
-def _int32(
-    x: NDArray[np.int64], y: NDArray[np.int64], z: NDArray[np.int64], length: NDArray[np.int64]
-) -> Runs:
+def _int32(x: NDArray[np.int64], y: NDArray[np.int64], z: NDArray[np.int64], length: NDArray[np.int64]) -> Runs:
     """Put columns together, refusing what int32 cannot hold."""
     if len(x):
         low = min(int(v.min()) for v in (x, y, z))

@@ -156,9 +156,7 @@ def decode_binary_blocks(body: bytes | memoryview) -> BinaryBlocks:
         raise InvalidInputError(f"binary blocks of {len(body)} bytes are shorter than their header")
     gx, gy, gz, label = _MASKS.unpack_from(body)
     if not all(1 <= g <= MAX_SIDE // SUB_BLOCK for g in (gx, gy, gz)):
-        raise InvalidInputError(
-            f"binary blocks of {gx} x {gy} x {gz} sub-blocks, allowed are 1 to 128 per axis"
-        )
+        raise InvalidInputError(f"binary blocks of {gx} x {gy} x {gz} sub-blocks, allowed are 1 to 128 per axis")
     grid, at, blocks = (gz, gy, gx), _MASKS.size, []
     shape = (gz * SUB_BLOCK, gy * SUB_BLOCK, gx * SUB_BLOCK)
     while at < len(body):
