@@ -106,9 +106,9 @@ def test_from_an_oversegmentation_to_the_truth(case: str, request: pytest.Fixtur
     with client_of(tmp_path / "root") as client:
         at = {node: Bodies(client, node, "seg") for node in (parent, work, side)}
         answers = _answers(client, parent, original)
-        done = cleave_apart(at[work], Work(original), _untold)
+        done = cleave_apart(at[work], Work(original))
         assert check_bodies(at[work], job.supervoxels, done.table, sample=5) == len(original)
-        done = merge_together(at[work], done, job.truth, _untold)
+        done = merge_together(at[work], done, job.truth)
         assert (done.cleaves, done.merges) == (job.cleaves, job.merges)
         assert check_bodies(at[work], job.supervoxels, done.table, sample=50) == job.left
         for other in (parent, side):
@@ -143,7 +143,3 @@ def _same_groups(a: np.ndarray, b: np.ndarray) -> bool:
     """Whether two tables put the same supervoxels together."""
     pairs = np.unique(np.stack([a[:, 1], b[:, 1]], 1), axis=0)
     return len(pairs) == len(np.unique(a[:, 1])) == len(np.unique(b[:, 1]))
-
-
-def _untold(done: int, total: int) -> None:
-    pass

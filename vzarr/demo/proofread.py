@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,9 +12,6 @@ from vzarr.errors import VzarrError
 
 Table = NDArray[np.uint64]
 """Rows (supervoxel, body), sorted by supervoxel, one for every supervoxel of a volume."""
-
-Told = Callable[[int, int], None]
-"""Called as ``told(done, total)``."""
 
 
 def promise(held: bool, what: str) -> None:
@@ -74,19 +70,18 @@ class Work:
     merges: int = 0
 
 
-def cleave_apart(bodies: Bodies, work: Work, told: Told) -> Work:
+def cleave_apart(bodies: Bodies, work: Work) -> Work:
     """Cut every body of several supervoxels into these, one cleave each but for the first."""
     table = work.table.copy()
     first = np.unique(table[:, 1], return_index=True)[1]
     rest = np.setdiff1d(np.arange(len(table)), first)
-    for done, row in enumerate(rest.tolist(), 1):
+    for row in rest.tolist():
         supervoxel, whole = table[row].tolist()
         table[row, 1] = bodies.cleave(whole, [supervoxel])
-        told(done, len(rest))
     return replace(work, table=table, cleaves=work.cleaves + len(rest))
 
 
-def merge_together(bodies: Bodies, work: Work, truth: Table, told: Told, most: int | None = None) -> Work:
+def merge_together(bodies: Bodies, work: Work, truth: Table, most: int | None = None) -> Work:
     """Join the bodies that lie in one true body, one pair per request.
 
     Parameters
@@ -101,10 +96,9 @@ def merge_together(bodies: Bodies, work: Work, truth: Table, told: Told, most: i
     starts = np.flatnonzero(np.diff(pairs[:, 0], prepend=pairs[0, 0] + np.uint64(1)))
     targets = np.repeat(pairs[starts, 1], np.diff(starts, append=len(pairs)))
     requests = [(int(t), int(o)) for t, o in zip(targets, pairs[:, 1], strict=True) if t != o][:most]
-    for done, (target, other) in enumerate(requests, 1):
+    for target, other in requests:
         bodies.merge(target, other)
         table[table[:, 1] == other, 1] = target
-        told(done, len(requests))
     return replace(work, table=table, merges=work.merges + len(requests))
 
 

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,7 +39,7 @@ from vzarr.ingest import ingest
 MARK = "made-by-vzarr-demo"
 """File in a folder that says that the tour may make it anew."""
 
-MOST_MERGES = 600
+MOST_MERGES = 500
 """Merges of the tour; enough to see, few enough to wait for."""
 
 NAME = "neuropil"
@@ -107,12 +107,15 @@ def run(folder: Path | str, *, size: int = 256, serve: bool = False, port: int =
     places = Places(Path(folder).resolve())
     started = time.perf_counter()
     _clear(places)
-    tissue = synthesise(size)
-    say(f"synthesised {size}^3 voxels of neuropil, {len(tissue.mapping)} supervoxels")
-    _save(tissue, places)
-    root, work, side = _make_history(tissue, places, say)
-    before = checksum(places.repo / "nodes" / root)
-    proofread(tissue, places, (root, work, side), say)
+    # The server starts while there is other work to do.
+    with _serving(places.root) as address:
+        tissue = synthesise(size)
+        say(f"synthesised {size}^3 voxels of neuropil, {len(tissue.mapping)} supervoxels")
+        _save(tissue, places)
+        root, work, side = _make_history(tissue, places, say)
+        before = checksum(places.repo / "nodes" / root)
+        with closing(Client(address())) as client:
+            proofread(tissue, client, (root, work, side), say)
     promise(checksum(places.repo / "nodes" / root) == before, "the parent's folder is the same byte for byte")
     say(f"the parent version is untouched, byte for byte: sha256 {before[:16]}...")
     for line in check_readers(places.repo, tissue, root, work):
@@ -176,27 +179,28 @@ def _draw_scale_bar(version: vzarr.Version) -> None:
         scale += 1
 
 
-def proofread(tissue: Neuropil, places: Places, versions: tuple[str, str, str], say: Say) -> None:
-    """Cleave and merge over HTTP, and compare all three versions with numpy."""
-    root, work, side = versions
+def proofread(tissue: Neuropil, client: Client, versions: tuple[str, str, str], say: Say) -> None:
+    """Cleave and merge over HTTP, compare all three versions with numpy, and commit.
+
+    Parameters
+    ----------
+    versions
+        Ids of the root, of its child to proofread, and of a child on another branch.
+    """
+    root, work, side = (Bodies(client, version, "segmentation") for version in versions)
     supervoxels = tissue.supervoxels
     original = complete(tissue.mapping, np.unique(supervoxels))
-    with _serving(places.root) as url:
-        client = Client(url)
-        started = time.perf_counter()
-        now = Work(original)
-        now = cleave_apart(Bodies(client, work, "segmentation"), now, _untold)
-        now = merge_together(Bodies(client, work, "segmentation"), now, tissue.truth, _untold, MOST_MERGES)
-        seconds = time.perf_counter() - started
-        edits = now.cleaves + now.merges
-        say(f"proofread over HTTP: {now.cleaves} cleaves and {now.merges} merges, {1000 * seconds / edits:.1f} ms each")
-        found = check_bodies(Bodies(client, work, "segmentation"), supervoxels, now.table, sample=12)
-        say(f"all {found} body sizes and 12 sparse volumes equal numpy on the voxels")
-        for version in (root, side):
-            check_bodies(Bodies(client, version, "segmentation"), supervoxels, original, sample=4)
-        say("the parent and the other branch answer as before")
-        client.post(f"/api/node/{work}/commit", {"note": "proofread"})
-        client.close()
+    started = time.perf_counter()
+    done = cleave_apart(work, Work(original))
+    done = merge_together(work, done, tissue.truth, MOST_MERGES)
+    each = (time.perf_counter() - started) / max(1, done.cleaves + done.merges)
+    say(f"proofread over HTTP: {done.cleaves} cleaves and {done.merges} merges, {1000 * each:.1f} ms each")
+    found = check_bodies(work, supervoxels, done.table, sample=12)
+    say(f"all {found} body sizes and 12 sparse volumes equal numpy on the voxels")
+    for untouched in (root, side):
+        check_bodies(untouched, supervoxels, original, sample=4)
+    say("the parent and the other branch answer as before")
+    client.post(f"/api/node/{versions[1]}/commit", {"note": "proofread"})
 
 
 def _finish(places: Places, root: str, work: str, serve: bool, port: int, say: Say) -> None:
@@ -219,16 +223,20 @@ def _finish(places: Places, root: str, work: str, serve: bool, port: int, say: S
 
 
 @contextmanager
-def _serving(root: Path) -> Iterator[str]:
-    """A server in a process of its own, on a free port."""
+def _serving(root: Path) -> Iterator[Callable[[], str]]:
+    """A server in a process of its own, on a free port; gives a function that waits for its address."""
     program = "import sys; from vzarr.cli import main; sys.exit(main())"
-    command = [sys.executable, "-c", program, "serve", str(root), "--port", "0"]
+    command = [sys.executable, "-c", program, "serve", str(root), "--host", "127.0.0.1", "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        try:
+
+        def address() -> str:
             line = process.stdout.readline() if process.stdout else ""
             if " on http://" not in line:
                 raise StorageError(f"the server did not start: {line.strip() or 'no ready line'}")
-            yield line.split(" on ")[-1].strip()
+            return line.split(" on ")[-1].strip()
+
+        try:
+            yield address
         finally:
             process.terminate()
 
@@ -240,10 +248,6 @@ def checksum(folder: Path) -> str:
         total.update(f"{file.relative_to(folder).as_posix()}\n".encode())
         total.update(hashlib.sha256(file.read_bytes()).digest())
     return total.hexdigest()
-
-
-def _untold(done: int, total: int) -> None:
-    """Tell nobody."""
 
 
 def _to_stdout(line: str) -> None:
