@@ -7,24 +7,45 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 
 import typer
 
-from vzarr.cli import data, history, server, settings
 from vzarr.errors import VzarrError
 
-app = typer.Typer(
-    name="vzarr",
-    help="A git-like version DAG over plain Zarr: every version of an image or a segmentation, side by side.",
-    no_args_is_help=True,
-    add_completion=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-for part in (history, data, server, settings):
-    part.register(app)
+VERBS = {
+    **dict.fromkeys(("init", "log", "show", "commit", "newversion", "branch", "tag", "merge"), "history"),
+    **dict.fromkeys(("ingest", "types"), "data"),
+    "serve": "server",
+    "demo": "demo",
+    "config": "settings",
+}
+"""Verb -> module of this package that has it."""
 
 # typer does not name the class that it raises for a bad command line, only one of its children.
 UsageError: type[Exception] = typer.BadParameter.__mro__[1]
+
+
+def application(verb: str | None = None) -> typer.Typer:
+    """The program with all verbs, or with those of one verb's module.
+
+    A verb that looks at a log should not wait until a web server, an xarray and a viewer are imported.
+    """
+    app = typer.Typer(
+        name="vzarr",
+        no_args_is_help=True,
+        add_completion=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(_program)
+    wanted = [VERBS[verb]] if verb in VERBS else dict.fromkeys(VERBS.values())
+    for module in wanted:
+        import_module(f"vzarr.cli.{module}").register(app)
+    return app
+
+
+def _program() -> None:
+    """A git-like version DAG over plain Zarr: every version of an image or a segmentation, side by side."""
 
 
 def main(args: Sequence[str] | None = None) -> int:
@@ -40,10 +61,12 @@ def main(args: Sequence[str] | None = None) -> int:
     int
         Exit status: 0, 1 for an error, 2 for a command that was not understood, 130 when interrupted.
     """
+    words = list(sys.argv[1:] if args is None else args)
     try:
-        return int(app(args=args, prog_name="vzarr", standalone_mode=False) or 0)
+        app = application(words[0] if words else None)
+        return int(app(args=words, prog_name="vzarr", standalone_mode=False) or 0)
     except UsageError as error:
-        return _fail(f"{_usage(error)}", 2)
+        return _fail(_usage(error), 2) if str(error) else 2  # without words the help was printed already
     except (VzarrError, OSError) as error:
         return _fail(str(error) or type(error).__name__, 1)
     except typer.Abort:
@@ -52,8 +75,7 @@ def main(args: Sequence[str] | None = None) -> int:
 
 def _usage(error: Exception) -> str:
     context = getattr(error, "ctx", None)
-    text = str(error) or type(error).__name__
-    return f"{text} (see {context.command_path} --help)" if context else text
+    return f"{error} (see {context.command_path} --help)" if context else str(error)
 
 
 def _fail(message: str, status: int) -> int:

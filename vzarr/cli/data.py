@@ -1,10 +1,9 @@
-"""The verbs that bring data in: ``ingest``, ``types`` and ``demo``."""
+"""The verb that brings data in, and the one that says what kinds of data there are."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -13,7 +12,6 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 import vzarr
-from vzarr import demo as demonstration
 from vzarr.cli.output import AsJson, RepoUrl, User, columns, emit, examples
 from vzarr.cli.settings import default_user
 from vzarr.ingest import ingest as run_ingest
@@ -29,7 +27,6 @@ def register(app: typer.Typer) -> None:
     )
     app.command(epilog=examples(*lines))(ingest)
     app.command(epilog=examples("vzarr types", "vzarr types --json"))(types)
-    app.command(epilog=examples("vzarr demo", "vzarr demo --no-serve", "vzarr demo /tmp/demo --port 0"))(demo)
 
 
 def ingest(
@@ -104,12 +101,3 @@ def types(as_json: AsJson = False) -> None:
     for row in rows:
         table.add_row(escape(row["name"]), escape(row["summary"]))
     emit(rows, table, as_json=as_json)
-
-
-def demo(
-    folder: Annotated[Path, typer.Argument(help="Where to work; made anew.")] = Path("vzarr-demo"),
-    serve: Annotated[bool, typer.Option("--serve/--no-serve", help="Serve the result at the end.")] = True,
-    port: Annotated[int, typer.Option(help="Port; 0 picks a free one.")] = 0,
-) -> None:
-    """Synthesise a piece of neuropil and take it from slices to served, proofread versions."""
-    demonstration.run(folder, serve=serve, port=port)
