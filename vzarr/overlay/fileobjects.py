@@ -146,6 +146,18 @@ class FileObjects(Objects):
             if e.errno not in _ABSENT:
                 raise _failed("delete", prefix, e) from e
 
+    def move(self, source: str, target: str) -> None:
+        """Rename a file."""
+        old, new = f"{self.root}/{source}", f"{self.root}/{target}"
+        try:
+            try:
+                os.replace(old, new)
+            except FileNotFoundError:
+                os.makedirs(os.path.dirname(new), exist_ok=True)
+                os.replace(old, new)
+        except OSError as e:
+            raise _failed("move", source, e) from e
+
     def rename_tree(self, source: str, target: str) -> None:
         """Rename a folder."""
         try:

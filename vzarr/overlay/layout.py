@@ -85,6 +85,11 @@ def stage(uuid: str, lease: str) -> str:
     return f"nodes/{uuid}/journal/{lease}"
 
 
+def aside(uuid: str, name: str) -> str:
+    """Folder for chunks that wait to be put in place together."""
+    return f"nodes/{uuid}/journal/aside-{name}"
+
+
 def database() -> str:
     """Key of the embedded key authority."""
     return "keys/keys.sqlite"

@@ -71,6 +71,11 @@ class MemoryObjects(Objects):
             for key, _ in list(self.walk(prefix)):
                 del self._objects[key]
 
+    def move(self, source: str, target: str) -> None:
+        """Rename an object."""
+        with self._lock:
+            self._objects[target] = self._objects.pop(source)
+
     def rename_tree(self, source: str, target: str) -> None:
         """Rename every object below a prefix."""
         with self._lock:

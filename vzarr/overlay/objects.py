@@ -74,6 +74,10 @@ class Objects(ABC):
         """Remove every object below the folder `prefix`."""
 
     @abstractmethod
+    def move(self, source: str, target: str) -> None:
+        """Give an object another key, replacing an older one there atomically."""
+
+    @abstractmethod
     def rename_tree(self, source: str, target: str) -> None:
         """Move every object below the folder `source` to the folder `target`, which must be free."""
 

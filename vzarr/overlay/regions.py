@@ -81,8 +81,13 @@ def read_chunks(view: View, entry: ArrayEntry, coords: Sequence[Coord]) -> Itera
         yield from zip(some, share(one, some), strict=True)
 
 
-def write_chunks(view: Editable, entry: ArrayEntry, chunks: Mapping[Coord, NDArray[Any]]) -> None:
+def write_chunks(view: Editable, entry: ArrayEntry, chunks: Mapping[Coord, NDArray[Any]], aside: str = "") -> None:
     """Store whole chunks; each replaces an older one atomically.
+
+    Parameters
+    ----------
+    aside
+        Name under which the chunks wait for `place_chunks`; by default they are put in place.
 
     Raises
     ------
@@ -95,9 +100,25 @@ def write_chunks(view: Editable, entry: ArrayEntry, chunks: Mapping[Coord, NDArr
             raise InvalidInputError(f"chunk {coord} has shape {voxels.shape}, not {codec.shape}")
 
     def one(coord: Coord) -> None:
-        view.put_chunk(entry, coord, codec.encode(chunks[coord]))
+        data = codec.encode(chunks[coord])
+        if not aside:
+            view.put_chunk(entry, coord, data)
+            return
+        with view.writer.write() as stage:
+            key = f"{layout.aside(view.node, aside)}/{'_'.join(map(str, coord))}"
+            view.storage.objects.put(key, data, stage=stage)
 
     share(one, list(chunks))
+
+
+def place_chunks(view: Editable, entry: ArrayEntry, aside: str) -> None:
+    """Put chunks in place that were written aside; those that are there already stay, so that it can be done again."""
+    objects, folder = view.storage.objects, layout.aside(view.node, aside)
+    with view.writer.write():
+        for name in objects.list_dir(folder)[1]:
+            coord = tuple(map(int, name.split("_")))
+            objects.move(f"{folder}/{name}", view.storage.chunk_key(view.node, entry, coord))
+        objects.delete_tree(folder)
 
 
 def write_region(view: Editable, entry: ArrayEntry, lo: Coord, voxels: NDArray[Any]) -> None:

@@ -241,6 +241,7 @@ class Version:
         *,
         extent: Box | None = None,
         step: int = 1,
+        aside: str = "",
     ) -> None:
         """Write whole chunks by chunk coordinate; each replaces an older one atomically.
 
@@ -250,6 +251,8 @@ class Version:
             Voxels that the array must cover afterwards; by default all of the chunks'.
         step
             Grain, in chunks, of growth below the first voxel (see `with_window`).
+        aside
+            Name under which the chunks wait for `place_chunks`; by default they are put in place.
         """
         if not chunks:
             return
@@ -257,7 +260,11 @@ class Version:
         box = extent or regions.bounding_box(chunks, self.chunk_shape(path))
         if box is not None:
             self._grow(view, path, box, step)
-        regions.write_chunks(view, self._entry(path), chunks)
+        regions.write_chunks(view, self._entry(path), chunks, aside)
+
+    def place_chunks(self, path: str, aside: str) -> None:
+        """Put chunks in place that were written aside; may be done again after it was interrupted."""
+        regions.place_chunks(self._open(), self._entry(path), aside)
 
     @contextmanager
     def writing(self) -> Iterator[None]:

@@ -54,6 +54,9 @@ class Datatype:
         Makes the arrays of a new instance, given its handle.
     settle
         Called with a handle before its version is sealed: finishes what a writer that is gone left half done.
+    resume
+        The same, called whenever an instance is opened at an open version; must cost next to nothing when there is
+        nothing to finish, and wait for nobody.
     compression
         Default of the setting ``Compression``.
     tags
@@ -70,6 +73,7 @@ class Datatype:
     configure: Callable[[Mapping[str, str]], dict[str, str]] = _no_settings
     prepare: Callable[[Any], None] = _nothing_to_prepare
     settle: Callable[[Any], object] = _nothing_to_settle
+    resume: Callable[[Any], object] = _nothing_to_settle
     compression: str = "lz4"
     tags: bool = False
     syncs: frozenset[str] = frozenset()

@@ -65,7 +65,10 @@ def open_instance(version: Version, name: str) -> Instance:
     NotFoundError
         If the repo has no such instance, or its datatype is not installed.
     """
-    return open_info(version, version.instance_info(name))
+    handle = open_info(version, version.instance_info(name))
+    if not version.sealed:
+        handle.datatype.resume(handle)
+    return handle
 
 
 def settle(version: Version) -> None:

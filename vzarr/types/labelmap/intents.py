@@ -1,9 +1,9 @@
 """What is being written: a row that says which blocks change and what they held, until the index follows.
 
 Voxels and index can't change at one stroke, so an edit that writes voxels first leaves an *intent*: the
-blocks and the counts of what they held.  Whoever finds one whose writer is gone finishes it: he counts what
-the blocks hold now, whether or not they were written, and brings the index from the old counts to the new; a
-split he carries out first. While it lies there it also keeps other processes from writing voxels of the same
+blocks and the counts of what they held.  Whoever finds one whose writer is gone finishes it: he puts in place
+the blocks that wait aside, or carries out the split, and brings the index from the old counts to what the
+blocks hold then.  While it lies there it also keeps other processes from writing voxels of the same
 instance at the same version.
 
 The row ``w`` is a JSON object with its size in front (uint32), then three arrays: the blocks as packed
@@ -47,6 +47,8 @@ class Intent:
         since 1970).
     split
         The split that makes the blocks change; None for a plain write.
+    aside
+        Where a plain write's blocks wait until they are put in place together.
     """
 
     blocks: Labels
@@ -55,11 +57,14 @@ class Intent:
     owner: str
     expires: float
     split: Split | None = None
+    aside: str = ""
 
     @classmethod
-    def begin(cls, blocks: Labels, before: Tally, downres: bool, split: Split | None, owner: str) -> Intent:
+    def begin(
+        cls, blocks: Labels, before: Tally, downres: bool, split: Split | None, owner: str, aside: str = ""
+    ) -> Intent:
         """An intent of the process `owner`, from now on."""
-        return cls(blocks, before, downres, owner, time.time() + SECONDS, split)
+        return cls(blocks, before, downres, owner, time.time() + SECONDS, split, aside)
 
     def is_left(self, here: Presence) -> bool:
         """Whether nobody is at it any more; for who holds this process's own lock for writing voxels."""
@@ -69,7 +74,7 @@ class Intent:
         """As the module says."""
         who = {"owner": self.owner, "expires": self.expires}
         split = self.split.to_json() if self.split else None
-        what = {"downres": self.downres, "blocks": self.blocks.size, "split": split}
+        what = {"downres": self.downres, "blocks": self.blocks.size, "split": split, "aside": self.aside}
         said = orjson.dumps({**who, **what})
         columns = (self.blocks, self.before.blocks, self.before.labels, self.before.voxels)
         packed = [c.astype(f"<{c.dtype.kind}8").tobytes() for c in columns]
@@ -85,4 +90,4 @@ class Intent:
         columns = np.frombuffer(value, "<u8", -1, at + blocks.nbytes).reshape(3, -1)
         before = Tally(columns[0], columns[1], columns[2].astype(np.int64))
         split = Split.from_json(head["split"]) if head["split"] else None
-        return cls(blocks, before, head["downres"], head["owner"], head["expires"], split)
+        return cls(blocks, before, head["downres"], head["owner"], head["expires"], split, head["aside"])

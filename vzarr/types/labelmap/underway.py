@@ -5,15 +5,18 @@ One process writes voxels of an instance at a version at a time, and in it one t
 
 from __future__ import annotations
 
+import secrets
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
 import numpy as np
 
+from vzarr.errors import SealedError
 from vzarr.geometry import Coord
 from vzarr.types import voxels
 from vzarr.types.labelmap import allocate, edits, index, mapping, pyramid, rows
@@ -52,12 +55,16 @@ class Plan:
         that does not split.
     downres
         Whether the coarser scales follow.
+    aside
+        Where `blocks` wait already (see `put_aside`), so that all of them are written once one is; "" for a split,
+        which whoever finishes it makes again.
     """
 
     stored: Mapping[Coord, Labels | None]
     blocks: Callable[[Split | None], Blocks]
     decide: Decide
     downres: bool = True
+    aside: str = ""
 
 
 def carry_out(instance: Instance, plan: Callable[[], Plan]) -> tuple[Split | None, int]:
@@ -104,7 +111,7 @@ def _begin(instance: Instance, mark: bytes, plan: Plan) -> Intent | None:
         # Another process may have begun, or have begun and finished, since the blocks were read.
         if tx.get(rows.INTENT) is not None or index.read_change(tx) != mark:
             return None
-        intent = Intent.begin(blocks, before, plan.downres, plan.decide(tx), owner)
+        intent = Intent.begin(blocks, before, plan.downres, plan.decide(tx), owner, plan.aside)
         tx.put(rows.INTENT, intent.encode())
         return intent
 
@@ -157,10 +164,18 @@ def recover(instance: Instance, *, wait: bool = True) -> bool:
         lock.release()
 
 
+def resume(instance: Instance) -> None:
+    """`recover` for who only looks: at a version that is being sealed it is the committer's business."""
+    with suppress(SealedError):
+        recover(instance, wait=False)
+
+
 def _finish(instance: Instance, intent: Intent) -> None:
-    """Do the rest of a split, or else take blocks as they are now; then let coarser scales and index follow."""
+    """Do the rest of a split, or put blocks in place that wait; then let coarser scales and index follow."""
     shape = VoxelGeometry.of(instance.config).block_zyx
     coords = [tuple(c) for c in unpack_blocks(intent.blocks).tolist()]
+    if intent.aside:
+        instance.version.place_chunks(voxels.array_path(instance.name), intent.aside)
     found = instance.version.read_chunks(voxels.array_path(instance.name), coords)
     stored = {c: np.zeros(shape, np.uint64) if b is None else b for c, b in found}
     _store(instance, intent, intent.split.rewrite(stored, shape) if intent.split else stored)
@@ -168,7 +183,10 @@ def _finish(instance: Instance, intent: Intent) -> None:
 
 def _store(instance: Instance, intent: Intent, blocks: Blocks) -> int | None:
     """Store blocks and all that follows from them, and take the intent away; None if it was gone."""
-    put_chunks(instance, blocks)
+    if intent.aside:
+        instance.version.place_chunks(voxels.array_path(instance.name), intent.aside)
+    else:
+        put_chunks(instance, blocks)
     if intent.downres:
         pyramid.write_coarser(instance, blocks)
     after, known = tally(blocks.items()), intent.encode()
@@ -189,10 +207,20 @@ def _store(instance: Instance, intent: Intent, blocks: Blocks) -> int | None:
     return edits.run(instance, intent.split.author if intent.split else NOBODY, change)
 
 
-def put_chunks(instance: Instance, blocks: Blocks, scale: int = 0) -> None:
+def put_chunks(instance: Instance, blocks: Blocks, scale: int = 0, aside: str = "") -> None:
     """Store whole blocks of a scale."""
     step = pyramid.grain(VoxelGeometry.of(instance.config), scale)
-    instance.version.write_chunks(voxels.array_path(instance.name, scale), blocks, step=step)
+    instance.version.write_chunks(voxels.array_path(instance.name, scale), blocks, step=step, aside=aside)
+
+
+def put_aside(instance: Instance, blocks: Blocks) -> str:
+    """Write blocks of scale 0 where nobody reads them, until a `Plan` with this name is carried out.
+
+    What is never put in place is removed when the version is sealed.
+    """
+    name = secrets.token_hex(8)
+    put_chunks(instance, blocks, aside=name)
+    return name
 
 
 def _apply(edit: Edit, difference: index.Difference) -> None:

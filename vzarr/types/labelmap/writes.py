@@ -117,10 +117,11 @@ def _write_plain(instance: Instance, blocks: Blocks, downres: bool) -> None:
 
 def _write_indexed(instance: Instance, blocks: Blocks, downres: bool) -> None:
     """Write one batch under an intent."""
+    aside = underway.put_aside(instance, blocks)
 
     def plan() -> Plan:
         stored = instance.version.read_chunks(voxels.array_path(instance.name), blocks)
-        return Plan(dict(stored), lambda _: blocks, lambda _: None, downres)
+        return Plan(dict(stored), lambda _: blocks, lambda _: None, downres, aside)
 
     underway.carry_out(instance, plan)
 
