@@ -77,29 +77,29 @@ class OpenView(View):
     @property
     def entries(self) -> Mapping[str, Entry]:
         """Groups and arrays by path; one row is read to learn whether they changed."""
-        self._look()
+        self.look()
         return self._entries
 
     @property
     def known(self) -> Mapping[str, Entry]:
         """Groups and arrays as of the last look."""
         if self._counter < 0:
-            self._look()
+            self.look()
         return self._entries
 
     def loose(self) -> Mapping[str, str]:
         """Loose keys -> node that stored them."""
-        self._look()
+        self.look()
         return self._loose
 
     def masks(self) -> Mapping[ArrayId, list[Coord]]:
         """Deleted parts of the base: array -> leading chunk coordinates (global) of what is gone."""
-        self._look()
+        self.look()
         return self._masks
 
     def tree(self) -> Tree:
         """The metadata tree as of now."""
-        self._look()
+        self.look()
         return Tree(self._entries, self._loose)
 
     def chunk_places(self, entry: ArrayEntry, coord: Coord) -> tuple[str, ...]:
@@ -141,7 +141,8 @@ class OpenView(View):
         masks = self._masks.get(entry.id)
         return masks is not None and any(coord[: len(m)] == m for m in masks)
 
-    def _look(self) -> None:
+    def look(self) -> None:
+        """Take note of what others changed: one row tells whether there is anything."""
         state, counter = self.authority.node_state(self.node)
         if state == SEALED and not self._retired:
             # Sealed by another process: from now on this is only another way to read the sealed version.
@@ -226,7 +227,7 @@ class OpenView(View):
                 self._put_entry(txn, target + path[len(source) :], self._entries[path])
                 self._put_entry(txn, path, None)
 
-        self._look()
+        self.look()
         self.authority.edit(self.node, change)
 
     def delete_dir(self, prefix: str) -> None:

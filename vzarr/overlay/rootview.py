@@ -73,7 +73,7 @@ class RootView(View):
     @property
     def entries(self) -> Mapping[str, Entry]:
         """Groups and arrays by path, as found in the folder; an array's chunks are not visited."""
-        self._look()
+        self.look()
         return dict(self._walk(""))
 
     @property
@@ -83,19 +83,19 @@ class RootView(View):
 
     def entry(self, path: str) -> Entry | None:
         """The group or array at a path, read from the folder."""
-        self._look()
+        self.look()
         return self._marked.get(path) or self._read(path)
 
     def marked(self) -> Mapping[str, ArrayEntry]:
         """Arrays that reach below voxel 0, by path."""
-        self._look()
+        self.look()
         return self._marked
 
     @property
     def known_marked(self) -> Mapping[str, ArrayEntry]:
         """Arrays that reach below voxel 0, as of the last look: mostly none, and then every key is a plain file."""
         if self._counter < 0:
-            self._look()
+            self.look()
         return self._marked
 
     def tree(self) -> Tree:
@@ -134,7 +134,8 @@ class RootView(View):
         """Folder for an array's chunks."""
         return f"{self.folder}/{entry.id.path}" if entry.id.path else self.folder
 
-    def _look(self) -> None:
+    def look(self) -> None:
+        """Take note of what others changed: one row tells whether there is anything."""
         state, counter = self.authority.node_state(self.node)
         if state == SEALED:
             sealed = self._load_sealed(self.node)
@@ -257,7 +258,7 @@ class RootView(View):
             self.storage.objects.rename_tree(f"{self.folder}/{source}", f"{self.folder}/{target}")
 
         with self.writer.write():
-            self._look()
+            self.look()
             self.authority.edit(self.node, change)
 
     def delete_dir(self, prefix: str) -> None:

@@ -8,6 +8,7 @@ their meaning while others grow it.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import replace
 from typing import Any, Protocol, Self
@@ -25,8 +26,10 @@ from vzarr.errors import InvalidInputError
 from vzarr.geometry import Coord
 from vzarr.overlay.openview import OpenView
 from vzarr.overlay.rootview import RootView
-from vzarr.overlay.tree import ArrayEntry, array_of, is_doc, split_doc
+from vzarr.overlay.tree import ArrayEntry, ArrayId, array_of, is_doc, seen_from, spec_of, split_doc, with_shape
 from vzarr.overlay.views import Found, View, refuse_sealed
+
+_NO_KEY = re.compile(r"(?:^|/)\.{0,2}(?:/|$)|\0")
 
 
 class Viewed(Protocol):
@@ -64,7 +67,9 @@ class VersionStore(Store):
     def __init__(self, version: Viewed, *, read_only: bool = False) -> None:
         super().__init__(read_only=read_only)
         self.version = version
-        self._origins: dict[str, Coord] = {}
+        self._seen: View | None = None
+        self._origins: dict[ArrayId, Coord] = {}
+        self._shapes: dict[ArrayId, Coord] = {}
 
     # -- what zarr asks of any store
 
@@ -85,7 +90,8 @@ class VersionStore(Store):
         return f"VersionStore({str(self)!r})"
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"version": self.version, "_read_only": self._read_only, "_origins": {}, "_is_open": self._is_open}
+        kept = {"version": self.version, "_read_only": self._read_only, "_is_open": self._is_open}
+        return {**kept, "_seen": None, "_origins": {}, "_shapes": {}}
 
     # -- the synchronous surface
 
@@ -130,13 +136,15 @@ class VersionStore(Store):
         length
             Number of bytes; None reads to the end.
         """
-        view = self.version.view
-        if isinstance(view, RootView) and not view.known_marked:
-            return view.storage.objects.fetch(f"{view.folder}/{key}", offset, length)
+        view = self._view()
+        if _NO_KEY.search(key):
+            return None
         if is_doc(key):
             found = self._doc(view, key)
             if found is not None:
                 return _cut(found, offset, length)
+        if isinstance(view, RootView) and not view.known_marked:
+            return view.storage.objects.fetch(f"{view.folder}/{key}", offset, length)
         where = self._chunk(view, key)
         if where is None:
             return view.read_loose(key, offset, length)
@@ -147,7 +155,7 @@ class VersionStore(Store):
         view = self._writable()
         _check(key)
         if is_doc(key):
-            view.put_doc(key, data)
+            self._put_doc(view, key, data)
             return
         where = self._chunk(view, key)
         if where is None:
@@ -158,6 +166,7 @@ class VersionStore(Store):
     def keys(self, prefix: str = "") -> Iterator[str]:
         """Every key that starts with `prefix`, read as text and not as a folder."""
         view = self.version.view
+        view.look()
         if isinstance(view, RootView) and not view.known_marked:
             cut = len(view.folder) + 1
             folder = prefix.rpartition("/")[0]
@@ -175,6 +184,7 @@ class VersionStore(Store):
     def names(self, folder: str) -> list[str]:
         """Names of keys and folders directly below a folder, sorted."""
         view = self.version.view
+        view.look()
         folder = folder.strip("/")
         if isinstance(view, RootView) and not view.known_marked:
             dirs, files = view.storage.objects.list_dir(f"{view.folder}/{folder}" if folder else view.folder)
@@ -261,9 +271,17 @@ class VersionStore(Store):
 
     # -- parts
 
+    def _view(self) -> View:
+        """What the version looks like; a new handle looks at what others changed, later reads of chunks don't."""
+        view = self.version.view
+        if view is not self._seen:
+            view.look()
+            self._seen = view
+        return view
+
     def _writable(self) -> OpenView | RootView:
         self._check_writable()
-        view = self.version.view
+        view = self._view()
         if not isinstance(view, OpenView | RootView):
             raise refuse_sealed(self.version.uuid)
         return view
@@ -274,8 +292,28 @@ class VersionStore(Store):
         if entry is None:
             return None
         if isinstance(entry, ArrayEntry):
-            self._origins.setdefault(path, entry.origin)
+            entry = seen_from(entry, self._origins.setdefault(entry.id, entry.origin))
+            self._shapes[entry.id] = entry.spec.shape
         return entry.shown_docs().get(name)
+
+    def _put_doc(self, view: OpenView | RootView, key: str, data: bytes) -> None:
+        path, name = split_doc(key)
+        entry, spec = view.array(path), spec_of(name, data)
+        if entry is not None and spec is not None and spec.meaning == entry.spec.meaning:
+            # Others may have let the array grow since this handle showed it: whoever did not change the shape
+            # that was shown did not mean to take that back.
+            lo, hi = entry.window
+            start = self._origins.setdefault(entry.id, entry.origin) or (0,) * spec.ndim
+            if spec.shape != self._shapes.get(entry.id):
+                hi = tuple(a + n for a, n in zip(start, spec.shape, strict=True))
+            shape = tuple(max(0, b - a) for a, b in zip(lo, hi, strict=True))
+            if shape != spec.shape:
+                data = with_shape(data, shape)
+        view.put_doc(key, data)
+        entry = view.array(path) if spec is not None else None
+        if entry is not None and spec is not None:
+            self._origins.setdefault(entry.id, entry.origin)
+            self._shapes[entry.id] = spec.shape
 
     def _chunk(self, view: View, key: str) -> tuple[ArrayEntry, Coord] | None:
         """Array and global coordinate of the chunk that a key names, or None when it names none."""
@@ -288,27 +326,27 @@ class VersionStore(Store):
         coord = inside[1].spec.coord(key[len(path) :].lstrip("/"))
         if coord is None or any(c < 0 for c in coord):
             return None
-        shift = self._shift(path, entry)
+        shift = self._shift(entry)
         return entry, tuple(c + s for c, s in zip(coord, shift, strict=True)) if any(shift) else coord
 
-    def _shift(self, path: str, entry: ArrayEntry) -> Coord:
-        origin = self._origins.setdefault(path, entry.origin)
+    def _shift(self, entry: ArrayEntry) -> Coord:
+        origin = self._origins.setdefault(entry.id, entry.origin)
         if origin == entry.origin:
             return entry.shift
         return replace(entry, origin=origin).shift
 
     def _chunk_names(self, view: View, path: str, entry: ArrayEntry) -> Iterator[str]:
-        shift = self._shift(path, entry)
+        shift = self._shift(entry)
         base = f"{path}/" if path else ""
         for row in view.chunk_coords(entry).tolist():
-            yield base + entry.spec.key(tuple(c - s for c, s in zip(row, shift, strict=True)))
+            shown = tuple(c - s for c, s in zip(row, shift, strict=True))
+            if all(c >= 0 for c in shown):
+                yield base + entry.spec.key(shown)
 
 
 def _check(key: str) -> None:
-    if not key or key.startswith("/") or key.endswith("/"):
-        raise InvalidInputError(f"{key!r} is no key: it must not be empty, nor start or end with '/'")
-    if any(part in ("", ".", "..") for part in key.split("/")):
-        raise InvalidInputError(f"{key!r} is no key: '.', '..' and empty parts lead out of the hierarchy")
+    if _NO_KEY.search(key):
+        raise InvalidInputError(f"{key!r} is no key: it has an empty part, '.', '..' or NUL, which name nothing")
 
 
 def _range(request: ByteRequest | None) -> tuple[int, int | None]:

@@ -261,6 +261,12 @@ def is_array_doc(name: str, doc: Mapping[str, Any]) -> bool:
     return name == ".zarray" or (name == V3_DOC and doc.get("node_type") == "array")
 
 
+def spec_of(name: str, data: bytes) -> ArraySpec | None:
+    """What a document says of an array, or None when it is no array's or leaves that to another document."""
+    doc = parse_doc(name, data)
+    return parse_array({name: data}) if doc is not None and is_array_doc(name, doc) else None
+
+
 def parse_array(docs: Mapping[str, bytes]) -> ArraySpec:
     """Read an array's documents.
 
@@ -347,14 +353,27 @@ def with_window(entry: ArrayEntry, box: Box, step: int = 1) -> ArrayEntry:
     shape = tuple(max(e, b) - o for o, e, b in zip(origin, end, box[1], strict=True))
     if shape == spec.shape and origin == entry.window[0]:
         return entry
-    return replace(entry, docs=_with_shape(entry.docs, shape), origin=origin if any(origin) else ())
+    return replace(entry, docs=_reshaped(entry.docs, shape), origin=origin if any(origin) else ())
 
 
-def _with_shape(docs: Mapping[str, bytes], shape: Coord) -> dict[str, bytes]:
+def seen_from(entry: ArrayEntry, origin: Coord) -> ArrayEntry:
+    """An array as who took `origin` for its first voxel sees it: what lies before is out of sight."""
+    if origin == entry.origin:
+        return entry
+    end = entry.window[1]
+    lo = origin or (0,) * entry.spec.ndim
+    shape = tuple(max(0, b - a) for a, b in zip(lo, end, strict=True))
+    return replace(entry, docs=_reshaped(entry.docs, shape), origin=origin)
+
+
+def with_shape(data: bytes, shape: Coord) -> bytes:
+    """An array's document with another shape."""
+    return orjson.dumps({**orjson.loads(data), "shape": list(shape)}, option=orjson.OPT_INDENT_2)
+
+
+def _reshaped(docs: Mapping[str, bytes], shape: Coord) -> dict[str, bytes]:
     name = V3_DOC if V3_DOC in docs else ".zarray"
-    doc = orjson.loads(docs[name])
-    doc["shape"] = list(shape)
-    return {**docs, name: orjson.dumps(doc, option=orjson.OPT_INDENT_2)}
+    return {**docs, name: with_shape(docs[name], shape)}
 
 
 ENCODING = "vzarr"

@@ -94,6 +94,9 @@ class View(ABC):
     def chunk_coords(self, entry: ArrayEntry) -> NDArray[np.int64]:
         """Global coordinates of every stored chunk of an array, shape (n, ndim), in no set order."""
 
+    def look(self) -> None:  # noqa: B027 - only open versions change
+        """Take note of what others changed since the last look."""
+
     def entry(self, path: str) -> Entry | None:
         """The group or array at a path as of now, or None."""
         return self.entries.get(path)
