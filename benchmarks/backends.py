@@ -7,6 +7,7 @@ chunks and, where the library has versions, commits them as one.
 from __future__ import annotations
 
 import importlib.util
+import os
 import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -22,6 +23,9 @@ from zarr.storage import LocalStore
 
 import vzarr
 from vzarr.overlay.arrays import compressors
+
+# It warns each time a repository on a local file system is opened.
+os.environ.setdefault("ICECHUNK_LOG", "error")
 
 Coord = tuple[int, ...]
 Reader = Callable[[Coord, Coord], NDArray[Any]]

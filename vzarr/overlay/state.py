@@ -136,12 +136,8 @@ class State:
 
     @cached_property
     def _leaves(self) -> dict[str, str]:
-        """Newest version of each branch that has no child on the same branch."""
-        found = {}
-        for info in self.nodes.values():
-            if not any(self.nodes[c].branch == info.branch for c in self.successors.get(info.id, ())):
-                found[info.branch] = info.id
-        return found
+        """Newest version of each branch; it has no child on the branch, for children are newer."""
+        return {info.branch: info.id for info in self.nodes.values()}
 
     def leaf(self, branch: str) -> str | None:
         """Newest version of a branch that has no child on the same branch, or None for an unknown branch."""
@@ -190,7 +186,8 @@ class State:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> State:
         """Inverse of `to_json`."""
-        nodes = [NodeInfo(**_tuples(n, "parents", "log")) for n in data["nodes"]]
+        # The one loop that every opening of a repo runs for every version.
+        nodes = [NodeInfo(**{**n, "parents": tuple(n["parents"]), "log": tuple(n["log"])}) for n in data["nodes"]]
         instances = [InstanceInfo(**_tuples(i, "syncs")) for i in data["instances"]]
         plain = {k: v for k, v in data.items() if k not in ("nodes", "instances", "log")}
         return cls(
