@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
+from tests.conformance import conform
 from tests.conformance.conform import Session
 from tests.serving import TOKEN, Server
 
@@ -23,6 +25,22 @@ def test_a_labelmap_tells_its_axes(session: Session):
     got = session.get("/api/node/{root}/labelmap/metadata")
     assert [axis["Label"] for axis in got.json()["Axes"]] == ["X", "Y", "Z"]
     assert got.json()["Properties"]["Values"] == [{"DataType": "uint64", "Label": "labelmap"}]
+
+
+def test_indices_come_back_as_they_were_posted(session: Session):
+    voxels = np.zeros((64, 64, 64), "<u8")
+    voxels[:8], voxels[8:] = 5, 7
+    assert session.post("/api/node/{root}/labelmap/raw/0_1_2/64_64_64/0_0_0", voxels).status == 200
+    five, seven = (session.get(f"/api/node/{{root}}/labelmap/index/{body}").body for body in (5, 7))
+    both = session.request("GET", "/api/node/{root}/labelmap/indices", [5, 7]).body
+    assert [bytes(value) for _, value in conform.pb_fields(both)] == [five, seven]
+    packed = session.request("GET", "/api/node/{root}/labelmap/indices-compressed", [5, 7, 9])
+    assert packed.status == 200
+    size = int.from_bytes(packed.body[:8], "little")
+    assert 0 < size < len(packed.body)
+    assert session.post("/api/node/{root}/labelmap/index/5", five).status == 200
+    assert session.post("/api/node/{root}/labelmap/indices", both).status == 200
+    assert session.request("GET", "/api/node/{root}/labelmap/sizes", [5, 7]).json() == [8 * 64 * 64, 56 * 64 * 64]
 
 
 def test_an_image_keeps_its_settings(session: Session):
