@@ -25,15 +25,11 @@ from vzarr.api.ranges import parse_range
         ("items=0-3", None),
     ],
 )
-def test_one_range_of_bytes_counts_and_all_else_means_the_whole(
-    header: str | None, found: tuple[int, int] | None
-):
+def test_one_range_of_bytes_counts_and_all_else_means_the_whole(header: str | None, found: tuple[int, int] | None):
     assert parse_range(header, 13) == found
 
 
-@pytest.mark.parametrize(
-    ("header", "size"), [("bytes=13-", 13), ("bytes=500-", 13), ("bytes=-0", 13), ("bytes=-1", 0)]
-)
+@pytest.mark.parametrize(("header", "size"), [("bytes=13-", 13), ("bytes=500-", 13), ("bytes=-0", 13), ("bytes=-1", 0)])
 def test_a_range_behind_the_end_cannot_be_satisfied(header: str, size: int):
     with pytest.raises(RangeNotSatisfiableError) as caught:
         parse_range(header, size)

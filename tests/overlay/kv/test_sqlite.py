@@ -49,9 +49,7 @@ kv = SqliteKV(sys.argv[1])
 
 
 def script(text, path):
-    return subprocess.Popen(
-        [sys.executable, "-W", "error", "-c", text, path], stderr=subprocess.PIPE, text=True
-    )
+    return subprocess.Popen([sys.executable, "-W", "error", "-c", text, path], stderr=subprocess.PIPE, text=True)
 
 
 def finish(process):
