@@ -73,8 +73,7 @@ def outcome(folder: Path) -> dict[str, Any] | None:
         repo = vzarr.open(str(folder))
     except NotFoundError:
         return None
-    except FormatError as error:
-        assert "create it again" in str(error)
+    except FormatError:  # begun and not finished
         return None
     with repo:
         found: dict[str, Any] = {"instances": sorted(repo.state.instances), "alias": repo.state.alias}
