@@ -53,8 +53,10 @@ def test_each_verb_explains_itself_by_example(verb: str, capsys: pytest.CaptureF
 
 def test_the_verbs_are_those_of_the_python_face():
     promised = {"init", "ingest", "log", "show", "commit", "newversion", "branch", "tag", "merge", "config"}
-    assert promised | {"serve", "demo", "types"} == set(VERBS)
-    assert {command.callback.__name__ for command in application().registered_commands} == set(VERBS)
+    care = {"diff"}
+    assert promised | care | {"serve", "demo", "types"} == set(VERBS)
+    commands = application().registered_commands
+    assert {command.callback.__name__.replace("_", "-") for command in commands} == set(VERBS)
 
 
 def test_a_small_verb_loads_no_web_framework_and_no_viewer():
@@ -118,6 +120,26 @@ def test_show_lists_arrays(repo: Path, capsys: pytest.CaptureFixture[str]):
     status, out, _ = run(capsys, "show", repo)
     assert status == 0
     assert "volume uint8 4x4x4" in out
+
+
+def test_diff_tells_what_was_done(repo: Path, capsys: pytest.CaptureFixture[str]):
+    answer(capsys, "newversion", repo)
+    with closing(vzarr.open(str(repo))) as opened:
+        opened["master"].write("volume", (4, 0, 0), np.ones((4, 4, 4), "u1"))
+        opened["master"].zarr["volume"].attrs["unit"] = "nm"
+    found = answer(capsys, "diff", repo, "root", "master")["paths"]
+    assert [(p["path"], p["kind"], p["chunks"]["boxes"]) for p in found] == [
+        ("volume", "changed", [[[4, 0, 0], [8, 4, 4]]])
+    ]
+    assert "boxes" not in answer(capsys, "diff", repo, "root", "master", "--stat")["paths"][0]["chunks"]
+    _, out, _ = run(capsys, "diff", repo, "root", "master")
+    assert [line.split() for line in out.splitlines()] == [
+        ["changed", "volume:", "chunks", "1", "added"],
+        ["space", "0,0,0..4,4,4", "->", "0,0,0..8,4,4"],
+        ["attribute", "unit:", "None", "->", "nm"],
+        ["4,0,0..8,4,4"],
+    ]
+    assert run(capsys, "diff", repo, "root", "root") == (0, "no difference\n", "")
 
 
 def test_config_keeps_the_user(capsys: pytest.CaptureFixture[str]):

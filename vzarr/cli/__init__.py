@@ -16,6 +16,7 @@ from vzarr.errors import VzarrError
 VERBS = {
     **dict.fromkeys(("init", "log", "show", "commit", "newversion", "branch", "tag", "merge"), "history"),
     **dict.fromkeys(("ingest", "types"), "data"),
+    **dict.fromkeys(("diff",), "compare"),
     "serve": "server",
     "demo": "demo",
     "config": "settings",

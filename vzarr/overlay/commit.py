@@ -82,10 +82,15 @@ def _merge_pages(view: View, base: Base) -> bytes:
 def _chunk_changes(view: OpenView | RootView, tree: Tree) -> dict[ArrayId, Changes]:
     changes: dict[ArrayId, Changes] = {}
     for entry in tree.arrays().values():
-        found = {**_masked(view, entry), **_own(view, entry)}
+        found = array_changes(view, entry)
         if found:
             changes[entry.id] = found
     return changes
+
+
+def array_changes(view: OpenView | RootView, entry: ArrayEntry) -> Changes:
+    """What an open version did so far to the chunks of one array."""
+    return {**_masked(view, entry), **_own(view, entry)}
 
 
 def _own(view: OpenView | RootView, entry: ArrayEntry) -> dict[Coord, str | int]:

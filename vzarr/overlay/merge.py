@@ -139,7 +139,7 @@ def _merge_array(
     """Chunks in which the merge differs from the first head."""
     changes: dict[Coord, Owner] = {}
     sources = [v.owners for v in views]
-    for at in sorted(_differing_pages(entry.id, sources)):
+    for at in sorted(differing_pages(entry.id, sources)):
         pages = [o.page(entry.id, at) for o in sources]
         old = [b.owners.page(entry.id, at) for b in bases]
         for coord, local in _differing_chunks(pages, at, entry.spec.ndim):
@@ -151,7 +151,7 @@ def _merge_array(
     return changes
 
 
-def _differing_pages(array: ArrayId, sources: Sequence[Owners]) -> set[Coord]:
+def differing_pages(array: ArrayId, sources: Sequence[Owners]) -> set[Coord]:
     """Page coordinates at which not all sources share one page; equal directory blocks are not even opened."""
     blocks = [s.table.arrays.get(array, {}) for s in sources]
     found: set[Coord] = set()
@@ -173,7 +173,7 @@ def _differing_chunks(pages: Sequence[Page | None], at: Coord, ndim: int) -> lis
     n = side(ndim)
     names = {o for p in pages if p is not None for o in p.owners}
     order = {o: i + FIRST_OWNER for i, o in enumerate(sorted(names))}
-    columns = [_common_codes(p, order, n**ndim) for p in pages]
+    columns = [common_codes(p, order, n**ndim) for p in pages]
     differs = np.zeros(n**ndim, bool)
     for column in columns[1:]:
         differs |= column != columns[0]
@@ -184,7 +184,8 @@ def _differing_chunks(pages: Sequence[Page | None], at: Coord, ndim: int) -> lis
     return found
 
 
-def _common_codes(page: Page | None, order: Mapping[str, int], size: int) -> NDArray[np.int64]:
+def common_codes(page: Page | None, order: Mapping[str, int], size: int) -> NDArray[np.int64]:
+    """Codes of a page's `size` chunks with one palette for several pages: `order` gives each owner's code."""
     if page is None:
         return np.zeros(size, np.int64)
     table = np.array([ABSENT, DELETED, CONFLICT, *(order[o] for o in page.owners)], np.int64)

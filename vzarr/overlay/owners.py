@@ -286,7 +286,7 @@ class Owners:
             page = self.reader.page(ref)
             local = np.flatnonzero(page.codes >= FIRST_OWNER)
             if local.size:
-                yield _coords(at, local, n, ndim), page, local
+                yield coords_in(at, local, n, ndim), page, local
 
 
 Changes = Mapping[Coord, str | int]
@@ -330,7 +330,7 @@ class PackWriter:
 
     def _update_array(self, base: Owners, array: ArrayId, changes: Changes, blocks: dict[Coord, Ref]) -> None:
         fresh: dict[Coord, dict[int, Ref]] = {}
-        for at, local, owners in _by_page(changes):
+        for at, local, owners in by_page(changes):
             n = side(len(at))
             page = base.page(array, at) or Page.empty(len(at))
             ref = self.add(page.with_codes(local, owners).encode())
@@ -340,7 +340,8 @@ class PackWriter:
             blocks[where] = self.add(encode_block({**old, **pages}))
 
 
-def _by_page(changes: Changes) -> Iterator[tuple[Coord, NDArray[np.int64], list[str | int]]]:
+def by_page(changes: Changes) -> Iterator[tuple[Coord, NDArray[np.int64], list[str | int]]]:
+    """Changes of one array page by page: page coordinate, places in the page, owners."""
     grouped: dict[Coord, tuple[list[int], list[str | int]]] = {}
     for coord, owner in changes.items():
         n = side(len(coord))
@@ -358,7 +359,8 @@ def _local(coord: Coord, n: int) -> int:
     return local
 
 
-def _coords(at: Coord, local: NDArray[np.int64], n: int, ndim: int) -> NDArray[np.int64]:
+def coords_in(at: Coord, local: NDArray[np.int64], n: int, ndim: int) -> NDArray[np.int64]:
+    """Global chunk coordinates, shape (n, ndim), of places in the page at `at`, whose side is `n`."""
     if ndim == 0:
         return np.zeros((local.size, 0), np.int64)
     inside = np.stack(np.unravel_index(local, (n,) * ndim), -1).astype(np.int64)

@@ -15,6 +15,7 @@ from vzarr.overlay import arrays, layout, locks, merge, opening, plans, refs, se
 from vzarr.overlay.authority import Authority
 from vzarr.overlay.commit import seal_version
 from vzarr.overlay.dag import Position
+from vzarr.overlay.diff import Diff, diff_views, keys_written
 from vzarr.overlay.kv.base import Transaction
 from vzarr.overlay.kv.versioned import InstanceKeys, InstanceTxn, VersionedKV
 from vzarr.overlay.log import RepoLog
@@ -148,6 +149,12 @@ class Repo:
     def view(self, node: str) -> View:
         """What a version looks like now (for the overlay's own use)."""
         return self._shelf.view(node)
+
+    def diff(self, a: Version | str, b: Version | str) -> Diff:
+        """What differs between two versions (or refs); an open one counts with what it holds now."""
+        first, second = (v.uuid if isinstance(v, Version) else self.resolve(v) for v in (a, b))
+        keys = keys_written(self._keys, self.state, first, second)
+        return diff_views(self.view(first), self.view(second), keys)
 
     # -- changing history
 
