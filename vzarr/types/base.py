@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from html import escape
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from vzarr.errors import InvalidInputError, UnsupportedError
@@ -226,3 +227,13 @@ class Instance:
     def info_json(self) -> dict[str, Any]:
         """DVID's JSON about the instance; a datatype with properties of its own overrides this."""
         return {"Base": self.base_json(), "Extended": {}}
+
+    def _repr_html_(self) -> str:
+        """The instance as a small table, for a notebook."""
+        version = self.version.info
+        where = f"version {version.id[:8]} on {version.branch or 'master'}, {'sealed' if version.sealed else 'open'}"
+        rows = "".join(
+            f"<tr><td>{escape(key)}</td><td>{escape(value)}</td></tr>" for key, value in sorted(self.config.items())
+        )
+        title = f"<b>{escape(self.name)}</b> ({escape(self.info.typename)}) at {escape(where)}"
+        return f"{title}<table><tr><th>setting</th><th>value</th></tr>{rows}</table>"
