@@ -20,6 +20,11 @@ def is_whole(frame: memoryview | bytes) -> bool:
     return len(frame) >= _HEAD.size and _HEAD.unpack_from(frame)[-1] == len(frame)
 
 
+def content_size(frame: memoryview | bytes) -> int | None:
+    """Number of bytes that a frame states to hold, or None for what is too short for a frame."""
+    return _HEAD.unpack_from(frame)[4] if len(frame) >= _HEAD.size else None
+
+
 def cut(frame: memoryview | bytes, nbytes: int, start: int, stop: int) -> tuple[bytes, int, int] | None:
     """A smaller frame with the blocks that hold some of the decompressed bytes.
 

@@ -88,15 +88,26 @@ class FastCodec(ChunkCodec):
             if self._compressor is None:
                 flat[:] = np.frombuffer(data, np.uint8, self._nbytes)
                 whole = len(data) == self._nbytes
-            else:
+            elif self._states_size(data):
                 data, lo, hi = self._needed(data, rows)
-                done = self._compressor.decode(data, out=flat[lo:hi])
-                whole = np.asarray(done).nbytes == hi - lo
+                self._compressor.decode(data, out=flat[lo:hi])
+                whole = True
+            else:
+                # Into memory of its own: a shorter result would leave in `out` what happened to be there.
+                done = np.frombuffer(self._compressor.decode(data), np.uint8)
+                whole = done.size == self._nbytes
+                flat[:] = done if whole else 0
         except (RuntimeError, ValueError, OSError, EOFError, zlib.error) as e:
             raise StorageError(f"a stored chunk is damaged: {e}") from e
         if not whole:
             raise StorageError(f"a stored chunk is damaged: it does not hold {self._nbytes} bytes")
         return out
+
+    def _states_size(self, data: memoryview | bytes) -> bool:
+        """Whether the frame itself says that it holds exactly a chunk."""
+        if isinstance(self._compressor, numcodecs.Blosc):
+            return blosc.content_size(data) == self._nbytes
+        return isinstance(self._compressor, numcodecs.Zstd) and _zstd_size(data) == self._nbytes
 
     def _needed(self, data: memoryview | bytes, rows: tuple[int, int] | None) -> tuple[memoryview | bytes, int, int]:
         """What to decompress for some rows, and to which bytes of the chunk that leads."""
@@ -129,7 +140,7 @@ class ZarrCodec(ChunkCodec):
         """Let zarr read an array whose only chunk has these bytes."""
         try:
             found = _memory_array({**self._docs, self._key: bytes(data)}, "r")[...]
-        except (RuntimeError, ValueError, OSError, KeyError) as e:
+        except (RuntimeError, ValueError, OSError, KeyError, EOFError, zlib.error) as e:
             raise StorageError(f"a stored chunk is damaged: {e}") from e
         return np.asarray(found).reshape(self.shape)
 
@@ -185,6 +196,18 @@ def _compressor(codecs: list[dict[str, Any]], dtype: np.dtype[Any]) -> tuple[boo
         shuffle = _SHUFFLE[options.get("shuffle", "noshuffle")]
         return True, numcodecs.Blosc(options["cname"], options["clevel"], shuffle, options.get("blocksize", 0))
     return False, None
+
+
+def _zstd_size(frame: memoryview | bytes) -> int | None:
+    """Decompressed size that a Zstandard frame states (RFC 8878, section 3.1.1.1), or None where it does not."""
+    if len(frame) < 6:
+        return None
+    flags = frame[4]
+    single = flags >> 5 & 1
+    width = (single, 2, 4, 8)[flags >> 6]
+    at = 6 - single + (0, 1, 2, 4)[flags & 3]
+    size = int.from_bytes(frame[at : at + width], "little")
+    return size + 256 if width == 2 else size if width else None
 
 
 def _single_chunk(name: str, data: bytes, shape: Coord) -> bytes:

@@ -12,7 +12,8 @@ from pathlib import Path
 from vzarr.errors import StorageError
 from vzarr.overlay.objects import Objects
 
-_ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR)
+# A name that is too long for the file system cannot be there.
+_ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG)
 
 
 class FileObjects(Objects):
