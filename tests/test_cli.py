@@ -53,7 +53,7 @@ def test_each_verb_explains_itself_by_example(verb: str, capsys: pytest.CaptureF
 
 def test_the_verbs_are_those_of_the_python_face():
     promised = {"init", "ingest", "log", "show", "commit", "newversion", "branch", "tag", "merge", "config"}
-    care = {"diff"}
+    care = {"diff", "blame"}
     assert promised | care | {"serve", "demo", "types"} == set(VERBS)
     commands = application().registered_commands
     assert {command.callback.__name__.replace("_", "-") for command in commands} == set(VERBS)
@@ -140,6 +140,15 @@ def test_diff_tells_what_was_done(repo: Path, capsys: pytest.CaptureFixture[str]
         ["4,0,0..8,4,4"],
     ]
     assert run(capsys, "diff", repo, "root", "root") == (0, "no difference\n", "")
+
+
+def test_blame_counts_the_chunks_of_each_version(repo: Path, capsys: pytest.CaptureFixture[str]):
+    child = answer(capsys, "newversion", repo, "-m", "more")["uuid"]
+    with closing(vzarr.open(str(repo))) as opened:
+        opened["master"].write("volume", (4, 0, 0), np.ones((8, 4, 4), "u1"))
+    found = answer(capsys, "blame", repo, "volume")
+    assert [(row["uuid"], row["chunks"]) for row in found] == [("root", 1), (child, 2)]
+    assert [row["uuid"] for row in answer(capsys, "blame", repo, "volume", "--version", "root")] == ["root"]
 
 
 def test_config_keeps_the_user(capsys: pytest.CaptureFixture[str]):

@@ -16,7 +16,7 @@ from vzarr.errors import VzarrError
 VERBS = {
     **dict.fromkeys(("init", "log", "show", "commit", "newversion", "branch", "tag", "merge"), "history"),
     **dict.fromkeys(("ingest", "types"), "data"),
-    **dict.fromkeys(("diff",), "compare"),
+    **dict.fromkeys(("diff", "blame"), "compare"),
     "serve": "server",
     "demo": "demo",
     "config": "settings",

@@ -7,9 +7,10 @@ from contextlib import closing
 from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
 
 import vzarr
-from vzarr.cli.output import AsJson, RepoUrl, emit, examples
+from vzarr.cli.output import AsJson, RepoUrl, columns, emit, examples, moment, short, version_json
 from vzarr.geometry import Box
 from vzarr.overlay.diff import Diff, PathDiff
 
@@ -18,12 +19,35 @@ MOST_BOXES = 20
 
 def register(app: typer.Typer) -> None:
     """Add the verbs of this module to the program."""
-    lines = (
-        "vzarr diff /data/fly master~1 master",
-        "vzarr diff /data/fly 3f8c side --stat",
-        "vzarr diff /data/fly master~1 master --json",
-    )
-    app.command(epilog=examples(*lines))(diff)
+    for verb, lines in (
+        (
+            diff,
+            (
+                "vzarr diff /data/fly master~1 master",
+                "vzarr diff /data/fly 3f8c side --stat",
+                "vzarr diff /data/fly master~1 master --json",
+            ),
+        ),
+        (blame, ("vzarr blame /data/fly segmentation/0", "vzarr blame /data/fly em/0 --version v1.0 --json")),
+    ):
+        app.command(epilog=examples(*lines))(verb)
+
+
+def blame(
+    url: RepoUrl,
+    path: Annotated[str, typer.Argument(metavar="PATH", help="Path of an array.", show_default=False)],
+    version: Annotated[str, typer.Option(metavar="REF", help="Version to look at.")] = "master",
+    as_json: AsJson = False,
+) -> None:
+    """Tell which versions wrote the chunks of an array, and how many each."""
+    with closing(vzarr.open(url)) as repo:
+        found = repo[version].blame(path)
+        rows = [{**version_json(repo[found.versions[n].id]), "chunks": c} for n, c in found.counts().items()]
+        table = columns("version", "chunks", "branch", "created", "note")
+        for row in rows:
+            what = short(row["uuid"]), str(row["chunks"]), row["branch"], moment(row["created"]), row["note"]
+            table.add_row(*map(escape, what))
+        emit(rows, table, as_json=as_json)
 
 
 def diff(

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from vzarr.errors import InvalidInputError, NotFoundError
 from vzarr.geometry import Box, Coord
 from vzarr.overlay import arrays, regions
+from vzarr.overlay.blame import Blame, blame_array
 from vzarr.overlay.kv.versioned import InstanceKeys, InstanceTxn
 from vzarr.overlay.openview import OpenView
 from vzarr.overlay.rootview import RootView
@@ -299,6 +300,10 @@ class Version:
         """Id of the version that stored each chunk: who last wrote here; None where absent."""
         view, entry = self.view, self._entry(path)
         return [view.chunk_owner(entry, tuple(map(int, c))) for c in coords]
+
+    def blame(self, path: str, box: Box | None = None) -> Blame:
+        """Which version last wrote each chunk of an array, or of a box of voxels of it."""
+        return blame_array(self.view, self.repo.state, path, self._entry(path), self.chunk_shape(path), box)
 
     def grow(self, path: str, before: Sequence[int], after: Sequence[int], *, step: int = 1) -> None:
         """Make an array cover more voxels before its first and after its last, per axis.
