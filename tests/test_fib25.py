@@ -94,11 +94,11 @@ def test_from_an_oversegmentation_to_the_truth(case: str, request: pytest.Fixtur
     original = complete(job.mapping, np.unique(job.supervoxels[job.supervoxels != 0]))
     with vzarr.create(str(place)) as repo:
         seg = ingest(repo.root, "seg", job.stack, typename="labelmap", mapping=job.transforms, voxel_size=10)
-        assert len(list(seg.bodies())) == job.bodies == len(np.unique(original[:, 1]))
+        assert len(list(seg.list_bodies())) == job.bodies == len(np.unique(original[:, 1]))
         sizes = np.unique(body_volume(job.supervoxels, original), return_counts=True)
         expected = dict(zip(*(part.tolist() for part in sizes), strict=True))
         expected.pop(0, None)
-        assert dict(seg.bodies()) == expected
+        assert dict(seg.list_bodies()) == expected
         parent = repo.root.commit("as segmented").uuid
         work, side = repo.root.newversion().uuid, repo.root.branch("side").uuid
     before = checksum(place / "nodes" / parent)
@@ -119,7 +119,7 @@ def test_from_an_oversegmentation_to_the_truth(case: str, request: pytest.Fixtur
     assert checksum(place / "nodes" / parent) == before
     with vzarr.open(str(place)) as repo:
         final = repo[work]["seg"]
-        assert len(list(final.bodies())) == job.left
+        assert len(list(final.list_bodies())) == job.left
         assert check_index(final) == []
         assert check_index(repo[parent]["seg"]) == []
         assert _same_groups(done.table, job.truth)

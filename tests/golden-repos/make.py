@@ -68,7 +68,7 @@ def contents(repo: vzarr.Repo) -> dict[str, Any]:
             "sealed": version.sealed,
             "note": version.note.partition(" of version ")[0],
             "arrays": arrays,
-            "bodies": [list(pair) for pair in seg.bodies()],
+            "bodies": [list(pair) for pair in seg.list_bodies()],
             "notes": {key: bytes(notes.get(key)).decode() for key in notes.list_keys()},
         }
     return found

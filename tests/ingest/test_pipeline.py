@@ -91,7 +91,7 @@ def test_labels_their_pyramid_index_and_mapping(repo: vzarr.Repo):
     bodies[np.isin(LABELS, [1, 2])] = 5
     bodies[LABELS == 3] = 30
     present, counts = np.unique(bodies[bodies > 0], return_counts=True)
-    assert dict(made.bodies()) == dict(zip(present.tolist(), counts.tolist(), strict=True))
+    assert dict(made.list_bodies()) == dict(zip(present.tolist(), counts.tolist(), strict=True))
     assert np.array_equal(made.read((0, 0, 0), LABELS.shape), bodies)
     assert check_index(made) == []
     assert check_scales(made) == []

@@ -40,7 +40,7 @@ def test_again_from_the_start(make, volume):
 def test_an_empty_volume(make):
     seg = make("none")
     seg.build_index(np.empty((0, 3), np.int64), np.empty(0, np.uint64), np.empty(0, np.uint32))
-    assert list(seg.bodies()) == []
+    assert list(seg.list_bodies()) == []
 
 
 def test_background_has_no_body(make, volume):

@@ -120,7 +120,7 @@ class Edits(RuleBasedStateMachine):
         for seg, dense, sizes in [*self.sealed, (self.seg, self.dense(), self.sizes())]:
             hi = tuple(a + n for a, n in zip(LO, SHAPE, strict=True))
             np.testing.assert_array_equal(seg.read(LO, hi), dense)
-            assert dict(seg.bodies()) == sizes
+            assert dict(seg.list_bodies()) == sizes
             for body in sizes:
                 np.testing.assert_array_equal(seg.sparsevol(body).runs(), runs_of_mask(dense == body, LO))
             assert not verify.check_index(seg)

@@ -17,7 +17,7 @@ def test_an_overwrite_takes_off_what_was_there(seg: LabelMap, volume: np.ndarray
     seg.write((-16, 0, 16), volume)
     assert not verify.check_index(seg)
     seg.write((-16, 0, 16), np.zeros_like(volume))
-    assert list(seg.bodies()) == []
+    assert list(seg.list_bodies()) == []
     assert not verify.check_index(seg)
     assert not verify.check_scales(seg)
 
@@ -46,9 +46,9 @@ def test_extents_and_largest_label_grow(seg: LabelMap):
 
 
 def test_without_index_the_bodies_stay_and_the_largest_label_grows(seg: LabelMap):
-    before = dict(seg.bodies())
+    before = dict(seg.list_bodies())
     seg.write_blocks({(9, 0, 0): FULL}, indexed=False, downres=False)
-    assert dict(seg.bodies()) == before
+    assert dict(seg.list_bodies()) == before
     assert seg.max_label == 40
     assert seg.read((144, 0, 0), (160, 16, 16)).all()
     assert verify.check_scales(seg)
@@ -57,7 +57,7 @@ def test_without_index_the_bodies_stay_and_the_largest_label_grows(seg: LabelMap
 def test_an_instance_without_index(make):
     seg = make("plain", IndexedLabels="false")
     seg.write((0, 0, 0), FULL)
-    assert list(seg.bodies()) == []
+    assert list(seg.list_bodies()) == []
     assert not verify.check_scales(seg)
 
 
@@ -74,7 +74,7 @@ def test_counts_that_were_never_made_do_not_go_below_nothing(make):
     seg = make("raw")
     seg.store_blocks({(0, 0, 0): FULL})
     seg.write((0, 0, 0), np.full((16, 16, 16), 41, np.uint64))
-    assert dict(seg.bodies()) == {41: 16**3}
+    assert dict(seg.list_bodies()) == {41: 16**3}
     assert not verify.check_index(seg)
 
 
@@ -122,4 +122,4 @@ def test_arrays_are_made_where_an_older_branch_lacks_them(repo):
     assert not seen.read((0, 0, 0), (4, 4, 4)).any()
     seen.write((0, 0, 0), FULL)
     assert seen.size(40) == 16**3
-    assert list(main["late"].bodies()) == []
+    assert list(main["late"].list_bodies()) == []

@@ -93,7 +93,7 @@ def get_lastmod(handle: Handle, label: Label) -> Response:
 @read(router, "/existing-labels")
 def get_existing_labels(handle: Handle) -> Response:
     """All bodies, ascending (DVID: ``GET D/existing-labels``)."""
-    return wire.json([body for body, _ in handle.bodies()])
+    return wire.json([body for body, _ in handle.list_bodies()])
 
 
 @read(router, "/listlabels")
@@ -104,7 +104,7 @@ def get_listlabels(handle: Handle, start: str = "0", number: str = "", sizes: st
     """
     first = params.parse_uint64(start, "start")
     limit = min(params.parse_uint64(number, "number"), _MOST_LISTED) if number else _MOST_LISTED
-    found = handle.bodies(first, limit=limit)
+    found = handle.list_bodies(first, limit=limit)
     with_sizes = params.parse_bool(sizes)
     return wire.stream(_numbers(pair if with_sizes else pair[:1] for pair in found))
 

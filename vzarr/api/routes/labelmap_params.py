@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from vzarr.api import deps, params
 from vzarr.errors import InvalidInputError
 from vzarr.types.labelmap import volumes
-from vzarr.types.labelmap.handle import LabelMap, check_label
+from vzarr.types.labelmap.handle import LabelMap
 from vzarr.types.labelmap.runs import Bounds
+from vzarr.types.labelmap.view import check_label
 
 _LARGEST = (1 << 64) - 1
 
@@ -57,18 +58,7 @@ async def _ids(body: CheckedBody) -> list[int]:
 
 
 async def _points(body: CheckedBody) -> NDArray[np.int64]:
-    """``[[x, y, z], ...]`` as an array of (z, y, x); coordinates that are left out at the end are 0, as for DVID."""
-    points = deps.parse_json(body)
-    if not isinstance(points, list) or not all(map(_is_point, points)):
-        raise InvalidInputError("the body should be a JSON list of points [x, y, z]")
-    if any(not -(1 << 31) <= c < 1 << 31 for p in points for c in p):
-        raise InvalidInputError("coordinates should fit into 32 bits")
-    padded = [[*p, *[0] * (3 - len(p))] for p in points]
-    return np.array(padded, np.int64).reshape(-1, 3)[:, ::-1]
-
-
-def _is_point(value: Any) -> bool:
-    return isinstance(value, list) and len(value) <= 3 and all(type(c) is int for c in value)
+    return params.points_zyx(deps.parse_json(body))
 
 
 async def _bounds(

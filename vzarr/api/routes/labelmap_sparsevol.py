@@ -21,7 +21,8 @@ from vzarr.errors import InvalidInputError, NotFoundError
 from vzarr.geometry import reverse
 from vzarr.types.bytecodecs import gzip_raw, lz4_raw
 from vzarr.types.labelmap import sparsevol, volumes
-from vzarr.types.labelmap.handle import LabelMap, check_label
+from vzarr.types.labelmap.handle import LabelMap
+from vzarr.types.labelmap.view import check_label
 from vzarr.types.labelmap.volumes import SparseVolume
 
 router = APIRouter()
@@ -134,6 +135,6 @@ def get_sparsevols_coarse(handle: Handle, request: Request, bounds: InBounds) ->
 
 
 def _coarse_stream(handle: LabelMap, first: int, last: int, bounds: InBounds) -> Iterator[bytes]:
-    for body, _ in handle.bodies(first, last + 1):
+    for body, _ in handle.list_bodies(first, last + 1):
         found = handle.find(body)
         yield sparsevol.encode_coarse(body, volumes.coarse_runs(handle, found, bounds))

@@ -1,0 +1,259 @@
+"""What can be asked of a labelmap: settings, voxels, mapping, bodies; nothing here changes voxels or bodies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self, cast
+
+import numpy as np
+import zarr
+from numpy.typing import ArrayLike
+
+from vzarr.errors import InvalidInputError, NotFoundError, UnsupportedError
+from vzarr.geometry import Coord
+from vzarr.types import voxels
+from vzarr.types.base import Instance
+from vzarr.types.labelmap import description, index, mapping, reads, streams
+from vzarr.types.labelmap.index import LabelIndex
+from vzarr.types.labelmap.relabel import relabel
+from vzarr.types.labelmap.rows import Counts, Header, Labels
+from vzarr.types.labelmap.runs import Bounds
+from vzarr.types.labelmap.volumes import EVERYWHERE, SparseVolume
+from vzarr.types.voxels import VoxelGeometry
+
+
+@dataclass(frozen=True)
+class LabelView(Instance):
+    """What can be asked of a labelmap at any version; boxes, blocks and points are zyx, signed and global.
+
+    A *body* is what an editor sees as one object; it is made of *supervoxels*, the ids that voxels hold.
+    """
+
+    # ------------------------------------------------------------ settings
+
+    @property
+    def geometry(self) -> VoxelGeometry:
+        """Blocks, size of voxels and number of scales."""
+        return VoxelGeometry.of(self.config)
+
+    @property
+    def block_zyx(self) -> Coord:
+        """Edges of a block."""
+        return self.geometry.block_zyx
+
+    @property
+    def indexed(self) -> bool:
+        """Whether there is a label index."""
+        return description.is_indexed(self)
+
+    def check_indexed(self) -> None:
+        """Refuse what needs a label index to an instance without one.
+
+        Raises
+        ------
+        UnsupportedError
+            If the instance was made with ``IndexedLabels=false``.
+        """
+        if not self.indexed:
+            raise UnsupportedError(f'data "{self.name}" is not label indexed (IndexedLabels=false)')
+
+    def make_arrays(self) -> None:
+        """Make the group and the arrays that this version lacks."""
+        voxels.make_arrays(self, np.uint64, codecs="labels")
+
+    def reconfigured(self, config: Mapping[str, Any]) -> Self:
+        """Change settings in every version (DVID HTTP API, ``POST D/info``); see `description.changed_config`."""
+        return self.updated(config=description.changed_config(self, config))
+
+    def resized(self, resolution: Any) -> Self:
+        """Set the size of a voxel in every version; JSON list, xyz (DVID HTTP API, ``POST D/resolution``)."""
+        return self.updated(config=voxels.resolution_config(self, resolution))
+
+    def info_json(self) -> dict[str, Any]:
+        """DVID's JSON about the instance (DVID HTTP API, ``GET D/info``)."""
+        return voxels.info_json(self, description.extended_json(self))
+
+    def metadata_json(self) -> dict[str, Any]:
+        """DVID's n-dimensional metadata (DVID HTTP API, ``GET D/metadata``)."""
+        return voxels.metadata_json(description.extended_json(self))
+
+    # ------------------------------------------------------------ voxels
+
+    def array(self, scale: int = 0) -> zarr.Array[Any]:
+        """The Zarr array of a scale, holding supervoxels."""
+        return cast("zarr.Array[Any]", self.version.zarr[voxels.array_path(self.name, scale)])
+
+    @property
+    def supervoxels(self) -> zarr.Array[Any]:
+        """The finest Zarr array."""
+        return self.array()
+
+    def read(self, lo: Sequence[int], hi: Sequence[int], *, scale: int = 0, supervoxels: bool = False) -> Labels:
+        """Bodies, or supervoxels, of any box; 0 where nothing was written.
+
+        Parameters
+        ----------
+        lo, hi
+            Corners in voxels of `scale`, the upper one exclusive.
+
+        Returns
+        -------
+        ndarray
+            uint64, shape hi - lo.
+        """
+        found = reads.read_region(self, (tuple(lo), tuple(hi)), scale)
+        return found if supervoxels else relabel(found, self.lookup)
+
+    def read_isotropic(
+        self, lo: Sequence[int], shape: Sequence[int], *, scale: int = 0, supervoxels: bool = False
+    ) -> Labels:
+        """Labels resampled (nearest neighbour) to cubes as fine as the finest edge of a voxel.
+
+        Parameters
+        ----------
+        lo
+            First voxel, in voxels of the instance.
+        shape
+            Wanted extent, in cubes.
+        """
+        steps = reads.isotropic_steps(self, shape)
+        hi = [a + int(s[-1]) + 1 for a, s in zip(lo, steps, strict=True)]
+        return self.read(lo, hi, scale=scale, supervoxels=supervoxels)[np.ix_(*steps)]
+
+    def block_stream(
+        self, coords: Iterable[Coord], compression: str, *, scale: int = 0, supervoxels: bool = False
+    ) -> Iterator[bytes]:
+        """DVID's stream of the written blocks among those named; see `reads.encoder` for the compression."""
+        encode = reads.encoder(compression, None if supervoxels else self.lookup)
+        found = reads.read_blocks(self, coords, scale)
+        return (streams.frame((x, y, z), encode(block)) for (z, y, x), block in found)
+
+    def labels_at(self, points_zyx: ArrayLike, *, scale: int = 0, supervoxels: bool = False) -> Labels:
+        """Bodies, or supervoxels, at points.
+
+        Parameters
+        ----------
+        points_zyx
+            Integers, shape (n, 3), in voxels of `scale`.
+        """
+        found = reads.read_points(self, np.asarray(points_zyx, np.int64).reshape(-1, 3), scale)
+        return found if supervoxels else relabel(found, self.lookup)
+
+    # ------------------------------------------------------------ mapping
+
+    def lookup(self, supervoxels: Labels) -> Labels:
+        """Bodies of unique supervoxels; see `mapping.lookup`."""
+        return mapping.lookup(self, supervoxels)
+
+    def bodies_of(self, supervoxels: ArrayLike, *, check: bool = True) -> Labels:
+        """Bodies of supervoxels, repeats allowed.
+
+        Parameters
+        ----------
+        check
+            Whether an unmapped id that is no supervoxel of any body gives 0 instead of itself.
+        """
+        unique, where = np.unique(np.asarray(supervoxels, np.uint64), return_inverse=True)
+        found = mapping.lookup_existing(self, unique) if check else mapping.lookup(self, unique)
+        return found[where]
+
+    def mappings(self) -> Iterator[tuple[int, int]]:
+        """Supervoxels whose body has another number, and that body; 0 for ids that are no supervoxels."""
+        return mapping.list_mappings(self.keys)
+
+    # ------------------------------------------------------------ bodies
+
+    def find(self, label: int, *, supervoxel: bool = False) -> LabelIndex:
+        """Where a body or supervoxel is.
+
+        Raises
+        ------
+        NotFoundError
+            If there is no such body or supervoxel.
+        InvalidInputError
+            If the label is 0, or a supervoxel that was split up.
+        """
+        check_label(label)
+        if not supervoxel:
+            found = index.consistently(self, lambda keys: index.read_index(keys, label))
+        else:
+            found = index.consistently(self, lambda keys: self._part(keys, label))
+        if found is None:
+            kind = "supervoxel" if supervoxel else "label"
+            raise NotFoundError(f'no {kind} {label} in data "{self.name}"')
+        return found
+
+    def _part(self, keys: Any, supervoxel: int) -> LabelIndex | None:
+        body = mapping.bodies_within(keys, [supervoxel])[supervoxel]
+        if not body:
+            raise InvalidInputError(
+                f"cannot get label for supervoxel {supervoxel}, which has been split and doesn't exist anymore"
+            )
+        return index.read_part(keys, body, supervoxel)
+
+    def find_or_empty(self, body: int) -> LabelIndex:
+        """Where a body is; an index without voxels when there is no such body."""
+        found = index.consistently(self, lambda keys: index.read_index(keys, body))
+        return LabelIndex(body, Header(0), {}) if found is None else found
+
+    def header(self, body: int) -> Header:
+        """Size and last change of a body.
+
+        Raises
+        ------
+        NotFoundError
+            If there is no such body.
+        InvalidInputError
+            If the label is 0.
+        """
+        check_label(body)
+        found = index.read_header(self.keys, body)
+        if found is None:
+            raise NotFoundError(f'no label {body} in data "{self.name}"')
+        return found
+
+    def size(self, label: int, *, supervoxel: bool = False) -> int:
+        """Voxels of a body or supervoxel; raises as `find`."""
+        return self.find(label, supervoxel=True).header.voxels if supervoxel else self.header(label).voxels
+
+    def sizes(self, labels: Sequence[int], *, supervoxels: bool = False) -> list[int]:
+        """Voxels of bodies or supervoxels, 0 for one that there is not."""
+        if not supervoxels:
+            return index.read_sizes(self.keys, labels)
+        return index.consistently(self, lambda keys: _supervoxel_sizes(keys, labels))
+
+    def supervoxels_of(self, body: int) -> list[int]:
+        """Supervoxels of a body, ascending; raises `NotFoundError`."""
+        self.header(body)
+        return index.consistently(self, lambda keys: index.read_supervoxels(keys, body))
+
+    def list_bodies(
+        self, start: int = 0, end: int | None = None, limit: int | None = None
+    ) -> Iterator[tuple[int, int]]:
+        """Bodies from `start` to `end` (exclusive), ascending, and their sizes."""
+        return index.list_bodies(self.keys, start, end, limit)
+
+    def sparsevol(
+        self, label: int, *, supervoxel: bool = False, scale: int = 0, bounds: Bounds = EVERYWHERE
+    ) -> SparseVolume:
+        """The voxels of a body or supervoxel; raises as `find`."""
+        return SparseVolume(self, self.find(label, supervoxel=supervoxel), scale, bounds)
+
+
+def check_label(label: int) -> None:
+    """Refuse the background.
+
+    Raises
+    ------
+    InvalidInputError
+        If the label is 0.
+    """
+    if label == 0:
+        raise InvalidInputError("Label 0 is protected background value and cannot be used as a label")
+
+
+def _supervoxel_sizes(keys: Any, supervoxels: Sequence[int]) -> list[int]:
+    bodies = mapping.bodies_within(keys, supervoxels)
+    found: dict[int, Counts] = index.read_parts(keys, bodies)
+    return [found[sv].total if sv in found else 0 for sv in supervoxels]
