@@ -8,10 +8,9 @@ their meaning while others grow it.
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import replace
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, TypeGuard
 
 from zarr.abc.store import (
     ByteRequest,
@@ -22,14 +21,13 @@ from zarr.abc.store import (
 )
 from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
 
-from vzarr.errors import InvalidInputError
 from vzarr.geometry import Coord
+from vzarr.overlay import layout
 from vzarr.overlay.openview import OpenView
+from vzarr.overlay.paths import check_key, is_key
 from vzarr.overlay.rootview import RootView
 from vzarr.overlay.tree import ArrayEntry, ArrayId, array_of, is_doc, seen_from, spec_of, split_doc, with_shape
 from vzarr.overlay.views import Found, View, refuse_sealed
-
-_NO_KEY = re.compile(r"(?:^|/)\.{0,2}(?:/|$)|\0")
 
 
 class Viewed(Protocol):
@@ -116,11 +114,11 @@ class VersionStore(Store):
     def delete_sync(self, key: str) -> None:
         """Remove a key; nothing happens when it is absent."""
         view = self._writable()
-        _check(key)
+        check_key(key)
         if is_doc(key):
             view.delete_doc(key)
             return
-        where = self._chunk(view, key)
+        where = None if _is_plain(view) else self._chunk(view, key)
         if where is None:
             view.delete_loose(key)
         else:
@@ -137,13 +135,13 @@ class VersionStore(Store):
             Number of bytes; None reads to the end.
         """
         view = self._view()
-        if _NO_KEY.search(key):
+        if not is_key(key):
             return None
         if is_doc(key):
             found = self._doc(view, key)
             if found is not None:
                 return _cut(found, offset, length)
-        if isinstance(view, RootView) and not view.known_marked:
+        if _is_plain(view):
             return view.storage.objects.fetch(f"{view.folder}/{key}", offset, length)
         where = self._chunk(view, key)
         if where is None:
@@ -153,11 +151,11 @@ class VersionStore(Store):
     def write(self, key: str, data: bytes) -> None:
         """Set a key to bytes."""
         view = self._writable()
-        _check(key)
+        check_key(key)
         if is_doc(key):
             self._put_doc(view, key, data)
             return
-        where = self._chunk(view, key)
+        where = self._chunk(view, key) if not _is_plain(view) or data == layout.MARKER else None
         if where is None:
             view.put_loose(key, data)
         else:
@@ -167,7 +165,7 @@ class VersionStore(Store):
         """Every key that starts with `prefix`, read as text and not as a folder."""
         view = self.version.view
         view.look()
-        if isinstance(view, RootView) and not view.known_marked:
+        if _is_plain(view):
             cut = len(view.folder) + 1
             folder = prefix.rpartition("/")[0]
             below = f"{view.folder}/{folder}" if folder else view.folder
@@ -186,7 +184,7 @@ class VersionStore(Store):
         view = self.version.view
         view.look()
         folder = folder.strip("/")
-        if isinstance(view, RootView) and not view.known_marked:
+        if _is_plain(view):
             dirs, files = view.storage.objects.list_dir(f"{view.folder}/{folder}" if folder else view.folder)
             return sorted((*dirs, *files))
         base = f"{folder}/" if folder else ""
@@ -344,9 +342,9 @@ class VersionStore(Store):
                 yield base + entry.spec.key(shown)
 
 
-def _check(key: str) -> None:
-    if _NO_KEY.search(key):
-        raise InvalidInputError(f"{key!r} is no key: it has an empty part, '.', '..' or NUL, which name nothing")
+def _is_plain(view: View) -> TypeGuard[RootView]:
+    """Whether every key is a file of the same name: no array need be known to find a chunk."""
+    return isinstance(view, RootView) and not view.known_marked
 
 
 def _range(request: ByteRequest | None) -> tuple[int, int | None]:
