@@ -11,7 +11,6 @@ EXPECTED_FAILURES: dict[str, str] = {
     "imagetile_basics": "no imagetile yet",
     "label_annotations": "no annotation yet",
     "labelblk_labelvol": "no labelblk and labelvol yet",
-    "labelmap_index": "no proximity yet",
     "labelmap_raw": "no roi yet",
     "labelsz_rankings": "no labelsz yet",
     "other_types": "no googlevoxels and multichan16 yet",

@@ -169,3 +169,12 @@ def test_labels_are_64_bit_integers(seg: TestClient):
     assert ask(seg, "mapping", [1]) == [large]
     assert seg.get("mappings").text == f"1 {large}\n"
     assert seg.get("mappings?format=binary").content == struct.pack("<2Q", 1, large)
+
+
+def test_proximity_names_the_nearest_voxels(seg: TestClient):
+    found = seg.get("proximity/1/3").json()
+    assert found["distance"] == 5.0
+    assert (found["a"][2], found["b"][2]) == (3, 8)
+    assert found["a"][:2] == found["b"][:2]
+    for path, status in (("1/1", 400), ("1/0", 400), ("1/777", 404), ("777/1", 404), ("x/1", 400)):
+        assert seg.get(f"proximity/{path}").status_code == status

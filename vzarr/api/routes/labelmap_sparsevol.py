@@ -138,3 +138,14 @@ def _coarse_stream(handle: LabelMap, first: int, last: int, bounds: InBounds) ->
     for body, _ in handle.list_bodies(first, last + 1):
         found = handle.find(body)
         yield sparsevol.encode_coarse(body, volumes.coarse_runs(handle, found, bounds))
+
+
+@read(router, "/proximity/{a}/{b}", dependencies=INDEXED)
+def get_proximity(handle: Handle, a: str, b: str) -> Response:
+    """How near two bodies come to each other (DVID: ``GET D/proximity/{a}/{b}``, which it leaves empty).
+
+    Answers ``{"distance", "a": [x, y, z], "b": [x, y, z]}``: the Euclidean distance of the two nearest voxels, in
+    voxels of scale 0, and these voxels.
+    """
+    found = handle.proximity(params.parse_uint64(a, "label"), params.parse_uint64(b, "label"))
+    return wire.json({"distance": found.distance, "a": reverse(found.a), "b": reverse(found.b)})

@@ -14,12 +14,14 @@ from vzarr.errors import InvalidInputError, NotFoundError, UnsupportedError
 from vzarr.geometry import Coord
 from vzarr.types import voxels
 from vzarr.types.base import Instance
-from vzarr.types.labelmap import description, index, mapping, reads, streams
+from vzarr.types.labelmap import description, index, mapping, proximity, reads, streams
 from vzarr.types.labelmap.index import LabelIndex
+from vzarr.types.labelmap.proximity import Nearest
 from vzarr.types.labelmap.relabel import relabel
 from vzarr.types.labelmap.rows import Counts, Header, Labels
 from vzarr.types.labelmap.runs import Bounds
 from vzarr.types.labelmap.volumes import EVERYWHERE, SparseVolume
+from vzarr.types.roi import Within
 from vzarr.types.voxels import VoxelGeometry
 
 
@@ -89,24 +91,48 @@ class LabelView(Instance):
         """The finest Zarr array."""
         return self.array()
 
-    def read(self, lo: Sequence[int], hi: Sequence[int], *, scale: int = 0, supervoxels: bool = False) -> Labels:
+    def read(
+        self,
+        lo: Sequence[int],
+        hi: Sequence[int],
+        *,
+        scale: int = 0,
+        supervoxels: bool = False,
+        within: Within | None = None,
+    ) -> Labels:
         """Bodies, or supervoxels, of any box; 0 where nothing was written.
 
         Parameters
         ----------
         lo, hi
             Corners in voxels of `scale`, the upper one exclusive.
+        within
+            The ROI outside of which labels are 0.
 
         Returns
         -------
         ndarray
             uint64, shape hi - lo.
+
+        Raises
+        ------
+        UnsupportedError
+            If a ROI should mask another scale than 0.
         """
+        if within is not None and scale:
+            raise UnsupportedError("a ROI masks labels of scale 0 only")
         found = reads.read_region(self, (tuple(lo), tuple(hi)), scale)
-        return found if supervoxels else relabel(found, self.lookup)
+        named = found if supervoxels else relabel(found, self.lookup)
+        return named if within is None else within.apply(named, lo, self.block_zyx)
 
     def read_isotropic(
-        self, lo: Sequence[int], shape: Sequence[int], *, scale: int = 0, supervoxels: bool = False
+        self,
+        lo: Sequence[int],
+        shape: Sequence[int],
+        *,
+        scale: int = 0,
+        supervoxels: bool = False,
+        within: Within | None = None,
     ) -> Labels:
         """Labels resampled (nearest neighbour) to cubes as fine as the finest edge of a voxel.
 
@@ -116,10 +142,12 @@ class LabelView(Instance):
             First voxel, in voxels of the instance.
         shape
             Wanted extent, in cubes.
+        within
+            As in `read`.
         """
         steps = reads.isotropic_steps(self, shape)
         hi = [a + int(s[-1]) + 1 for a, s in zip(lo, steps, strict=True)]
-        return self.read(lo, hi, scale=scale, supervoxels=supervoxels)[np.ix_(*steps)]
+        return self.read(lo, hi, scale=scale, supervoxels=supervoxels, within=within)[np.ix_(*steps)]
 
     def block_stream(
         self, coords: Iterable[Coord], compression: str, *, scale: int = 0, supervoxels: bool = False
@@ -239,6 +267,12 @@ class LabelView(Instance):
     ) -> SparseVolume:
         """The voxels of a body or supervoxel; raises as `find`."""
         return SparseVolume(self, self.find(label, supervoxel=supervoxel), scale, bounds)
+
+    def proximity(self, a: int, b: int) -> Nearest:
+        """How near two bodies come to each other, and where; raises as `find`.  See `proximity.nearest`."""
+        check_label(a)
+        check_label(b)
+        return proximity.nearest(self, a, b)
 
 
 def check_label(label: int) -> None:
