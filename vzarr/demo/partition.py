@@ -155,8 +155,8 @@ def _candidates(tubes: Tubes, at: Float, centre: Float) -> NDArray[np.intp]:
     """Points that can matter in a block: those that come near the second-best tube at some of its voxels."""
     reach = float(np.abs(at.reshape(3, -1) - centre[:, None]).max()) + REACH
     around = np.flatnonzero((np.abs(tubes.points - centre) < reach).all(1))
-    step = [np.unique(np.r_[0:side:5, side - 1]) for side in at.shape[1:]]
-    sample = at[:, *np.ix_(*step)].reshape(3, -1) - centre[:, None]
+    z, y, x = (np.unique(np.r_[0:side:5, side - 1]) for side in at.shape[1:])
+    sample = at[:, z[:, None, None], y[:, None], x].reshape(3, -1) - centre[:, None]
     distance = np.sqrt(_scores(tubes.points[around] - centre, tubes.radii[around], sample))
     body = tubes.body_of_piece[tubes.piece[around]]
     best = np.minimum.reduceat(distance, np.flatnonzero(np.diff(body, prepend=-1)), axis=0)
