@@ -53,7 +53,7 @@ def test_each_verb_explains_itself_by_example(verb: str, capsys: pytest.CaptureF
 
 def test_the_verbs_are_those_of_the_python_face():
     promised = {"init", "ingest", "log", "show", "commit", "newversion", "branch", "tag", "merge", "config"}
-    care = {"diff", "blame"}
+    care = {"diff", "blame", "verify"}
     assert promised | care | {"serve", "demo", "types"} == set(VERBS)
     commands = application().registered_commands
     assert {command.callback.__name__.replace("_", "-") for command in commands} == set(VERBS)
@@ -149,6 +149,17 @@ def test_blame_counts_the_chunks_of_each_version(repo: Path, capsys: pytest.Capt
     found = answer(capsys, "blame", repo, "volume")
     assert [(row["uuid"], row["chunks"]) for row in found] == [("root", 1), (child, 2)]
     assert [row["uuid"] for row in answer(capsys, "blame", repo, "volume", "--version", "root")] == ["root"]
+
+
+def test_verify_names_the_damage_and_fails(repo: Path, capsys: pytest.CaptureFixture[str]):
+    assert run(capsys, "verify", repo) == (0, "all is well\n", "")
+    chunk = repo / "nodes/root/zarr/volume/c/0/0/0"
+    chunk.write_bytes(chunk.read_bytes()[:-1])
+    status, out, _ = run(capsys, "verify", repo, "--json")
+    found = json.loads(out)
+    assert (status, found["damaged"]) == (1, 1)
+    assert [(f["name"], f["key"]) for f in found["findings"]] == [("object-differs", "nodes/root/zarr/volume/c/0/0/0")]
+    assert run(capsys, "verify", repo, "--version", "root")[0] == 1
 
 
 def test_config_keeps_the_user(capsys: pytest.CaptureFixture[str]):
