@@ -47,7 +47,9 @@ def test_the_tour_holds_its_promises_and_can_be_taken_again(tmp_path: Path):
     with vzarr.open(str(tmp_path / "tour" / "repos" / "neuropil")) as repo:
         assert sorted(repo.branches()) == ["master", "side"]
         assert repo["master"].sealed
-        assert len(list(repo["master"]["segmentation"].list_bodies())) < len(list(repo.root["segmentation"].list_bodies()))
+        assert len(list(repo["master"]["segmentation"].list_bodies())) < len(
+            list(repo.root["segmentation"].list_bodies())
+        )
 
 
 def test_a_folder_with_something_else_is_left_alone(tmp_path: Path):
