@@ -31,9 +31,7 @@ def plain_decode(body: bytes, shape: tuple[int, int, int]) -> np.ndarray:
     return out
 
 
-@given(
-    st.tuples(*[st.sampled_from([8, 16])] * 3), st.sampled_from([1, 2, 3, 5, 17, 300]), st.integers(0, 2**32)
-)
+@given(st.tuples(*[st.sampled_from([8, 16])] * 3), st.sampled_from([1, 2, 3, 5, 17, 300]), st.integers(0, 2**32))
 def test_any_volume_reads_back(shape: tuple[int, int, int], n: int, seed: int):
     rng = np.random.default_rng(seed)
     a = rng.choice(rng.integers(0, 2**64, n, np.uint64), shape)
