@@ -18,8 +18,7 @@ AXIS = st.integers(-(2**20) + 1, 2**20 - 1)
 BODY_100 = bytes.fromhex("0a0a 0800 1206 0a04 0864 1005 1064")
 BODY_6 = bytes.fromhex("0a11 088180c081808002 1207 0a05 0806 108020 1006")
 COMPRESSED = bytes.fromhex(
-    "1400000000000000 6400000000000000 80 0e000000 e0 0a0a080012060a04086410051064"
-    "0000000000000000 0f27000000000000"
+    "1400000000000000 6400000000000000 80 0e000000 e0 0a0a080012060a040864100510640000000000000000 0f27000000000000"
 )
 
 
@@ -40,9 +39,7 @@ def plain(message: proto.IndexMessage) -> tuple:
     return message.label, message.header, counts
 
 
-blocks_of_a_supervoxel = st.dictionaries(
-    st.tuples(AXIS, AXIS, AXIS), st.integers(1, 2**32 - 1), min_size=1, max_size=4
-)
+blocks_of_a_supervoxel = st.dictionaries(st.tuples(AXIS, AXIS, AXIS), st.integers(1, 2**32 - 1), min_size=1, max_size=4)
 indices = st.builds(
     index,
     st.integers(0, 2**64 - 1),
@@ -100,12 +97,7 @@ def test_printed_indices():
 def test_printed_index_after_a_merge():
     body = bytes.fromhex(
         "0a20 0800 121c 0a06 08c801 108004 0a06 08ac02 108004 0a04 0864 1005 108194ebdc03"
-        "1064 188194ebdc03 2214"
-        + b"2026-11-22T16:11:14Z".hex()
-        + "2a05"
-        + b"alice".hex()
-        + "3205"
-        + b"probe".hex()
+        "1064 188194ebdc03 2214" + b"2026-11-22T16:11:14Z".hex() + "2a05" + b"alice".hex() + "3205" + b"probe".hex()
     )
     label, header, counts = proto.decode_index(body)
     assert label == 100
