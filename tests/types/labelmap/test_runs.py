@@ -69,9 +69,7 @@ def test_joining_makes_the_union(runs: np.ndarray):
 
 def test_joining_at_the_ends_of_the_world():
     """Rows so far apart that no single number can hold a plain (z, y, x) key."""
-    rows = [
-        [x, y, z, 3] for x, y, z in product((-LAST - 1, 0, LAST - 2), (-LAST - 1, LAST), (-LAST - 1, LAST))
-    ]
+    rows = [[x, y, z, 3] for x, y, z in product((-LAST - 1, 0, LAST - 2), (-LAST - 1, LAST), (-LAST - 1, LAST))]
     rows += [[-LAST + 2, -LAST - 1, -LAST - 1, 2]]
     runs = np.array(rows, np.int32)
     joined = r.join_runs(runs[::-1])
