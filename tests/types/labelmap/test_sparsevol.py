@@ -40,9 +40,7 @@ def test_printed_rles():
 
 def test_printed_coarse_volumes():
     block = np.array([[-1, 1, 2, 1]], np.int32)
-    assert s.encode_rles(block) == bytes.fromhex(
-        "00030000 00000000 01000000 ffffffff 01000000 02000000 01000000"
-    )
+    assert s.encode_rles(block) == bytes.fromhex("00030000 00000000 01000000 ffffffff 01000000 02000000 01000000")
     assert s.encode_coarse(5, np.array([[0, 0, 0, 1]], np.int32)) == bytes.fromhex(
         "0500000000000000 01000000 00000000 00000000 00000000 01000000"
     )
@@ -119,9 +117,7 @@ masks = st.sampled_from([0.0, 0.001, 0.5, 1.0]).flatmap(
 )
 
 
-@given(
-    st.lists(st.tuples(st.tuples(*[st.integers(-9, 9)] * 3), masks), max_size=4), st.integers(0, 2**64 - 1)
-)
+@given(st.lists(st.tuples(st.tuples(*[st.integers(-9, 9)] * 3), masks), max_size=4), st.integers(0, 2**64 - 1))
 def test_binary_blocks_round_trip(blocks, label: int):
     got = s.decode_binary_blocks(s.encode_binary_blocks(label, (8, 16, 24), blocks))
     assert (got.label, got.shape_zyx) == (label, (8, 16, 24))
