@@ -125,11 +125,7 @@ def test_batches_as_json():
         keyvalue.checked([("bad", b"not json")])
 
 
-@given(
-    st.lists(
-        st.tuples(st.text(min_size=1, max_size=120).filter(str.isalnum), st.binary(max_size=1100)), max_size=4
-    )
-)
+@given(st.lists(st.tuples(st.text(min_size=1, max_size=120).filter(str.isalnum), st.binary(max_size=1100)), max_size=4))
 def test_batches_as_tar(pairs: list[tuple[str, bytes]]):
     body = b"".join(keyvalue.tar_stream(pairs))
     with tarfile.open(fileobj=io.BytesIO(body)) as archive:
