@@ -25,9 +25,7 @@ def test_reserved_names_are_refused_in_dvids_words(name: str):
         settings.check_name(name)
 
 
-@pytest.mark.parametrize(
-    "name", ["", "a/b", "a\\b", ".hidden", "..", "__x", "zarr.json", "c", "a\nb", "x" * 201]
-)
+@pytest.mark.parametrize("name", ["", "a/b", "a\\b", ".hidden", "..", "__x", "zarr.json", "c", "a\nb", "x" * 201])
 def test_names_that_are_no_node_of_a_zarr_hierarchy_are_refused(name: str):
     with pytest.raises(InvalidInputError):
         settings.check_name(name)
@@ -38,9 +36,7 @@ def test_other_names_pass(name: str):
     assert settings.check_name(name) == name
 
 
-@pytest.mark.parametrize(
-    ("text", "value"), [("true", True), ("1", True), ("FALSE", False), ("0", False), ("", True)]
-)
+@pytest.mark.parametrize(("text", "value"), [("true", True), ("1", True), ("FALSE", False), ("0", False), ("", True)])
 def test_booleans(text: str, value: bool):
     assert settings.boolean({"k": text}, "k", True) is value
 
