@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from itertools import count
 from typing import TypeVar
 
 import numpy as np
@@ -184,15 +185,14 @@ class OpenView(View):
         self.authority.edit(self.node, change)
 
     def put_array(self, path: str, docs: Mapping[str, bytes], creator: str) -> None:
-        """Make an array whose identity names `creator`, so that it is the same on whichever branch it is made.
-
-        Nothing happens when the path has that array already.
-        """
+        """Make an array, unless there is one; its identity names `creator`, and so is the same on any branch."""
 
         def change(txn: Transaction) -> None:
-            old = self._row_entry(txn, path)
-            if not isinstance(old, ArrayEntry):
-                self._put_entry(txn, path, ArrayEntry(dict(docs), ArrayId(creator, path)))
+            if not isinstance(self._row_entry(txn, path), ArrayEntry):
+                # What an array of that identity once stored here must not come back, nor be shared with one renamed.
+                taken = self._taken(txn)
+                name = next(i for n in count() if (i := ArrayId(creator, path, n)) not in taken)
+                self._put_entry(txn, path, ArrayEntry(dict(docs), name))
 
         self.authority.edit(self.node, change)
 
@@ -220,14 +220,21 @@ class OpenView(View):
         self.authority.edit(self.node, change)
 
     def rename(self, source: str, target: str) -> None:
-        """Give a group or array, and all below it, another path."""
+        """Give a group or array, and all below it, another path; loose keys are stored anew."""
+        self.look()
+        loose = list(below(self._loose, source))
+        for key in loose:
+            found = self.read_loose(key)
+            if found is not None:
+                self.put_loose(target + key[len(source) :], found[0])
 
         def change(txn: Transaction) -> None:
+            for key in loose:
+                txn.put(layout.row_loose(self.node, key), _GONE)
             for path in list(below(self._entries, source)):
                 self._put_entry(txn, target + path[len(source) :], self._entries[path])
                 self._put_entry(txn, path, None)
 
-        self.look()
         self.authority.edit(self.node, change)
 
     def delete_dir(self, prefix: str) -> None:
@@ -297,6 +304,12 @@ class OpenView(View):
         if row is None:
             return self.base.entries.get(path)
         return Entry.from_json(orjson.loads(row)) if row else None
+
+    def _taken(self, txn: Transaction) -> set[ArrayId]:
+        """Identities of arrays that the version has, or inherited."""
+        prefix = layout.row_tree(self.node, "")
+        rows = [Entry.from_json(orjson.loads(v)) for _, v in txn.scan(prefix, layout.after(prefix)) if v]
+        return {e.id for e in (*rows, *self.base.entries.values()) if isinstance(e, ArrayEntry)}
 
     def _put_entry(self, txn: Transaction, path: str, entry: Entry | None) -> None:
         row = layout.row_tree(self.node, path)

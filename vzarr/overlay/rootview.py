@@ -13,7 +13,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from vzarr.errors import AlreadyExistsError, InvalidInputError, NotFoundError
+from vzarr.errors import InvalidInputError
 from vzarr.geometry import Box, Coord
 from vzarr.overlay import layout
 from vzarr.overlay.authority import SEALED, Authority
@@ -243,10 +243,8 @@ class RootView(View):
 
     def rename(self, source: str, target: str) -> None:
         """Move a group or array, and all below it, to another path."""
-        if self.entry(source) is None:
-            raise NotFoundError(f"nothing at {source!r} to rename")
-        if self.entry(target) is not None:
-            raise AlreadyExistsError(f"{target!r} exists already")
+        if RESERVED.search(target):
+            raise InvalidInputError(f"{target!r} ends like the folders of arrays made in later versions")
 
         def change(txn: Transaction) -> None:
             for path in list(below(self._marked, source)):

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from vzarr.errors import InvalidInputError, NotFoundError
 from vzarr.geometry import Box, Coord
-from vzarr.overlay import arrays, regions
+from vzarr.overlay import arrays, paths, regions
 from vzarr.overlay.blame import Blame, blame_array
 from vzarr.overlay.kv.versioned import InstanceKeys, InstanceTxn
 from vzarr.overlay.openview import OpenView
@@ -171,12 +171,15 @@ class Version:
         docs = arrays.array_docs(
             shape or (0,) * len(chunks), chunks, dtype, codecs, fill_value, dimension_names, attributes
         )
-        self._open().put_array(path, docs, creator or self.uuid)
+        view = self._open()
+        paths.check_new(view, path, is_array=True)
+        view.put_array(path, docs, creator or self.uuid)
         self.create_group(path.rpartition("/")[0])
 
     def create_group(self, path: str, attributes: Mapping[str, Any] | None = None) -> None:
         """Make a group, and those above it; given attributes replace those of a group that is there."""
         view = self._open()
+        paths.check_new(view, path, is_array=False)
         parts = path.split("/") if path else []
         for n in range(len(parts)):
             above = "/".join(parts[:n])
@@ -316,7 +319,9 @@ class Version:
 
     def rename(self, source: str, target: str) -> None:
         """Give a group or array, with all below it, another path in this version."""
-        self._open().rename(source, target)
+        view = self._open()
+        paths.check_rename(view, source, target)
+        view.rename(source, target)
 
     # -- its instances
 
