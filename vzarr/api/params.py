@@ -70,6 +70,20 @@ def parse_blocks_zyx(text: str) -> list[Coord]:
     return [reverse(values[i : i + 3]) for i in range(0, len(values), 3)]
 
 
+def points_zyx(value: Any) -> NDArray[np.int64]:
+    """JSON ``[[x, y, z], ...]`` as an array of (z, y, x); coordinates left out at the end are 0, as for DVID."""
+    if not isinstance(value, list) or not all(map(_is_point, value)):
+        raise InvalidInputError("the body should be a JSON list of points [x, y, z]")
+    if any(not -(1 << 31) <= c < 1 << 31 for p in value for c in p):
+        raise InvalidInputError("coordinates should fit into 32 bits")
+    padded = [[*p, *[0] * (3 - len(p))] for p in value]
+    return np.array(padded, np.int64).reshape(-1, 3)[:, ::-1]
+
+
+def _is_point(value: Any) -> bool:
+    return isinstance(value, list) and len(value) <= 3 and all(type(c) is int for c in value)
+
+
 def parse_bool(text: str | None, default: bool = False) -> bool:
     """Whether a switch in a query string is on: ``true``, ``on`` or ``1`` in any case."""
     if text is None:

@@ -4,51 +4,45 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query, Response
+from fastapi import APIRouter, Depends, Response
 from numpy.typing import NDArray
 
 from vzarr.api import deps, params, wire
 from vzarr.api.params import VoxelRequest
+from vzarr.api.routes.roi import InRoi
 from vzarr.api.routing import read
-from vzarr.errors import InvalidInputError, UnsupportedError
+from vzarr.errors import InvalidInputError
 from vzarr.types import voxels
 from vzarr.types.imageblk import ImageBlk
 from vzarr.types.imageblk.oblique import Plane
 
 router = APIRouter()
 
-
-def without_roi(roi: Annotated[str | None, Query()] = None) -> None:
-    """Refuse ``?roi=`` rather than answer without the mask."""
-    if roi:
-        raise UnsupportedError("this server does not mask voxels by a ROI")
-
-
 Handle = Annotated[ImageBlk, Depends(deps.instance)]
 Asked = Annotated[VoxelRequest, Depends(deps.voxel_request)]
 Body = Annotated[bytes, Depends(deps.body)]
 JsonBody = Annotated[Any, Depends(deps.json_body)]
-NO_ROI = [Depends(without_roi)]
 
 
-@read(router, "/raw/{dims}/{size}/{offset}", dependencies=NO_ROI)
-@read(router, "/raw/{dims}/{size}/{offset}/{fmt}", dependencies=NO_ROI)
-def get_raw(handle: Handle, asked: Asked) -> Response:
+@read(router, "/raw/{dims}/{size}/{offset}")
+@read(router, "/raw/{dims}/{size}/{offset}/{fmt}")
+def get_raw(handle: Handle, asked: Asked, within: InRoi) -> Response:
     """Voxels of a box (DVID: ``GET D/raw/{dims}/{size}/{offset}[/{format}]``).
 
     ``dims`` is xy, xz, yz (an image: png, jpg[:quality], tif or bmp) or 0_1_2 (octets in z, y, x order, or
-    one jpg with the slices below each other).  Voxels of blocks that nobody wrote are 0.
+    one jpg with the slices below each other).  Voxels of blocks that nobody wrote are 0.  So are those outside
+    of the ROI that ``?roi=`` names, unless ``?attenuation=`` darkens them by 1 to 7 bits.
     """
     wire.check_payload(asked.voxels * handle.dtype.itemsize)
-    return _voxels(asked, handle.read(*asked.box_zyx, unwritten=0))
+    return _voxels(asked, handle.read(*asked.box_zyx, unwritten=0, within=within))
 
 
-@read(router, "/isotropic/{dims}/{size}/{offset}", dependencies=NO_ROI)
-@read(router, "/isotropic/{dims}/{size}/{offset}/{fmt}", dependencies=NO_ROI)
-def get_isotropic(handle: Handle, asked: Asked) -> Response:
+@read(router, "/isotropic/{dims}/{size}/{offset}")
+@read(router, "/isotropic/{dims}/{size}/{offset}/{fmt}")
+def get_isotropic(handle: Handle, asked: Asked, within: InRoi) -> Response:
     """Resample ``raw`` to cubic voxels (DVID: ``GET D/isotropic/{dims}/{size}/{offset}[/{format}]``)."""
     wire.check_payload(asked.voxels * handle.dtype.itemsize)
-    return _voxels(asked, handle.read_isotropic(asked.box_zyx[0], asked.shape_zyx))
+    return _voxels(asked, handle.read_isotropic(asked.box_zyx[0], asked.shape_zyx, within=within))
 
 
 def _voxels(asked: VoxelRequest, found: NDArray[Any]) -> Response:
@@ -89,12 +83,15 @@ def _number(text: str) -> float:
         raise InvalidInputError(f'expected a number, not "{text}"') from error
 
 
-@router.post("/raw/{dims}/{size}/{offset}", dependencies=NO_ROI)
-def post_raw(handle: Handle, asked: Asked, body: Body) -> Response:
-    """Write whole blocks (DVID: ``POST D/raw/0_1_2/{size}/{offset}``); octets in z, y, x order."""
+@router.post("/raw/{dims}/{size}/{offset}")
+def post_raw(handle: Handle, asked: Asked, body: Body, within: InRoi) -> Response:
+    """Write whole blocks (DVID: ``POST D/raw/0_1_2/{size}/{offset}``); octets in z, y, x order.
+
+    ``?roi=`` names a ROI outside of which nothing changes.
+    """
     if not asked.is_plain:
         raise InvalidInputError("voxels can only be posted as a volume: raw/0_1_2/{size}/{offset}")
-    handle.write_bytes(asked.box_zyx, body)
+    handle.write_bytes(asked.box_zyx, body, within=within)
     return wire.empty()
 
 

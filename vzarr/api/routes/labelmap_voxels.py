@@ -9,8 +9,8 @@ from fastapi import APIRouter, Depends, Response
 from vzarr import geometry
 from vzarr.api import deps, params, wire
 from vzarr.api.params import VoxelRequest
-from vzarr.api.routes.imageblk import NO_ROI
 from vzarr.api.routes.labelmap_params import AsSupervoxels, Body, Handle, JsonBody, Points, Scale
+from vzarr.api.routes.roi import InRoi
 from vzarr.api.routing import read
 from vzarr.errors import InvalidInputError
 from vzarr.geometry import Coord
@@ -24,56 +24,63 @@ Asked = Annotated[VoxelRequest, Depends(deps.voxel_request)]
 _VOXEL_BYTES = 8
 
 
-@read(router, "/raw/{dims}/{size}/{offset}", dependencies=NO_ROI)
-@read(router, "/raw/{dims}/{size}/{offset}/{fmt}", dependencies=NO_ROI)
-def get_raw(handle: Handle, asked: Asked, supervoxels: AsSupervoxels, scale: Scale, compression: str = "") -> Response:
+@read(router, "/raw/{dims}/{size}/{offset}")
+@read(router, "/raw/{dims}/{size}/{offset}/{fmt}")
+def get_raw(
+    handle: Handle, asked: Asked, supervoxels: AsSupervoxels, scale: Scale, within: InRoi, compression: str = ""
+) -> Response:
     """Labels of a box (DVID: ``GET D/raw/{dims}/{size}/{offset}[/{format}]``).
 
     A volume comes as octets in z, y, x order, ``?compression=`` lz4, gzip, google (compressed segmentation)
-    or googlegzip; a slice as an image.  ``?scale=``, ``?supervoxels=true``.
+    or googlegzip; a slice as an image.  ``?scale=``, ``?supervoxels=true``.  Labels outside of the ROI that
+    ``?roi=`` names are 0.
     """
     wire.check_payload(asked.voxels * _VOXEL_BYTES)
     encode = wireforms.volume_encoder(compression)
-    found = asked.orient(handle.read(*asked.box_zyx, scale=scale, supervoxels=supervoxels))
+    found = asked.orient(handle.read(*asked.box_zyx, scale=scale, supervoxels=supervoxels, within=within))
     if not asked.is_volume:
         return wire.image(found, asked.image)
     headers = {"Content-Encoding": "gzip"} if compression == "googlegzip" else None
     return wire.octets(encode(found), headers=headers)
 
 
-@read(router, "/isotropic/{dims}/{size}/{offset}", dependencies=NO_ROI)
-@read(router, "/isotropic/{dims}/{size}/{offset}/{fmt}", dependencies=NO_ROI)
-def get_isotropic(handle: Handle, asked: Asked, supervoxels: AsSupervoxels, scale: Scale) -> Response:
+@read(router, "/isotropic/{dims}/{size}/{offset}")
+@read(router, "/isotropic/{dims}/{size}/{offset}/{fmt}")
+def get_isotropic(handle: Handle, asked: Asked, supervoxels: AsSupervoxels, scale: Scale, within: InRoi) -> Response:
     """Labels of a slice, resampled to square pixels (DVID: ``GET D/isotropic/...``); a volume is as in ``raw``."""
     wire.check_payload(asked.voxels * _VOXEL_BYTES)
     if asked.is_volume:
-        return wire.octets(asked.orient(handle.read(*asked.box_zyx, scale=scale, supervoxels=supervoxels)))
-    found = handle.read_isotropic(asked.box_zyx[0], asked.shape_zyx, scale=scale, supervoxels=supervoxels)
+        return wire.octets(
+            asked.orient(handle.read(*asked.box_zyx, scale=scale, supervoxels=supervoxels, within=within))
+        )
+    found = handle.read_isotropic(
+        asked.box_zyx[0], asked.shape_zyx, scale=scale, supervoxels=supervoxels, within=within
+    )
     return wire.image(asked.orient(found), asked.image)
 
 
-@read(router, "/pseudocolor/{dims}/{size}/{offset}", dependencies=NO_ROI)
-@read(router, "/pseudocolor/{dims}/{size}/{offset}/{fmt}", dependencies=NO_ROI)
-def get_pseudocolor(handle: Handle, asked: Asked, supervoxels: AsSupervoxels, scale: Scale) -> Response:
+@read(router, "/pseudocolor/{dims}/{size}/{offset}")
+@read(router, "/pseudocolor/{dims}/{size}/{offset}/{fmt}")
+def get_pseudocolor(handle: Handle, asked: Asked, supervoxels: AsSupervoxels, scale: Scale, within: InRoi) -> Response:
     """Slice with a colour for each label (DVID: ``GET D/pseudocolor/{dims}/{size}/{offset}[/{format}]``)."""
     if asked.is_volume:
         raise InvalidInputError("pseudocolor shows slices: dims should be xy, xz or yz")
     wire.check_payload(asked.voxels * _VOXEL_BYTES)
-    found = asked.orient(handle.read(*asked.box_zyx, scale=scale, supervoxels=supervoxels))
+    found = asked.orient(handle.read(*asked.box_zyx, scale=scale, supervoxels=supervoxels, within=within))
     return wire.image(wireforms.pseudocolors(found), asked.image)
 
 
-@router.post("/raw/{dims}/{size}/{offset}", dependencies=NO_ROI)
-def post_raw(handle: Handle, asked: Asked, body: Body, compression: str = "") -> Response:
+@router.post("/raw/{dims}/{size}/{offset}")
+def post_raw(handle: Handle, asked: Asked, body: Body, within: InRoi, compression: str = "") -> Response:
     """Write whole blocks of supervoxels (DVID: ``POST D/raw/0_1_2/{size}/{offset}``).
 
-    ``?compression=`` lz4 or gzip.  The index is exact when the answer comes, with ``?mutate=true`` or
-    without.
+    ``?compression=`` lz4 or gzip.  ``?roi=`` names a ROI outside of which nothing changes.  The index is exact
+    when the answer comes, with ``?mutate=true`` or without.
     """
     if not asked.is_plain:
         raise InvalidInputError("labels can only be posted as a volume: raw/0_1_2/{size}/{offset}")
     wireforms.check_aligned(handle, asked.box_zyx)
-    handle.write(asked.box_zyx[0], wireforms.decode_volume(body, asked.shape_zyx, compression))
+    handle.write(asked.box_zyx[0], wireforms.decode_volume(body, asked.shape_zyx, compression), within=within)
     return wire.empty()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import partial, reduce
 from typing import Any, Self
 
 import numpy as np
@@ -18,6 +18,7 @@ from vzarr.types import settings, voxels
 from vzarr.types.base import Datatype, Instance
 from vzarr.types.imageblk import blocks, oblique
 from vzarr.types.imageblk.oblique import Plane
+from vzarr.types.roi import Within
 from vzarr.types.voxels import VoxelGeometry
 
 _POSITION_BYTES = 3 * 8
@@ -113,7 +114,9 @@ class ImageBlk(Instance):
 
     # ------------------------------------------------------------ regions
 
-    def read(self, lo: Sequence[int], hi: Sequence[int], *, unwritten: int | None = None) -> NDArray[Any]:
+    def read(
+        self, lo: Sequence[int], hi: Sequence[int], *, unwritten: int | None = None, within: Within | None = None
+    ) -> NDArray[Any]:
         """Voxels of any box.
 
         Parameters
@@ -122,13 +125,18 @@ class ImageBlk(Instance):
             Corners of the box, the upper one exclusive.
         unwritten
             What to give for voxels of blocks that nobody wrote; the background by default.
+        within
+            The ROI outside of which voxels are attenuated.
 
         Returns
         -------
         ndarray
             Shape hi - lo.
         """
-        box = (tuple(lo), tuple(hi))
+        found = self._read((tuple(lo), tuple(hi)), unwritten)
+        return found if within is None else within.apply(found, lo, self.block_zyx)
+
+    def _read(self, box: Box, unwritten: int | None) -> NDArray[Any]:
         missing = self.background if unwritten is None else unwritten
         if not self.version.has_array(self.path):
             return np.full(geometry.shape_of(box), missing, self.dtype)
@@ -143,7 +151,7 @@ class ImageBlk(Instance):
         touched = geometry.blocks_of_box(box, self.block_zyx)
         return set(geometry.iter_coords(touched)) - set(self.written_blocks(*touched))
 
-    def read_isotropic(self, lo: Sequence[int], shape: Sequence[int]) -> NDArray[Any]:
+    def read_isotropic(self, lo: Sequence[int], shape: Sequence[int], *, within: Within | None = None) -> NDArray[Any]:
         """Voxels resampled (nearest neighbour) to cubes as fine as the finest edge of a voxel.
 
         Parameters
@@ -152,12 +160,14 @@ class ImageBlk(Instance):
             First voxel, in voxels of the instance.
         shape
             Wanted extent, in cubes.
+        within
+            The ROI outside of which voxels are attenuated.
         """
         edges = self.geometry.voxel_zyx
         finest = min(edges)
         steps = [(np.arange(n) * (finest / edge)).astype(np.int64) for n, edge in zip(shape, edges, strict=True)]
         hi = [a + int(s[-1]) + 1 for a, s in zip(lo, steps, strict=True)]
-        return self.read(lo, hi, unwritten=0)[np.ix_(*steps)]
+        return self.read(lo, hi, unwritten=0, within=within)[np.ix_(*steps)]
 
     def read_plane(self, plane: Plane) -> NDArray[Any]:
         """A slice in any direction, interpolated between voxels.
@@ -177,7 +187,7 @@ class ImageBlk(Instance):
         box = int(min(math.prod(n + 2 for n in edges), _ENDLESS)) * self.dtype.itemsize
         return box + plane.shape[0] * plane.shape[1] * _POSITION_BYTES
 
-    def write(self, lo: Sequence[int], array: NDArray[Any]) -> None:
+    def write(self, lo: Sequence[int], array: NDArray[Any], *, within: Within | None = None) -> None:
         """Write whole blocks, and let the extents grow to hold them.
 
         Parameters
@@ -186,6 +196,8 @@ class ImageBlk(Instance):
             First voxel; a multiple of the block size.
         array
             Voxels, shape (z, y, x); each extent a multiple of the block size.
+        within
+            The ROI to whose blocks the write is restricted.
 
         Raises
         ------
@@ -196,10 +208,13 @@ class ImageBlk(Instance):
         """
         box = (tuple(lo), tuple(a + n for a, n in zip(lo, array.shape, strict=True)))
         self.check_aligned(box)
-        self._write(box[0], array)
-        voxels.grow_extents(self, box)
+        if within is None:
+            self._write(box[0], array)
+            voxels.grow_extents(self, box)
+        else:
+            self._write_within(box, array, within)
 
-    def write_bytes(self, box: Box, body: bytes) -> None:
+    def write_bytes(self, box: Box, body: bytes, *, within: Within | None = None) -> None:
         """`write` the voxels of a box from their bytes (DVID HTTP API, ``POST D/raw``).
 
         Raises
@@ -212,7 +227,7 @@ class ImageBlk(Instance):
         expected = int(np.prod(shape, dtype=np.int64)) * self.dtype.itemsize
         if len(body) != expected:
             raise InvalidInputError(f"expected {expected} bytes for {_xyz(shape)} voxels, got {len(body)}")
-        self.write(box[0], np.frombuffer(body, self.dtype).reshape(shape))
+        self.write(box[0], np.frombuffer(body, self.dtype).reshape(shape), within=within)
 
     def check_aligned(self, box: Box) -> None:
         """Refuse a box that is not made of whole blocks.
@@ -230,9 +245,23 @@ class ImageBlk(Instance):
             )
 
     def _write(self, lo: Coord, array: NDArray[Any]) -> None:
+        self._ensure_arrays()
+        self.version.write(self.path, lo, array)
+
+    def _ensure_arrays(self) -> None:
         if not self.version.has_array(self.path):
             self.make_arrays()
-        self.version.write(self.path, lo, array)
+
+    def _write_within(self, box: Box, array: NDArray[Any], within: Within) -> None:
+        """Write those blocks of a volume that a ROI holds."""
+        places = {c: geometry.box_of_block(c, self.block_zyx) for c in within.blocks(box, self.block_zyx)}
+        none: Box | None = None
+        around = reduce(geometry.union, places.values(), none)
+        if around is not None:
+            self._ensure_arrays()
+            cut = {c: np.ascontiguousarray(array[geometry.slices(p, box[0])]) for c, p in places.items()}
+            self.version.write_chunks(self.path, cut)
+            voxels.grow_extents(self, around)
 
     # ------------------------------------------------------------ blocks
 

@@ -20,6 +20,7 @@ from vzarr.types.labelmap.rows import Labels
 from vzarr.types.labelmap.runs import Runs
 from vzarr.types.labelmap.splits import ANY, Choice, SplitBody, SplitSupervoxel
 from vzarr.types.labelmap.view import LabelView
+from vzarr.types.roi import Within
 
 
 @dataclass(frozen=True)
@@ -31,8 +32,13 @@ class LabelMap(LabelView):
 
     # ------------------------------------------------------------ voxels
 
-    def write(self, lo: Sequence[int], array: ArrayLike) -> None:
+    def write(self, lo: Sequence[int], array: ArrayLike, *, within: Within | None = None) -> None:
         """Store a volume of supervoxels that is aligned to blocks; index and coarser scales follow.
+
+        Parameters
+        ----------
+        within
+            The ROI to whose blocks the write is restricted.
 
         Raises
         ------
@@ -40,7 +46,11 @@ class LabelMap(LabelView):
             If the volume is not aligned to blocks.
         """
         volume = np.asarray(array, np.uint64)
-        self.write_blocks(writes.blocks_of(tuple(lo), volume, self.block_zyx))
+        blocks = writes.blocks_of(tuple(lo), volume, self.block_zyx)
+        if within is not None:
+            hi = tuple(a + n for a, n in zip(lo, volume.shape, strict=True))
+            blocks = {c: blocks[c] for c in within.blocks((tuple(lo), hi), self.block_zyx)}
+        self.write_blocks(blocks)
 
     def write_blocks(self, blocks: Mapping[Coord, Labels], *, indexed: bool = True, downres: bool = True) -> None:
         """Store whole blocks of supervoxels; see `writes.write_blocks`."""
