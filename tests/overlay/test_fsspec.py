@@ -44,11 +44,11 @@ class Peer(peers.AbstractFixtures):
 
     @pytest.fixture
     def fs_path(self) -> str:
-        return "em"  # fsspec's recursive get mistakes a folder without any "/" in its name
+        return ""
 
     @pytest.fixture
     def fs_join(self):
-        return lambda *parts: "/".join(p for p in parts if p)
+        return lambda *parts: "/".join(parts)
 
     @pytest.fixture
     def supports_empty_directories(self) -> bool:
@@ -82,7 +82,7 @@ def test_urls_name_a_key_a_version_and_a_repo(painted: vzarr.Repo):
         (f"vzarr://{first.uuid[:9]}:master~1@/em/0::{painted.url}", first),
     ]:
         fs, path = fsspec.url_to_fs(url)
-        assert (fs.version, path) == (version, "em/0")
+        assert (fs.version, path) == (version, "/em/0")
         assert fsspec.get_mapper(url)["c/0/0/0"] == version.store.read("em/0/c/0/0/0")[0]
     assert fsspec.url_to_fs(f"vzarr://em::{painted.url}", version=first.uuid)[0].version == first
     assert fsspec.url_to_fs("vzarr://em", repo=painted.url, version=first.uuid)[0].version == first
@@ -95,7 +95,7 @@ def test_urls_name_a_key_a_version_and_a_repo(painted: vzarr.Repo):
 def test_a_key_that_looks_like_a_ref_is_a_key(fs: VersionFileSystem):
     fs.pipe_file("x@/y", b"1")
     assert fs.cat_file("x@/y") == b"1"
-    assert fs.ls("x@", detail=False) == ["x@/y"]
+    assert fs.ls("x@", detail=False) == ["/x@/y"]
 
 
 def test_a_branch_is_looked_up_when_the_file_system_is_opened(repo: vzarr.Repo):
@@ -126,12 +126,12 @@ def test_bad_urls_say_what_is_wrong(painted: vzarr.Repo, tmp_path: Path):
 def test_listings_sizes_and_kinds(painted: vzarr.Repo):
     for version in painted.versions():
         fs = VersionFileSystem(version)
-        assert fs.ls("", detail=False) == ["em", "zarr.json"]
-        assert fs.ls("em/0", detail=False) == ["em/0/c", "em/0/zarr.json"]
-        assert {e["name"]: e["type"] for e in fs.ls("em")} == {"em/0": "directory", "em/zarr.json": "file"}
-        assert fs.ls("zarr.json", detail=False) == ["zarr.json"]
+        assert fs.ls("", detail=False) == ["/em", "/zarr.json"]
+        assert fs.ls("em/0", detail=False) == ["/em/0/c", "/em/0/zarr.json"]
+        assert {e["name"]: e["type"] for e in fs.ls("em")} == {"/em/0": "directory", "/em/zarr.json": "file"}
+        assert fs.ls("zarr.json", detail=False) == ["/zarr.json"]
         assert fs.size("em/0/c/1/1/1") == len(fs.cat_file("em/0/c/1/1/1"))
-        assert sorted(fs.find("em/0/c")) == [f"em/0/c/{z}/{y}/{x}" for z in "01" for y in "01" for x in "01"]
+        assert sorted(fs.find("em/0/c")) == [f"/em/0/c/{z}/{y}/{x}" for z in "01" for y in "01" for x in "01"]
         assert fs.isdir("")
         assert fs.isdir("em/0/c/1")
         assert not fs.isdir("em/0/zarr.json")
@@ -153,7 +153,7 @@ def test_ranges_are_those_of_a_slice(version: vzarr.Version, seal: bool):
     for start in places:
         for end in places:
             assert fs.cat_file("f", start, end) == data[start:end], (start, end)
-    assert fs.cat_ranges(["f", "f"], [0, 10], [5, 12]) == [data[:5], data[10:12]]
+    assert fs.cat_ranges(["f", "/f"], [0, 10], [5, 12]) == [data[:5], data[10:12]]
     assert fs.tail("f", 3) == data[-3:]
     with fs.open("f", block_size=7) as f:
         f.seek(20)
@@ -196,11 +196,11 @@ def test_removing_and_moving(fs: VersionFileSystem):
     with pytest.raises(OSError, match="not empty"):
         fs.rmdir("a/b")
     fs.rm("a/b/1")
-    assert fs.find("a") == ["a/b/2", "a/c"]
+    assert fs.find("a") == ["/a/b/2", "/a/c"]
     fs.mv("a/b", "d", recursive=True)
-    assert fs.find("") == ["a/c", "d/2", "zarr.json"]
+    assert fs.find("") == ["/a/c", "/d/2", "/zarr.json"]
     fs.rm("a", recursive=True)
-    assert fs.find("") == ["d/2", "zarr.json"]
+    assert fs.find("") == ["/d/2", "/zarr.json"]
     fs.mkdir("e")
     assert not fs.exists("e")
     with pytest.raises(FileExistsError):
@@ -292,6 +292,14 @@ def test_zarr_reads_and_writes_through_a_mapper(painted: vzarr.Repo):
     assert after.zarr["made/here"][...].tolist() == [0, 1, 2, 3, 4]
     assert np.array_equal(before.zarr["em/0"][...], DATA)
     assert sorted(group) == ["em", "made"]
+
+
+def test_zarr_lists_what_lies_in_folders_through_a_mapper(painted: vzarr.Repo):
+    painted["master"].create_array("em/deep/er", dtype="u1", chunks=(4,), shape=(4,), dimension_names=None)
+    for path, below in {"": "em/", "em": "", "em/deep": None}.items():
+        group = zarr.open_group(fsspec.get_mapper(f"vzarr://{path}", repo=painted), mode="r")
+        members = {"er"} if below is None else {f"{below}0", f"{below}deep", f"{below}deep/er"} | {below.strip("/")}
+        assert set(dict(group.members(max_depth=None))) == members - {""}
 
 
 def test_zarr_opens_the_url(painted: vzarr.Repo):

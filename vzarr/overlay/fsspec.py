@@ -56,7 +56,7 @@ class VersionFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has
     """
 
     protocol = "vzarr"
-    root_marker = ""
+    root_marker = "/"
     cachable = False  # a kept instance would go on showing where a branch once was
     blocksize: ClassVar[int] = 1 << 20
 
@@ -98,7 +98,9 @@ class VersionFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has
         text = path.as_posix() if isinstance(path, PurePath) else os.fspath(path)
         named = _WITH_REF.match(text)
         text = text[named.end() :] if named else text.removeprefix("vzarr://")
-        return text.strip("/")
+        text = text.strip("/")
+        # With a slash in front, as in fsspec's memory file system: zarr 3.1 lists no other paths rightly.
+        return f"/{text}" if text else ""
 
     @staticmethod
     def _get_kwargs_from_urls(path: str) -> dict[str, str]:
@@ -116,17 +118,17 @@ class VersionFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has
             If no key is there or lies below.
         """
         path = self._strip_protocol(path)
-        found = self.store.read(path, 0, 0) if path else None
+        found = self.store.read(path[1:], 0, 0)
         if found is not None:
             return {"name": path, "size": found[1], "type": "file"}
-        if not path or self.store.names(path):
+        if not path or self.store.names(path[1:]):
             return {"name": path, "size": 0, "type": "directory"}
         raise FileNotFoundError(path)
 
     def ls(self, path: str, detail: bool = True, **kwargs: Any) -> list[Any]:
         """What lies directly below a folder, sorted; of a file, itself."""
         path = self._strip_protocol(path)
-        names = [f"{path}/{n}" if path else n for n in self.store.names(path)]
+        names = [f"{path}/{n}" for n in self.store.names(path[1:])]
         if not names and path:
             names = [self.info(path)["name"]]
         return [self._entry(n) for n in names] if detail else names
@@ -134,7 +136,7 @@ class VersionFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has
     def ukey(self, path: str) -> str:
         """A name of a file's content: for sealed versions without reading it."""
         path = self._strip_protocol(path)
-        content = f"{self.fsid}/{path}".encode() if self.version.sealed else self.cat_file(path)
+        content = f"{self.fsid}{path}".encode() if self.version.sealed else self.cat_file(path)
         return hashlib.sha256(content).hexdigest()
 
     def cat_file(self, path: str, start: int | None = None, end: int | None = None, **kwargs: Any) -> bytes:
@@ -155,7 +157,7 @@ class VersionFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has
         path = self._strip_protocol(path)
         if mode == "create" and self.exists(path):
             raise FileExistsError(path)
-        self.store.write(path, bytes(value))
+        self.store.write(path[1:], bytes(value))
 
     def touch(self, path: str, truncate: bool = True, **kwargs: Any) -> None:
         """Make an empty file; without `truncate` only where there is none."""
@@ -166,7 +168,7 @@ class VersionFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has
         """Remove a file."""
         path = self._strip_protocol(path)
         self._read(path, 0, 0)
-        self.store.delete_sync(path)
+        self.store.delete_sync(path[1:])
 
     def rm(self, path: str | list[str], recursive: bool = False, maxdepth: int | None = None) -> None:
         """Remove files and, if `recursive`, folders with all below them."""
@@ -175,9 +177,9 @@ class VersionFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has
             return
         for found in self.expand_path(path):
             if self.isfile(found):
-                self.store.delete_sync(found)
+                self.store.delete_sync(found[1:])
             elif recursive:
-                self.store.delete_below(found)
+                self.store.delete_below(found[1:])
             else:
                 raise IsADirectoryError(found)
 
@@ -197,17 +199,17 @@ class VersionFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has
 
     def rmdir(self, path: str) -> None:
         """Nothing: an empty folder is not there; one with keys is refused."""
-        if self.store.names(self._strip_protocol(path)):
+        if self.store.names(self._strip_protocol(path)[1:]):
             raise OSError(f"{path} is not empty")
 
     # -- parts
 
     def _entry(self, path: str) -> dict[str, Any]:
-        found = self.store.read(path, 0, 0)
+        found = self.store.read(path[1:], 0, 0)
         return {"name": path, "size": found[1] if found else 0, "type": "file" if found else "directory"}
 
     def _read(self, path: str, offset: int = 0, length: int | None = None) -> tuple[bytes, int]:
-        found = self.store.read(path, offset, length) if path else None
+        found = self.store.read(path[1:], offset, length)
         if found is None:
             raise FileNotFoundError(path)
         return found
