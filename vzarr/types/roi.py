@@ -1,10 +1,11 @@
 """``roi``: a region of interest, a set of blocks, versioned; what it masks, holds and how it is cut for work.
 
-A ROI lives in the versioned keys of its instance: one row per z of block space, ``z`` + z, with the spans of that
-z.  Whatever replaces a ROI is then one transaction, it costs the rows that differ, and readers of a box read the
-rows of its z only.  A Zarr array of the mask beside them would be a second truth, and one that cannot be replaced
-at one stroke: a writer killed among its chunks would leave a mask that nobody posted.  Readers of folders alone find
-the rows of sealed versions among the sealed keys, which are Zarr arrays too (``docs/format.md``).
+A ROI lives in the versioned keys of its instance, one row per z of block space: the key is ``z`` and z + 2^31 as 4
+bytes, big-endian; the value is (y, x0, x1) for each span of that z, int32 little-endian, sorted.  Whatever replaces a
+ROI is then one transaction, it costs the rows that differ, and readers of a box read the rows of its z only.  A Zarr
+array of the mask beside them would be a second truth, and one that cannot be replaced at one stroke: a writer killed
+among its chunks would leave a mask that nobody posted.  Readers of folders alone find the rows of sealed versions
+among the sealed keys, which are Zarr arrays too (``docs/format.md``).
 
 A *span* is a row (z, y, x0, x1) of block coordinates, x1 included, as on DVID's wire.
 """
