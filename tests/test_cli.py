@@ -53,7 +53,7 @@ def test_each_verb_explains_itself_by_example(verb: str, capsys: pytest.CaptureF
 
 def test_the_verbs_are_those_of_the_python_face():
     promised = {"init", "ingest", "log", "show", "commit", "newversion", "branch", "tag", "merge", "config"}
-    care = {"diff", "blame", "verify"}
+    care = {"diff", "blame", "verify", "gc"}
     assert promised | care | {"serve", "demo", "types"} == set(VERBS)
     commands = application().registered_commands
     assert {command.callback.__name__.replace("_", "-") for command in commands} == set(VERBS)
@@ -160,6 +160,18 @@ def test_verify_names_the_damage_and_fails(repo: Path, capsys: pytest.CaptureFix
     assert (status, found["damaged"]) == (1, 1)
     assert [(f["name"], f["key"]) for f in found["findings"]] == [("object-differs", "nodes/root/zarr/volume/c/0/0/0")]
     assert run(capsys, "verify", repo, "--version", "root")[0] == 1
+
+
+def test_gc_lists_and_only_then_deletes(repo: Path, capsys: pytest.CaptureFixture[str]):
+    left = repo / "tmp/left"
+    left.write_bytes(b"12345")
+    assert answer(capsys, "gc", repo)["garbage"] == []
+    found = [{"kind": "unfinished", "place": "tmp/left", "objects": 1, "nbytes": 5}]
+    assert answer(capsys, "gc", repo, "--grace", "0") == {"deleted": False, "garbage": found}
+    assert left.exists()
+    assert answer(capsys, "gc", repo, "--grace", "0", "--delete") == {"deleted": True, "garbage": found}
+    assert not left.exists()
+    assert run(capsys, "gc", repo, "--grace", "0") == (0, "nothing to remove\n", "")
 
 
 def test_config_keeps_the_user(capsys: pytest.CaptureFixture[str]):

@@ -135,17 +135,25 @@ class Authority:
             writer.finish()
         self.kv.close()
 
+    def leases(self, node: str) -> set[str]:
+        """Names of the leases on a node whose writers may still write."""
+        prefix = layout.row_lease(node, "")
+        rows = self.kv.scan(prefix, layout.after(prefix))
+        return {key[len(prefix) :].decode() for key, value in rows if self._lives(value)}
+
     def _live_leases(self, node: str) -> bool:
         prefix = layout.row_lease(node, "")
-        now = time.time()
         live = False
         for key, value in list(self.kv.scan(prefix, layout.after(prefix))):
-            until, _, holder = value.decode().partition(" ")
-            if float(until) > now and self.presence.is_running(holder):
+            if self._lives(value):
                 live = True
             else:
                 self.drop_lease(node, key[len(prefix) :].decode())
         return live
+
+    def _lives(self, row: bytes) -> bool:
+        until, _, holder = row.decode().partition(" ")
+        return float(until) > time.time() and self.presence.is_running(holder)
 
     def drop_lease(self, node: str, lease: str) -> None:
         """End a lease: its unfinished files go first, so that a stalled rename fails."""

@@ -90,6 +90,11 @@ def aside(uuid: str, name: str) -> str:
     return f"nodes/{uuid}/journal/aside-{name}"
 
 
+def is_aside(name: str) -> bool:
+    """Whether a folder of a journal is one that `aside` named."""
+    return name.startswith("aside-")
+
+
 def database() -> str:
     """Key of the embedded key authority."""
     return "keys/keys.sqlite"

@@ -11,7 +11,7 @@ from vzarr.errors import (
     InvalidInputError,
     UnsupportedError,
 )
-from vzarr.overlay import arrays, layout, locks, merge, opening, plans, refs, seal
+from vzarr.overlay import arrays, gc, layout, locks, merge, opening, plans, refs, seal
 from vzarr.overlay.authority import Authority
 from vzarr.overlay.commit import seal_version
 from vzarr.overlay.dag import Position
@@ -264,6 +264,13 @@ class Repo:
     def add_log(self, lines: Sequence[str], *, user: str = "", app: str = "") -> None:
         """Append lines to the repo's own log."""
         self._log.publish(lambda _state: ({"op": "repo_log", "lines": list(lines)},), user=user, app=app)
+
+    def garbage(self, grace: float = gc.GRACE_SECONDS, *, delete: bool = False) -> list[gc.Garbage]:
+        """What interrupted writes left behind and no version needs; removed with `delete` (see `gc.find`)."""
+        found = gc.find(self.objects, self.authority, self.state, grace)
+        if delete:
+            gc.remove(self.objects, self.authority, found)
+        return found
 
     # -- instances
 
