@@ -17,6 +17,7 @@ from vzarr.api.routing import allowed_methods
 from vzarr.api.target import target_of
 from vzarr.errors import (
     AuthorityUnavailableError,
+    ConflictError,
     FormatError,
     NotFoundError,
     StorageError,
@@ -34,6 +35,10 @@ class UnknownReferenceError(NotFoundError):
 
 class BadCallError(UnsupportedError):
     """The instance is there, but its datatype knows no such endpoint or method."""
+
+
+class DependedOnError(ConflictError):
+    """What is to be undone is what something later builds on; the conflicts that DVID knows are 400."""
 
 
 class RangeNotSatisfiableError(VzarrError):
@@ -54,6 +59,7 @@ STATUS: dict[type[Exception], int] = {
     VzarrError: 400,
     NotFoundError: 404,
     UnknownReferenceError: 400,
+    DependedOnError: 409,
     RangeNotSatisfiableError: 416,
     StorageError: 500,
     FormatError: 500,

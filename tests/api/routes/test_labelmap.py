@@ -178,3 +178,31 @@ def test_proximity_names_the_nearest_voxels(seg: TestClient):
     assert found["a"][:2] == found["b"][:2]
     for path, status in (("1/1", 400), ("1/0", 400), ("1/777", 404), ("777/1", 404), ("x/1", 400)):
         assert seg.get(f"proximity/{path}").status_code == status
+
+
+def test_undo_over_http(seg: TestClient):
+    assert seg.post("undo").status_code == 400  # posted voxels
+    merged = seg.post("merge", json=[1, 2]).json()["MutationID"]
+    second = seg.post("merge", json=[3, 1]).json()["MutationID"]
+    refused = seg.post("undo", json={"MutationID": merged})
+    assert refused.status_code == 409
+    assert "supervoxel 2 has left body 1 and is in body 3 now" in refused.text
+    assert seg.post("undo?u=ann").json() == {"MutationID": second + 1, "Undone": second}
+    assert seg.post("undo", json={"MutationID": merged}).json()["Undone"] == merged
+    assert ask(seg, "mapping", [1, 2, 3]) == [1, 2, 3]
+    last = seg.get("mutations").json()[-2]
+    assert (last["Action"], last["Undone"], last["User"]) == ("undo-complete", second, "ann")
+    for body, status in (("[]", 400), ('{"MutationID": "1"}', 400), ('{"x": 1}', 400), ("{", 400)):
+        assert seg.post("undo", content=body).status_code == status
+    assert seg.post("undo", json={"MutationID": 7}).status_code == 404
+
+
+def test_the_history_of_a_body_is_one_list(seg: TestClient, root: str):
+    seg.post("merge", json=[1, 2])
+    seg.post("merge", json=[3, 4])
+    seg.post("undo")
+    found = seg.get(f"history/3/{root}/{root}")
+    assert found.headers["content-type"] == "application/json"
+    assert [record["Action"] for record in found.json()] == ["merge-complete", "undo-complete"]
+    assert seg.get(f"history/1/{root}/{root}").json()[0]["Labels"] == [2]
+    assert seg.get(f"history/777/{root}/{root}").status_code == 404

@@ -5,11 +5,13 @@ from __future__ import annotations
 import uuid
 
 import numpy as np
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 import vzarr
+from vzarr.errors import InvalidInputError, NotFoundError
 from vzarr.types import registry
 from vzarr.types.labelmap import verify
 from vzarr.types.labelmap.handle import LabelMap
@@ -34,6 +36,7 @@ class Edits(RuleBasedStateMachine):
         self.voxels = np.zeros(SHAPE, np.uint64)
         self.body: dict[int, int] = {}
         self.sealed: list[tuple[LabelMap, np.ndarray, dict[int, int]]] = []
+        self.done: list[tuple[np.ndarray, dict[int, int]] | None] = []
 
     def teardown(self) -> None:
         self.repo.close()
@@ -58,10 +61,15 @@ class Edits(RuleBasedStateMachine):
         labels, counts = np.unique(self.dense(), return_counts=True)
         return {b: n for b, n in zip(labels.tolist(), counts.tolist(), strict=True) if b}
 
+    def note(self, *, retired: tuple[int, ...] = ()) -> None:
+        """Keep what an undo of the edit that comes now would bring back; new labels stay retired."""
+        self.done.append((self.voxels.copy(), {**self.body, **dict.fromkeys(retired, 0)}))
+
     @rule(z=st.integers(0, 1), x=st.integers(0, 1), seed=st.integers(0, 99), first=LABELS, second=st.integers(0, 6))
     def write_a_block(self, z: int, x: int, seed: int, first: int, second: int) -> None:
         mixed = np.random.default_rng(seed).choice(np.array([first, second], np.uint64), (BLOCK,) * 3)
         where = (slice(z * BLOCK, (z + 1) * BLOCK), slice(None), slice(x * BLOCK, (x + 1) * BLOCK))
+        self.done.append(None)
         self.voxels[where] = mixed
         self.seg.write((LO[0] + z * BLOCK, 0, LO[2] + x * BLOCK), mixed)
 
@@ -71,6 +79,7 @@ class Edits(RuleBasedStateMachine):
         found = self.bodies()
         chosen = data.draw(st.lists(st.sampled_from(sorted(found)), min_size=2, max_size=3, unique=True))
         self.seg.merge(chosen[0], chosen[1:])
+        self.note()
         for sv in (sv for body in chosen[1:] for sv in found[body]):
             self.body[sv] = chosen[0]
 
@@ -81,6 +90,7 @@ class Edits(RuleBasedStateMachine):
         body = data.draw(st.sampled_from(sorted(large)))
         part = data.draw(st.sets(st.sampled_from(large[body]), min_size=1, max_size=len(large[body]) - 1))
         made = self.seg.cleave(body, sorted(part)).body
+        self.note(retired=(made,))
         self.body.update(dict.fromkeys(part, made) | {made: 0})
 
     @precondition(lambda self: self.bodies())
@@ -93,6 +103,7 @@ class Edits(RuleBasedStateMachine):
         self.seg.renumber(new, old)
         if new not in found[old]:
             self.body.setdefault(new, 0)
+        self.note()
         self.body.update(dict.fromkeys(found[old], new))
 
     @precondition(lambda self: self.bodies())
@@ -105,12 +116,44 @@ class Edits(RuleBasedStateMachine):
         if len(at) == 1:
             return
         made = self.seg.split_supervoxel(sv, runs_of_mask(part, LO))
+        self.note(retired=(made.split, made.remain))
         self.voxels[self.voxels == sv] = made.remain
         self.voxels[part] = made.split
         self.body.update({made.split: self.body_of(sv), made.remain: self.body_of(sv), sv: 0})
 
+    @precondition(lambda self: self.bodies())
+    @rule(data=st.data())
+    def split_a_body(self, data: st.DataObject) -> None:
+        body, svs = data.draw(st.sampled_from(sorted(self.bodies().items())))
+        at = np.argwhere(self.dense() == body)
+        part = np.zeros(SHAPE, np.bool_)
+        part[tuple(at[:: data.draw(st.integers(2, 5))].T)] = True
+        if part.sum() == len(at):
+            return
+        made = self.seg.split(body, runs_of_mask(part, LO))
+        cut = [sv for sv in svs if part[self.voxels == sv].any()]
+        parts = {sv: (made.body + 1 + 2 * n, made.body + 2 + 2 * n) for n, sv in enumerate(cut)}
+        self.note(retired=tuple(label for pair in parts.values() for label in pair))
+        old = self.voxels.copy()
+        for sv, (split, remain) in parts.items():
+            self.voxels[(old == sv) & part], self.voxels[(old == sv) & ~part] = split, remain
+            self.body.update({sv: 0, split: made.body, remain: body})
+
+    @rule()
+    def undo(self) -> None:
+        if not self.done:
+            with pytest.raises(NotFoundError):
+                self.seg.undo()
+        elif self.done[-1] is None:
+            with pytest.raises(InvalidInputError, match="posted voxels"):
+                self.seg.undo()
+        else:
+            self.seg.undo()
+            self.voxels, self.body = self.done.pop()
+
     @rule()
     def commit(self) -> None:
+        self.done = []
         self.sealed.append((self.seg, self.dense(), self.sizes()))
         child = self.seg.version.commit().newversion()
         self.seg = child["seg"]

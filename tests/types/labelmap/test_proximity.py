@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Callable
 
 import numpy as np
@@ -49,7 +50,7 @@ def test_a_few_voxels_far_apart(seed: int, shape: tuple[int, int, int], few: int
         points = rng.integers(0, volume.shape, (few, 3))
         volume[tuple(points.T)] = label
     volume[0, 0, 0], volume[-1, -1, -1] = 1, 2
-    with vzarr.create(f"memory://proximity-{seed}-{shape}-{few}") as repo:
+    with vzarr.create(f"memory://{uuid.uuid4().hex}") as repo:
         config = {"BlockSize": "16,16,16"}
         handle = registry.create(repo.root, "seg", "labelmap", config=config)
         assert isinstance(handle, LabelMap)

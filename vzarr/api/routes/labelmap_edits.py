@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Response
 
 from vzarr.api import deps, params, wire
+from vzarr.api.errors import DependedOnError
 from vzarr.api.hub import Hub
 from vzarr.api.routes.labelmap_params import (
     INDEXED,
@@ -19,9 +20,9 @@ from vzarr.api.routes.labelmap_params import (
     ids_of,
 )
 from vzarr.api.routing import read
-from vzarr.errors import InvalidInputError
+from vzarr.errors import ConflictError, InvalidInputError
 from vzarr.types import mutations
-from vzarr.types.labelmap import splits
+from vzarr.types.labelmap import history, splits
 from vzarr.types.labelmap.sparsevol import decode_rles
 from vzarr.types.labelmap.splits import Choice
 
@@ -115,3 +116,32 @@ def get_mutations_range(handle: Handle, hub: AllRepos, first: str, last: str) ->
     """Edits from one version back to another (DVID: ``GET D/mutations-range/{first}/{last}``)."""
     found = mutations.read_range(handle, hub.find(first)[1], hub.find(last)[1])
     return wire.stream(mutations.json_list(found), wire.TEXT)
+
+
+@read(router, "/history/{label}/{first}/{last}")
+def get_history(handle: Handle, hub: AllRepos, label: Label, first: str, last: str) -> Response:
+    """Edits that concern supervoxels of a body (DVID: ``GET D/history/{label}/{first}/{last}``).
+
+    One JSON list of records as ``mutations`` gives them, oldest first, of the versions from `first` to `last`, both
+    included; the body is one of `last`.
+    """
+    found = history.of_body(handle, label, hub.find(first)[1], hub.find(last)[1])
+    return wire.stream(mutations.json_list(iter(found)), wire.JSON)
+
+
+@router.post("/undo", dependencies=INDEXED)
+def post_undo(handle: Handle, body: Body, user: User, app: App) -> Response:
+    """Undo an edit of bodies of this version; body empty for the last one, or ``{"MutationID": n}``.
+
+    The last one is the last that is no undo and was not undone.  409 if a later edit depends on it; 400 for posted
+    voxels, mappings and indices, which stay.
+    """
+    given = deps.as_object(deps.parse_json(body)) if body.strip() else {}
+    number = given.get("MutationID")
+    if given.keys() - {"MutationID"} or not (number is None or type(number) is int):
+        raise InvalidInputError('the body should be empty or {"MutationID": number}')
+    try:
+        done = handle.undo(number, user=user, app=app)
+    except ConflictError as error:
+        raise DependedOnError(str(error), error.conflicts) from error
+    return wire.json({"MutationID": done.mutation_id, "Undone": done.undone})

@@ -1,4 +1,4 @@
-"""A split that was decided: which supervoxels are cut along which runs, and what that means for voxels and index.
+"""A split that was decided, or one that is taken back: what it means for voxels and for the index.
 
 It travels in the intent of the write (`vzarr.types.labelmap.intents`), so that whoever finishes it does the
 same; done twice, it changes nothing the second time.
@@ -16,6 +16,7 @@ import numpy as np
 
 from vzarr.geometry import Coord
 from vzarr.types.labelmap import index, mapping, rows
+from vzarr.types.labelmap.deeds import Deed
 from vzarr.types.labelmap.edits import Author, Edit
 from vzarr.types.labelmap.relabel import contains
 from vzarr.types.labelmap.rows import Labels
@@ -113,7 +114,12 @@ class Split:
             edit.tx.put(key + rows.number(cut.supervoxel), _CUT.pack(cut.remain, cut.split))
         for body in set(parts.values()):
             edit.put_header(body, edit.header(body).voxels)
+        edit.deed = self._deed(parts[self.cuts[0].remain])
         edit.log(self._record(parts, index.read_parts(edit.tx, parts)))
+
+    def _deed(self, body: int) -> Deed:
+        moved = ((body, self.new_body, tuple(c.split for c in self.cuts)),) if self.new_body else ()
+        return Deed(moves=moved, cuts=self.cuts, body=body)
 
     def _record(self, parts: Mapping[int, int], counts: Mapping[int, rows.Counts]) -> dict[str, Any]:
         if self.new_body:
@@ -130,6 +136,77 @@ class Split:
             "SplitSize": counts[cut.split].total if cut.split in counts else 0,
             "RemainSize": counts[cut.remain].total if cut.remain in counts else 0,
         }
+
+
+@dataclass(frozen=True)
+class Join:
+    """The inverse of a split: the parts of supervoxels become these supervoxels again.
+
+    Parameters
+    ----------
+    cuts
+        What is to be taken back.
+    new_body
+        Body that the split made; 0 when the parts stayed in their body.
+    undone
+        Mutation id of the split.
+    author
+        Who takes it back.
+    """
+
+    cuts: tuple[Cut, ...]
+    new_body: int
+    undone: int
+    author: Author
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON; ``undone`` tells it from a `Split`."""
+        return {
+            "cuts": [list(c) for c in self.cuts],
+            "new_body": self.new_body,
+            "undone": self.undone,
+            "author": [self.author.user, self.author.app],
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Join:
+        """Inverse of `to_json`."""
+        cuts = tuple(Cut(*c) for c in value["cuts"])
+        return cls(cuts, value["new_body"], value["undone"], Author(*value["author"]))
+
+    def rewrite(self, blocks: Mapping[Coord, Labels], shape: Coord) -> dict[Coord, Labels]:
+        """Blocks with the parts joined; also from a state where some of it was done."""
+        del shape  # unlike a split, this needs no place: the parts have ids that nothing else has
+        return {coord: self._rewritten(block) for coord, block in blocks.items()}
+
+    def _rewritten(self, block: Labels) -> Labels:
+        out = block.copy()
+        for cut in self.cuts:
+            out[contains(block, np.unique(np.array((cut.split, cut.remain), np.uint64)))] = cut.supervoxel
+        return out
+
+    def map_parts(self, edit: Edit) -> None:
+        """Map the supervoxels to where their rest is, before the index follows the voxels."""
+        bodies = mapping.bodies_within(edit.tx, [c.remain for c in self.cuts])
+        for cut in self.cuts:
+            edit.map_to(bodies[cut.remain], [cut.supervoxel])
+
+    def finish(self, edit: Edit) -> None:
+        """Retire the parts, forget the cuts, and note who did it; after the index has followed."""
+        bodies = mapping.bodies_within(edit.tx, [c.supervoxel for c in self.cuts])
+        for cut in self.cuts:
+            edit.retire(cut.split)
+            edit.retire(cut.remain)
+            edit.tx.delete(history_prefix(edit.instance.version.uuid) + rows.number(self.undone) + rows.number(cut[0]))
+        for body in set(bodies.values()):
+            edit.put_header(body, edit.header(body).voxels)
+        edit.deed = Deed(undoes=self.undone)
+        edit.log({"Action": "undo-complete", "Undone": self.undone})
+
+
+def recut_from_json(value: Mapping[str, Any]) -> Split | Join:
+    """A `Split` or a `Join` from what its `to_json` gave."""
+    return Join.from_json(value) if "undone" in value else Split.from_json(value)
 
 
 def history_prefix(uuid: str) -> bytes:

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from vzarr.geometry import Coord
 from vzarr.types.base import Datatype
-from vzarr.types.labelmap import allocate, bulk, description, mutate, rows, splits, underway, writes
+from vzarr.types.labelmap import allocate, bulk, description, mutate, rows, splits, underway, undo, writes
 from vzarr.types.labelmap.allocate import Labelling
 from vzarr.types.labelmap.edits import Author
 from vzarr.types.labelmap.index import LabelIndex
@@ -19,6 +19,7 @@ from vzarr.types.labelmap.mutate import Cleaved
 from vzarr.types.labelmap.rows import Labels
 from vzarr.types.labelmap.runs import Runs
 from vzarr.types.labelmap.splits import ANY, Choice, SplitBody, SplitSupervoxel
+from vzarr.types.labelmap.undo import Undone
 from vzarr.types.labelmap.view import LabelView
 from vzarr.types.roi import Within
 
@@ -93,6 +94,11 @@ class LabelMap(LabelView):
     def split(self, body: int, runs: Runs, *, user: str = "", app: str = "") -> SplitBody:
         """Make the part of a body under some runs a new body.  See `splits.split_body`."""
         return splits.split_body(self, body, runs, Author(user, app))
+
+    def undo(self, mutation_id: int | None = None, *, user: str = "", app: str = "") -> Undone:
+        """Undo an edit of bodies of this version, by default the last one.  See `undo.undo`."""
+        underway.recover(self, wait=False)
+        return undo.undo(self, mutation_id, Author(user, app))
 
     def post_mappings(self, pairs: Iterable[tuple[int, int]], *, user: str = "", app: str = "") -> None:
         """Map supervoxels to bodies by hand.  See `mutate.post_mappings`."""

@@ -20,7 +20,7 @@ import numpy as np
 import orjson
 
 from vzarr.overlay.locks import Presence
-from vzarr.types.labelmap.cuts import Split
+from vzarr.types.labelmap.cuts import Join, Split, recut_from_json
 from vzarr.types.labelmap.rows import Labels
 from vzarr.types.labelmap.tally import Tally
 
@@ -46,7 +46,7 @@ class Intent:
         Which process writes (its `vzarr.overlay.locks.Presence`), and until when others leave it alone (seconds
         since 1970).
     split
-        The split that makes the blocks change; None for a plain write.
+        The split that makes the blocks change, or the undoing of one; None for a plain write.
     aside
         Where a plain write's blocks wait until they are put in place together.
     """
@@ -56,12 +56,12 @@ class Intent:
     downres: bool
     owner: str
     expires: float
-    split: Split | None = None
+    split: Split | Join | None = None
     aside: str = ""
 
     @classmethod
     def begin(
-        cls, blocks: Labels, before: Tally, downres: bool, split: Split | None, owner: str, aside: str = ""
+        cls, blocks: Labels, before: Tally, downres: bool, split: Split | Join | None, owner: str, aside: str = ""
     ) -> Intent:
         """An intent of the process `owner`, from now on."""
         return cls(blocks, before, downres, owner, time.time() + SECONDS, split, aside)
@@ -89,5 +89,5 @@ class Intent:
         blocks = np.frombuffer(value, "<u8", head["blocks"], at)
         columns = np.frombuffer(value, "<u8", -1, at + blocks.nbytes).reshape(3, -1)
         before = Tally(columns[0], columns[1], columns[2].astype(np.int64))
-        split = Split.from_json(head["split"]) if head["split"] else None
+        split = recut_from_json(head["split"]) if head["split"] else None
         return cls(blocks, before, head["downres"], head["owner"], head["expires"], split, head["aside"])

@@ -10,6 +10,7 @@ key             value                          meaning
 ``p`` sv        body                           body of a supervoxel unless it is of that number; 0: retired
 ``s`` ...       split                          supervoxels that were cut (`vzarr.types.labelmap.splits`)
 ``m`` ...       JSON                           mutation log (`vzarr.types.mutations`)
+``u`` ...       JSON                           what edits did (`vzarr.types.labelmap.deeds`)
 ``x``           label                          largest label of the version
 ``c``           mutation id                    last change: whoever caches looks at it
 ``w``           see `vzarr.types.labelmap.intents`  voxels being written
@@ -31,7 +32,7 @@ from vzarr.errors import FormatError, InvalidInputError
 
 Labels = NDArray[np.uint64]
 
-HEADER, INDEX, MAPPING, SPLIT = b"b", b"i", b"p", b"s"
+HEADER, INDEX, MAPPING, SPLIT, DEED = b"b", b"i", b"p", b"s", b"u"
 MAX_LABEL, CHANGE, INTENT, ALLOCATION = b"x", b"c", b"w", b"a"
 
 _NUMBERS = struct.Struct("<QQ")

@@ -18,7 +18,7 @@ from vzarr.types.labelmap.edits import Author
 from vzarr.types.labelmap.index import LabelIndex
 from vzarr.types.labelmap.rows import Labels, unpack_blocks
 from vzarr.types.labelmap.runs import Runs, join_runs, runs_by_block, runs_to_mask
-from vzarr.types.labelmap.underway import Decide, Plan
+from vzarr.types.labelmap.underway import Decide, Plan, Recut
 from vzarr.types.voxels import VoxelGeometry
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def split_supervoxel(
         return work.plan(decide, downres)
 
     made, number = underway.carry_out(instance, plan)
-    assert made is not None
+    assert isinstance(made, Split)
     (cut,) = made.cuts
     return SplitSupervoxel(cut.split, cut.remain, number)
 
@@ -118,7 +118,7 @@ def split_body(instance: Instance, body: int, runs: Runs, author: Author) -> Spl
         return work.plan(decide, True)
 
     made, number = underway.carry_out(instance, plan)
-    assert made is not None
+    assert isinstance(made, Split)
     return SplitBody(made.new_body, number)
 
 
@@ -185,7 +185,7 @@ class _Work:
         """The write, once the ids are decided."""
         return Plan(self.stored, self._blocks, decide, downres)
 
-    def _blocks(self, split: Split | None) -> Mapping[Coord, Labels]:
+    def _blocks(self, split: Recut | None) -> Mapping[Coord, Labels]:
         return self.stored if split is None else split.rewrite(self.stored, self.shape)
 
 

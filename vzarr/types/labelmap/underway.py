@@ -20,7 +20,7 @@ from vzarr.errors import SealedError
 from vzarr.geometry import Coord
 from vzarr.types import voxels
 from vzarr.types.labelmap import allocate, edits, index, mapping, pyramid, rows
-from vzarr.types.labelmap.cuts import Split
+from vzarr.types.labelmap.cuts import Join, Split
 from vzarr.types.labelmap.edits import NOBODY, Edit
 from vzarr.types.labelmap.intents import Intent
 from vzarr.types.labelmap.rows import Labels, pack_blocks, unpack_blocks
@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from vzarr.types.base import Instance
 
 Blocks = Mapping[Coord, Labels]
-Decide = Callable[["InstanceTxn"], "Split | None"]
+Recut = Split | Join
+Decide = Callable[["InstanceTxn"], "Recut | None"]
 
 _POLL_SECONDS = 0.05
 
@@ -61,13 +62,13 @@ class Plan:
     """
 
     stored: Mapping[Coord, Labels | None]
-    blocks: Callable[[Split | None], Blocks]
+    blocks: Callable[[Recut | None], Blocks]
     decide: Decide
     downres: bool = True
     aside: str = ""
 
 
-def carry_out(instance: Instance, plan: Callable[[], Plan]) -> tuple[Split | None, int]:
+def carry_out(instance: Instance, plan: Callable[[], Plan]) -> tuple[Recut | None, int]:
     """Write voxels, and let coarser scales and index follow.
 
     Parameters

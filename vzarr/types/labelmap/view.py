@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import numpy as np
+import orjson
 import zarr
 from numpy.typing import ArrayLike
 
@@ -14,7 +15,7 @@ from vzarr.errors import InvalidInputError, NotFoundError, UnsupportedError
 from vzarr.geometry import Coord
 from vzarr.types import voxels
 from vzarr.types.base import Instance
-from vzarr.types.labelmap import description, index, mapping, proximity, reads, streams
+from vzarr.types.labelmap import description, history, index, mapping, proximity, reads, streams
 from vzarr.types.labelmap.index import LabelIndex
 from vzarr.types.labelmap.proximity import Nearest
 from vzarr.types.labelmap.relabel import relabel
@@ -23,6 +24,9 @@ from vzarr.types.labelmap.runs import Bounds
 from vzarr.types.labelmap.volumes import EVERYWHERE, SparseVolume
 from vzarr.types.roi import Within
 from vzarr.types.voxels import VoxelGeometry
+
+if TYPE_CHECKING:
+    from vzarr.overlay.version import Version
 
 
 @dataclass(frozen=True)
@@ -273,6 +277,18 @@ class LabelView(Instance):
         check_label(a)
         check_label(b)
         return proximity.nearest(self, a, b)
+
+    def history(self, body: int, first: Version | None = None) -> list[dict[str, Any]]:
+        """Records of the edits that made a body what it is at this version, oldest first.  See `history.of_body`.
+
+        Parameters
+        ----------
+        first
+            The version to begin with; the root by default.
+        """
+        check_label(body)
+        begin = first or self.version.repo.root
+        return [orjson.loads(record) for record in history.of_body(self, body, begin, self.version)]
 
 
 def check_label(label: int) -> None:
