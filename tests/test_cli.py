@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import zarr
 from PIL import Image
 
 import vzarr
@@ -53,7 +54,7 @@ def test_each_verb_explains_itself_by_example(verb: str, capsys: pytest.CaptureF
 
 def test_the_verbs_are_those_of_the_python_face():
     promised = {"init", "ingest", "log", "show", "commit", "newversion", "branch", "tag", "merge", "config"}
-    care = {"diff", "blame", "verify", "gc"}
+    care = {"diff", "blame", "verify", "gc", "flatten", "export-refs"}
     assert promised | care | {"serve", "demo", "types"} == set(VERBS)
     commands = application().registered_commands
     assert {command.callback.__name__.replace("_", "-") for command in commands} == set(VERBS)
@@ -172,6 +173,16 @@ def test_gc_lists_and_only_then_deletes(repo: Path, capsys: pytest.CaptureFixtur
     assert answer(capsys, "gc", repo, "--grace", "0", "--delete") == {"deleted": True, "garbage": found}
     assert not left.exists()
     assert run(capsys, "gc", repo, "--grace", "0") == (0, "nothing to remove\n", "")
+
+
+def test_a_version_is_flattened_and_referred_to(repo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    done = answer(capsys, "flatten", repo, "root", tmp_path / "flat")
+    assert (done["version"], done["keys"], done["linked"]) == ("root", 3, 1)
+    assert zarr.open_group(tmp_path / "flat", mode="r")["volume"][:].sum() == sum(range(64))
+    status, _, err = run(capsys, "flatten", repo, "root", tmp_path / "flat")
+    assert (status, "exists" in err) == (1, True)
+    assert answer(capsys, "export-refs", repo, "root", tmp_path / "refs.json")["keys"] == 3
+    assert run(capsys, "export-refs", repo, "root", tmp_path / "refs.yaml")[0] == 1
 
 
 def test_config_keeps_the_user(capsys: pytest.CaptureFixture[str]):

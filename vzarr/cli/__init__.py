@@ -18,6 +18,7 @@ VERBS = {
     **dict.fromkeys(("ingest", "types"), "data"),
     **dict.fromkeys(("diff", "blame"), "compare"),
     **dict.fromkeys(("verify", "gc"), "care"),
+    **dict.fromkeys(("flatten", "export-refs"), "export"),
     "serve": "server",
     "demo": "demo",
     "config": "settings",

@@ -1,0 +1,133 @@
+"""A version on its own: readers without vzarr see what the version shows, from a folder or by references."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import fsspec
+import numpy as np
+import pytest
+import tensorstore
+import zarr
+from zarr.core.buffer import Buffer
+from zarr.storage import MemoryStore
+
+import vzarr
+from vzarr.errors import AlreadyExistsError, ConflictError, InvalidInputError, StorageError, UnsupportedError
+from vzarr.overlay.standalone import documents, export_references, flatten, references
+
+CHUNK = (4, 4, 4)
+
+
+def edited(repo: vzarr.Repo) -> vzarr.Version:
+    """A version that took something from each of three, reaches below voxel 0 and has Zarr 2 beside Zarr 3."""
+    root, random = repo.root, np.random.default_rng(0)
+    root.create_array("em/0", dtype="u2", chunks=CHUNK)
+    root.write("em/0", (0, 0, 0), random.integers(0, 999, (12, 8, 8), "u2"))
+    old: dict[str, Buffer] = {}
+    zarr.create_array(MemoryStore(old), shape=(5, 5), chunks=(2, 2), dtype="i4", zarr_format=2)[:] = 3
+    for key, value in old.items():
+        root.store.write(f"old/{key}", value.to_bytes())
+    root.store.write("readme.txt", b"hello")
+    child = root.commit().newversion()
+    child.write("em/0", (2, 2, 2), random.integers(0, 999, (4, 4, 4), "u2"))
+    child.delete_chunks("em/0", [(2, 1, 1)])
+    child = child.commit().newversion()
+    child.write("em/0", (-3, 0, 0), random.integers(0, 999, (4, 4, 4), "u2"))
+    child.rename("em", "image")
+    return child
+
+
+@pytest.fixture(params=["sealed", "open"])
+def version(request: pytest.FixtureRequest, repo: vzarr.Repo) -> vzarr.Version:
+    made = edited(repo)
+    return made.commit() if request.param == "sealed" else made
+
+
+def test_plain_readers_open_a_flattened_version(version: vzarr.Version, tmp_path: Path):
+    target = tmp_path / "out" / "flat.zarr"
+    done = flatten(version.view, target)
+    shown = version.zarr["image/0"]
+    found = zarr.open_group(target, mode="r")
+    assert np.array_equal(found["image/0"][:], shown[:])
+    assert np.array_equal(zarr.open_array(target / "old", mode="r", zarr_format=2)[:], np.full((5, 5), 3))
+    assert found["image/0"].attrs["vzarr_origin"] == [-4, 0, 0]
+    spec = {"driver": "zarr3", "kvstore": {"driver": "file", "path": f"{target}/image/0"}}
+    assert np.array_equal(tensorstore.open(spec).result().read().result(), shown[:])
+    assert (target / "readme.txt").read_bytes() == b"hello"
+    files = {p.relative_to(target).as_posix() for p in target.rglob("*") if p.is_file()}
+    assert files == set(version.store.keys())
+    assert done.keys == len(files)
+    assert [p.name for p in target.parent.iterdir()] == ["flat.zarr"]
+
+
+def test_files_are_linked_and_copied_on_request(file_repo: vzarr.Repo, tmp_path: Path):
+    version = edited(file_repo).commit()
+    linked, copied = flatten(version.view, tmp_path / "l"), flatten(version.view, tmp_path / "c", copy=True)
+    assert linked.linked == sum(p.stat().st_nlink > 1 for p in (tmp_path / "l").rglob("*") if p.is_file())
+    assert linked.linked == linked.keys - len(dict(documents(version.view)))
+    assert copied.linked == 0
+    assert all(p.stat().st_nlink == 1 for p in (tmp_path / "c").rglob("*") if p.is_file())
+
+
+def test_writing_to_a_flattened_version_leaves_the_repo_alone(file_repo: vzarr.Repo, tmp_path: Path):
+    version = edited(file_repo).commit()
+    before = version.zarr["image/0"][:]
+    flatten(version.view, tmp_path / "flat")
+    zarr.open_group(tmp_path / "flat", mode="r+")["image/0"][:] = 1
+    assert np.array_equal(version.zarr["image/0"][:], before)
+
+
+def test_nothing_is_overwritten(repo: vzarr.Repo, tmp_path: Path):
+    (tmp_path / "there").mkdir()
+    flatten(repo.root.view, tmp_path / "there")
+    with pytest.raises(AlreadyExistsError):
+        flatten(repo.root.view, tmp_path / "there")
+
+
+def test_a_version_that_lost_an_object_is_not_flattened(file_repo: vzarr.Repo, tmp_path: Path):
+    version = edited(file_repo).commit()
+    next(Path(file_repo.url.removeprefix("file://")).glob("nodes/*/zarr/em/0/c/1/0/0")).unlink()
+    with pytest.raises(StorageError, match="missing"):
+        flatten(version.view, tmp_path / "flat")
+    assert not (tmp_path / "flat").exists()
+
+
+def test_conflicts_are_refused(repo: vzarr.Repo, tmp_path: Path):
+    repo.root.create_array("a", dtype="u1", chunks=CHUNK)
+    repo.root.commit()
+    for branch in ("x", "y"):
+        version = repo.root.branch(branch)
+        version.write_chunks("a", {(0, 0, 0): np.ones(CHUNK, "u1")})
+        version.commit()
+    merged = repo.merge(["x", "y"], keep_conflicts=True)
+    with pytest.raises(ConflictError):
+        flatten(merged.view, tmp_path / "flat")
+    assert not (tmp_path / "flat").exists()
+
+
+@pytest.mark.parametrize("seal", [True, False])
+def test_fsspec_alone_reads_the_references(file_repo: vzarr.Repo, tmp_path: Path, seal: bool):
+    version = edited(file_repo)
+    if seal:
+        version.commit()
+    count = export_references(version.view, tmp_path / "refs.json")
+    refs = json.loads((tmp_path / "refs.json").read_text())["refs"]
+    assert set(refs) == set(version.store.keys())
+    assert count == len(refs)
+    mapper = fsspec.filesystem("reference", fo=str(tmp_path / "refs.json"), remote_protocol="file").get_mapper()
+    assert {key: mapper[key] for key in refs} == {key: version.store.read(key)[0] for key in refs}
+    storage = {"fo": str(tmp_path / "refs.json"), "remote_protocol": "file", "asynchronous": True}
+    group = zarr.open_group("reference://", storage_options=storage, mode="r")
+    assert np.array_equal(group["image/0"][:], version.zarr["image/0"][:])
+
+
+def test_references_need_a_place_that_others_can_read(tmp_path: Path):
+    with vzarr.create("memory://standalone-refs") as repo, pytest.raises(UnsupportedError):
+        references(repo.root.view)
+
+
+def test_references_are_json(file_repo: vzarr.Repo, tmp_path: Path):
+    with pytest.raises(InvalidInputError):
+        export_references(file_repo.root.view, tmp_path / "refs.txt")

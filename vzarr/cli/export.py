@@ -1,0 +1,52 @@
+"""The verbs that hand a version to tools that know nothing of vzarr."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import vzarr
+from vzarr.cli.output import AsJson, RepoUrl, emit, examples
+from vzarr.overlay import standalone
+
+Which = Annotated[str, typer.Argument(metavar="REF", help="Branch, tag, uuid or unique prefix.", show_default=False)]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs of this module to the program."""
+    lines = ("vzarr flatten /data/fly v1.0 /data/fly-v1.0.zarr", "vzarr flatten /data/fly master /tmp/fly.zarr --copy")
+    app.command(epilog=examples(*lines))(flatten)
+
+    app.command(epilog=examples("vzarr export-refs /data/fly v1.0 fly.json"))(export_refs)
+
+
+def flatten(
+    url: RepoUrl,
+    ref: Which,
+    target: Annotated[Path, typer.Argument(metavar="TARGET", help="Folder to make.", show_default=False)],
+    copy: Annotated[bool, typer.Option("--copy", help="Copy every file instead of hard-linking.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write a version as a plain Zarr folder that needs neither vzarr nor the repo."""
+    with closing(vzarr.open(url)) as repo:
+        version = repo[ref]
+        done = standalone.flatten(version.view, target, copy=copy)
+        value = {"version": version.uuid, "target": str(target), **asdict(done)}
+        emit(value, f"wrote {target}: {done.keys} keys, {done.linked} of them hard-linked", as_json=as_json)
+
+
+def export_refs(
+    url: RepoUrl,
+    ref: Which,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="File to write, *.json.", show_default=False)],
+    as_json: AsJson = False,
+) -> None:
+    """Write a version as references (kerchunk), so that fsspec alone reads it in place."""
+    with closing(vzarr.open(url)) as repo:
+        version = repo[ref]
+        keys = standalone.export_references(version.view, file)
+        emit({"version": version.uuid, "file": str(file), "keys": keys}, f"wrote {file}: {keys} keys", as_json=as_json)
