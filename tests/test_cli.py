@@ -54,7 +54,7 @@ def test_each_verb_explains_itself_by_example(verb: str, capsys: pytest.CaptureF
 
 def test_the_verbs_are_those_of_the_python_face():
     promised = {"init", "ingest", "log", "show", "commit", "newversion", "branch", "tag", "merge", "config"}
-    care = {"diff", "blame", "verify", "gc", "flatten", "export-refs"}
+    care = {"diff", "blame", "verify", "gc", "du", "flatten", "export-refs"}
     assert promised | care | {"serve", "demo", "types"} == set(VERBS)
     commands = application().registered_commands
     assert {command.callback.__name__.replace("_", "-") for command in commands} == set(VERBS)
@@ -183,6 +183,35 @@ def test_a_version_is_flattened_and_referred_to(repo: Path, tmp_path: Path, caps
     assert (status, "exists" in err) == (1, True)
     assert answer(capsys, "export-refs", repo, "root", tmp_path / "refs.json")["keys"] == 3
     assert run(capsys, "export-refs", repo, "root", tmp_path / "refs.yaml")[0] == 1
+
+
+def test_du_adds_up_to_what_is_stored(repo: Path, capsys: pytest.CaptureFixture[str]):
+    child = answer(capsys, "newversion", repo)["uuid"]
+    side = answer(capsys, "branch", repo, "side", "root")["uuid"]
+    with closing(vzarr.open(str(repo))) as opened:
+        opened["side"].write("volume", (4, 0, 0), np.ones((4, 4, 4), "u1"))
+    size = sum(p.stat().st_size for p in (repo / "nodes").rglob("*") if p.is_file())
+    for by in ("version", "instance", "branch"):
+        found = answer(capsys, "du", repo, "--by", by)
+        assert found["bytes"] == size == sum(row["bytes"] for row in found["by"])
+    assert [row["version"] for row in answer(capsys, "du", repo)["by"]] == ["root", side]
+    assert [row["version"] for row in answer(capsys, "du", repo, child)["by"]] == ["root"]
+    assert {row["instance"]: row["objects"] for row in answer(capsys, "du", repo, "--by", "instance")["by"]}[
+        "volume"
+    ] == 3
+
+
+def test_the_graph_shows_forks_and_merges(repo: Path, capsys: pytest.CaptureFixture[str]):
+    answer(capsys, "newversion", repo)
+    answer(capsys, "branch", repo, "side", "root")
+    answer(capsys, "commit", repo, "master", "-m", "one")
+    answer(capsys, "commit", repo, "side", "-m", "two")
+    answer(capsys, "merge", repo, "master", "side", "-m", "both")
+    _, out, _ = run(capsys, "log", repo, "--graph")
+    lines = out.splitlines()
+    assert [line.split("  ")[0] for line in lines] == ["*", "|\\", "| *", "* |", "|/", "*"]
+    assert [line.rpartition(") ")[2] for line in lines if "*" in line] == ["both", "two", "one", "the beginning"]
+    assert len(answer(capsys, "log", repo, "--graph")) == 4
 
 
 def test_config_keeps_the_user(capsys: pytest.CaptureFixture[str]):

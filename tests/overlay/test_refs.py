@@ -118,3 +118,50 @@ def test_branch_names(name: str):
     assert refs.check_branch("a branch.2") == "a branch.2"
     with pytest.raises(InvalidInputError):
         refs.check_branch(name)
+
+
+@pytest.fixture(scope="module")
+def dated() -> State:
+    """A, B and D on master, made at noon of 1, 2 and 4 November; C on side, made on the 3rd."""
+    nodes = [(A, [], "", 1), (B, [A], "", 2), (C, [A], "side", 3), (D, [B], "", 4)]
+    entries = []
+    for number, (node, parents, branch, day) in enumerate(nodes):
+        op = {"op": "node", "id": node, "parents": parents, "branch": branch, "note": ""}
+        entries.append(Entry(number, "x", f"2026-11-0{day}T12:00:00.000000Z", "", "", "", (op,)))
+    return replay(State(), entries)
+
+
+@pytest.mark.parametrize(
+    ("ref", "node"),
+    [
+        ("master@2026-11-01T12:00", A),
+        ("master@2026-11-02T11:59:59", A),
+        ("master@2026-11-02T12:00Z", B),
+        ("master@2026-11-02T12:00+01:00", A),
+        ("master@2026-11-02T13:00+01:00", B),
+        ("master@2026-11-02", B),
+        ("master@2026-11-03", B),
+        ("master@2030-01-01", D),
+        ("side@2026-11-04", C),
+        ("a1:side@2026-11-04", C),
+        (":master@2026-11-01", A),
+    ],
+)
+def test_a_moment_names_the_newest_version_of_then(dated: State, ref: str, node: str):
+    assert refs.resolve(dated, ref) == node
+
+
+@pytest.mark.parametrize(
+    ("ref", "error"),
+    [
+        ("master@2026-10-31", NotFoundError),
+        ("side@2026-11-03T11:59", NotFoundError),
+        ("nothing@2026-11-03", NotFoundError),
+        ("master@2026-11-31", InvalidInputError),
+        ("master@2026-11-03Tnoon", InvalidInputError),
+        ("master@noon", NotFoundError),
+    ],
+)
+def test_moments_that_name_nothing(dated: State, ref: str, error: type[Exception]):
+    with pytest.raises(error):
+        refs.resolve(dated, ref)

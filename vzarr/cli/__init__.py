@@ -17,7 +17,7 @@ VERBS = {
     **dict.fromkeys(("init", "log", "show", "commit", "newversion", "branch", "tag", "merge"), "history"),
     **dict.fromkeys(("ingest", "types"), "data"),
     **dict.fromkeys(("diff", "blame"), "compare"),
-    **dict.fromkeys(("verify", "gc"), "care"),
+    **dict.fromkeys(("verify", "gc", "du"), "care"),
     **dict.fromkeys(("flatten", "export-refs"), "export"),
     "serve": "server",
     "demo": "demo",

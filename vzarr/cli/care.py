@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from contextlib import closing
 from dataclasses import asdict
+from enum import StrEnum
+from operator import attrgetter
 from typing import Annotated
 
 import typer
@@ -11,8 +13,10 @@ from rich.markup import escape
 
 import vzarr
 from vzarr.cli.output import AsJson, RepoUrl, columns, emit, examples
+from vzarr.overlay.dag import ancestry
 from vzarr.overlay.gc import GRACE_SECONDS
 from vzarr.overlay.opening import open_objects
+from vzarr.overlay.usage import total, usage
 from vzarr.overlay.verify import verify as look
 
 
@@ -20,9 +24,40 @@ def register(app: typer.Typer) -> None:
     """Add the verbs of this module to the program."""
     for verb, lines in (
         (verify, ("vzarr verify /data/fly", "vzarr verify /data/fly --version v1.0", "vzarr verify /data/fly --json")),
+        (du, ("vzarr du /data/fly", "vzarr du /data/fly --by instance", "vzarr du /data/fly v1.0 --by branch --json")),
         (gc, ("vzarr gc /data/fly", "vzarr gc /data/fly --delete", "vzarr gc /data/fly --grace 0 --delete")),
     ):
         app.command(epilog=examples(*lines))(verb)
+
+
+class Part(StrEnum):
+    """What `du` adds up by."""
+
+    version = "version"
+    instance = "instance"
+    branch = "branch"
+
+
+def du(
+    url: RepoUrl,
+    ref: Annotated[str | None, typer.Argument(metavar="[REF]", help="Only this version and its ancestors.")] = None,
+    by: Annotated[Part, typer.Option(help="What to add up by.")] = Part.version,
+    as_json: AsJson = False,
+) -> None:
+    """Show where the bytes are: what each version, instance or branch stored."""
+    with closing(vzarr.open(url)) as repo:
+        state = repo.state
+        nodes = list(state.nodes) if ref is None else sorted(
+            ancestry(repo.resolve(ref), state.parents), key=lambda n: state.nodes[n].version_id
+        )  # fmt: skip
+        found = total(usage(repo.objects, state, nodes), attrgetter(by.value))
+    table = columns("objects", "bytes", by.value)
+    for name, (objects, nbytes) in found.items():
+        table.add_row(str(objects), str(nbytes), escape(name or "(pages, trees, checksums)"))
+    objects, nbytes = (sum(counts) for counts in zip((0, 0), *found.values(), strict=True))
+    table.add_row(str(objects), str(nbytes), "together")
+    rows = [{by.value: name, "objects": n, "bytes": size} for name, (n, size) in found.items()]
+    emit({"objects": objects, "bytes": nbytes, "by": rows}, table, as_json=as_json)
 
 
 def gc(

@@ -29,6 +29,7 @@ from vzarr.cli.output import (
     version_json,
 )
 from vzarr.cli.settings import default_user
+from vzarr.overlay.graph import draw
 from vzarr.overlay.repo import Repo
 from vzarr.overlay.state import InstanceInfo
 from vzarr.overlay.version import Version
@@ -38,7 +39,15 @@ def register(app: typer.Typer) -> None:
     """Add the verbs of this module to the program."""
     for verb, lines in (
         (init, ("vzarr init /data/fly", "vzarr init /data/fly --alias fly --description 'antennal lobe'")),
-        (log, ("vzarr log /data/fly", "vzarr log /data/fly side --json", "vzarr log /data/fly --entries")),
+        (
+            log,
+            (
+                "vzarr log /data/fly",
+                "vzarr log /data/fly side --json",
+                "vzarr log /data/fly --graph",
+                "vzarr log /data/fly --entries",
+            ),
+        ),
         (show, ("vzarr show /data/fly", "vzarr show /data/fly 3f8c --json")),
         (commit, ("vzarr commit /data/fly -m 'first round of proofreading'",)),
         (newversion, ("vzarr newversion /data/fly", "vzarr newversion /data/fly side -m 'second round'")),
@@ -71,6 +80,7 @@ def log(
     url: RepoUrl,
     ref: Annotated[str | None, typer.Argument(metavar="[REF]", help="Only this version and its ancestors.")] = None,
     entries: Annotated[bool, typer.Option("--entries", help="The log itself: who changed what, when.")] = False,
+    graph: Annotated[bool, typer.Option("--graph", help="Draw who came from whom.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """List the versions, newest first, or the entries of the repo's log."""
@@ -81,12 +91,25 @@ def log(
         versions = repo.versions() if ref is None else _ancestry(repo, repo.resolve(ref))
         newest_first = sorted(versions, key=lambda version: -version.info.version_id)
         rows = [version_json(version) for version in newest_first]
+        if graph:
+            emit(rows, "\n".join(_drawing(repo, {row["uuid"]: row for row in rows})), as_json=as_json)
+            return
         table = columns("version", "branch", "state", "parents", "created", "note")
         for row in rows:
             parents = " ".join(map(short, row["parents"]))
             state, created = state_word(row["sealed"]), moment(row["created"])
             table.add_row(*map(escape, (short(row["uuid"]), row["branch"], state, parents, created, row["note"])))
         emit(rows, table, as_json=as_json)
+
+
+def _drawing(repo: Repo, rows: dict[str, dict[str, Any]]) -> Iterator[str]:
+    for strokes, node in draw(list(rows), repo.state.parents):
+        if node is None:
+            yield strokes
+        else:
+            row = rows[node]
+            where = f"({row['branch']}, {state_word(row['sealed'])})"
+            yield f"{strokes}  {short(node)} {moment(row['created'])} {where} {row['note']}".rstrip()
 
 
 def _ancestry(repo: Repo, node: str) -> list[Version]:

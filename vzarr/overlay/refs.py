@@ -1,24 +1,28 @@
 """How people name a version, resolved against a state: pure.
 
-============================  ==================================================================
+============================  ==========================================================================
 ``3f8c…`` (32 hex), a tag     that version
 ``master``, a branch name     the newest version of the branch
 ``3f8``                       the version whose id starts so, if there is only one
 ``3f8:side``, ``:side``       the newest version of the branch in the repo that holds ``3f8``
 ``3f8:side~2``, ``side~2``    its third entry in `State.branch_versions`
 ``ANY@sealed``                the version itself or its nearest sealed ancestor by first parents
-============================  ==================================================================
+``side@2026-11-01T12:00``     the newest version of the branch made at or before that moment (UTC unless
+                              it names an offset; a date alone means the end of that day)
+============================  ==========================================================================
 """
 
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime, timedelta
 
 from vzarr.errors import InvalidInputError, NotFoundError
 from vzarr.overlay import layout
 from vzarr.overlay.dag import first_parents
 from vzarr.overlay.state import State
 
+_DATED = re.compile(r"\d{4}-\d{2}-\d{2}")
 _BACK = re.compile(r"(.*?)(?:~(\d+))?")
 
 
@@ -38,6 +42,9 @@ def resolve(state: State, ref: str) -> str:
         return ref
     if ref.endswith("@sealed"):
         return _sealed(state, resolve(state, ref.removesuffix("@sealed")))
+    name, _, moment = ref.rpartition("@")
+    if _DATED.match(moment):
+        return _at(state, name, moment)
     prefix, colon, branch = ref.partition(":")
     if not colon:
         return _branch_or_prefix(state, ref)
@@ -120,6 +127,27 @@ def _split(text: str) -> tuple[str, int | None]:
     match = _BACK.fullmatch(text)
     name, back = match.groups() if match else (text, None)
     return name, None if back is None else int(back)
+
+
+def _at(state: State, name: str, moment: str) -> str:
+    """Newest version of a branch that was made at or before a moment; `name` may begin with an id and a colon."""
+    prefix, colon, branch = name.rpartition(":")
+    if colon and prefix:
+        by_prefix(state, prefix)
+    if state.leaf(branch) is None:
+        raise NotFoundError(f"no branch {branch!r}; '@' and a time look for a version on a branch")
+    try:
+        time = datetime.fromisoformat(moment)
+    except ValueError as e:
+        raise InvalidInputError(f"{moment!r} is no time such as 2026-11-01 or 2026-11-01T12:00: {e}") from e
+    if len(moment) == len("2026-11-01"):
+        time += timedelta(days=1) - timedelta.resolution
+    last = time.replace(tzinfo=time.tzinfo or UTC)
+    line = "" if branch == "master" else branch
+    made = [n for n in state.nodes.values() if n.branch == line and datetime.fromisoformat(n.created) <= last]
+    if not made:
+        raise NotFoundError(f"branch {branch!r} had no version yet at {moment}")
+    return made[-1].id
 
 
 def _sealed(state: State, node: str) -> str:
