@@ -206,3 +206,19 @@ def test_the_history_of_a_body_is_one_list(seg: TestClient, root: str):
     assert [record["Action"] for record in found.json()] == ["merge-complete", "undo-complete"]
     assert seg.get(f"history/1/{root}/{root}").json()[0]["Labels"] == [2]
     assert seg.get(f"history/777/{root}/{root}").status_code == 404
+
+
+def test_batches_answer_as_single_questions_do(seg: TestClient, root: str):
+    seg.post("merge?u=ann", json=[1, 2])
+    for path in ("supervoxels", "supervoxel-sizes", "lastmod", "sparsevol-size"):
+        single = [seg.get(f"{path}/{label}").json() for label in (1, 3)]
+        assert ask(seg, path, [1, 777, 3]) == [single[0], None, single[1]]
+        assert ask(seg, path, []) == []
+        assert seg.post(path, json=[1]).json() == single[:1]
+        for bad in ("[0]", "{}", "", "[1.5]"):
+            assert seg.post(path, content=bad).status_code == 400
+    one = seg.get("index/1?metadata-only=true").json()
+    assert ask(seg, "indices?metadata-only=true", [777, 1]) == [None, one]
+    assert ask(seg, "sparsevol-size?supervoxels=true", [2])[0]["voxels"] == 4 * 16 * 32
+    seg.post(f"/api/node/{root}/commit", json={})
+    assert seg.post("lastmod", json=[3]).status_code == 200

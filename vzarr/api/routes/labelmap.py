@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from vzarr.api.routes import (
+    labelmap_batches,
     labelmap_bodies,
     labelmap_edits,
     labelmap_indices,
@@ -19,6 +20,7 @@ for part in (
     labelmap_bodies,
     labelmap_sparsevol,
     labelmap_indices,
+    labelmap_batches,
     labelmap_edits,
     labelmap_labels,
 ):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from itertools import islice
+from typing import Any
 
 import numpy as np
 from fastapi import APIRouter, Response
@@ -12,6 +13,8 @@ from vzarr.api import params, wire
 from vzarr.api.routes.labelmap_params import App, AsSupervoxels, Body, Handle, Ids, Label, User
 from vzarr.api.routing import read
 from vzarr.types.labelmap import proto, statistics
+from vzarr.types.labelmap.index import LabelIndex
+from vzarr.types.labelmap.rows import Header
 
 router = APIRouter()
 
@@ -60,8 +63,12 @@ def get_supervoxels(handle: Handle, label: Label) -> Response:
 @read(router, "/supervoxel-sizes/{label}")
 def get_supervoxel_sizes(handle: Handle, label: Label) -> Response:
     """Supervoxels of a body and their voxels (DVID: ``GET D/supervoxel-sizes/{label}``)."""
-    counts = handle.find(label).counts
-    return wire.json({"supervoxels": list(counts), "sizes": [c.total for c in counts.values()]})
+    return wire.json(supervoxel_sizes_json(handle.find(label)))
+
+
+def supervoxel_sizes_json(found: LabelIndex) -> dict[str, Any]:
+    """Supervoxels of a body and their voxels, as DVID's JSON has them."""
+    return {"supervoxels": list(found.counts), "sizes": [c.total for c in found.counts.values()]}
 
 
 @read(router, "/size/{label}")
@@ -79,15 +86,17 @@ def get_sizes(handle: Handle, ids: Ids, supervoxels: AsSupervoxels) -> Response:
 @read(router, "/lastmod/{label}")
 def get_lastmod(handle: Handle, label: Label) -> Response:
     """Last edit of a body (DVID: ``GET D/lastmod/{label}``)."""
-    last = handle.header(label)
-    return wire.json(
-        {
-            "mutation id": last.mutation_id,
-            "last mod user": last.user,
-            "last mod app": last.app,
-            "last mod time": last.time,
-        }
-    )
+    return wire.json(lastmod_json(handle.header(label)))
+
+
+def lastmod_json(last: Header) -> dict[str, Any]:
+    """Last edit of a body, as DVID's JSON has it."""
+    return {
+        "mutation id": last.mutation_id,
+        "last mod user": last.user,
+        "last mod app": last.app,
+        "last mod time": last.time,
+    }
 
 
 @read(router, "/existing-labels")

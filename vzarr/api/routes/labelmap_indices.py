@@ -63,8 +63,14 @@ def _index(message: IndexMessage) -> LabelIndex:
 
 
 @read(router, "/indices")
-def get_indices(handle: Handle, ids: Ids) -> Response:
-    """Indices of bodies as protobuf ``LabelIndices`` (DVID: ``GET D/indices``); body ``[label, ...]``."""
+def get_indices(handle: Handle, ids: Ids, metadata_only: MetadataOnly = None) -> Response:
+    """Indices of bodies as protobuf ``LabelIndices`` (DVID: ``GET D/indices``); body ``[label, ...]``.
+
+    ``?metadata-only=true`` gives a JSON list of size and last change of each, null for a body that there is not.
+    """
+    if params.parse_bool(metadata_only):
+        found = _indices(handle, ids)
+        return wire.json([_metadata(i.header) if i.counts else None for i in found])
     return wire.stream(proto.encode_indices(_indices(handle, ids)))
 
 

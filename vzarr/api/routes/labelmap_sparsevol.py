@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 
@@ -23,7 +23,7 @@ from vzarr.types.bytecodecs import gzip_raw, lz4_raw
 from vzarr.types.labelmap import sparsevol, volumes
 from vzarr.types.labelmap.handle import LabelMap
 from vzarr.types.labelmap.view import check_label
-from vzarr.types.labelmap.volumes import SparseVolume
+from vzarr.types.labelmap.volumes import Extent, SparseVolume
 
 router = APIRouter()
 
@@ -34,15 +34,17 @@ Exact = Annotated[str | None, Query(description="false gives all of the blocks t
 @read(router, "/sparsevol-size/{label}", dependencies=INDEXED)
 def get_sparsevol_size(handle: Handle, label: Label, supervoxels: AsSupervoxels) -> Response:
     """Voxels, blocks and bounding box of a body or supervoxel (DVID: ``GET D/sparsevol-size/{label}``)."""
-    extent = volumes.extent_of(handle, handle.find(label, supervoxel=supervoxels))
-    return wire.json(
-        {
-            "voxels": extent.voxels,
-            "numblocks": extent.blocks,
-            "minvoxel": reverse(extent.min_zyx),
-            "maxvoxel": reverse(extent.max_zyx),
-        }
-    )
+    return wire.json(extent_json(volumes.extent_of(handle, handle.find(label, supervoxel=supervoxels))))
+
+
+def extent_json(extent: Extent) -> dict[str, Any]:
+    """Size and bounding box of a body, as DVID's JSON has them."""
+    return {
+        "voxels": extent.voxels,
+        "numblocks": extent.blocks,
+        "minvoxel": reverse(extent.min_zyx),
+        "maxvoxel": reverse(extent.max_zyx),
+    }
 
 
 @router.head("/sparsevol/{label}", dependencies=INDEXED)
