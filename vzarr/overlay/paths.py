@@ -1,10 +1,11 @@
-"""What may stand where in a version's hierarchy: checks of paths before anything is written."""
+"""What may stand where in a version's hierarchy, checked before anything is written, and what a path stands for."""
 
 from __future__ import annotations
 
 import re
 
 from vzarr.errors import AlreadyExistsError, InvalidInputError, NotFoundError
+from vzarr.geometry import Coord
 from vzarr.overlay.tree import ArrayEntry, array_of, below
 from vzarr.overlay.views import View
 
@@ -69,3 +70,19 @@ def check_rename(view: View, source: str, target: str) -> None:
         raise AlreadyExistsError(f"{target!r} exists already")
     if target.startswith(f"{source}/") or array_of(entries, target) is not None:
         raise InvalidInputError(f"{target!r} lies inside {source!r} or an array")
+
+
+def chunk_prefix(entry: ArrayEntry, rest: str) -> Coord | None:
+    """Leading global chunk coordinates of a folder inside an array; None when no chunk lies below it."""
+    spec = entry.spec
+    if spec.separator != "/":
+        return None
+    if spec.prefix:
+        if rest != "c" and not rest.startswith("c/"):
+            return None
+        rest = rest[2:]
+    try:
+        shown = tuple(map(int, rest.split("/"))) if rest else ()
+    except ValueError:
+        return None
+    return tuple(c + s for c, s in zip(shown, entry.shift, strict=False)) if len(shown) < spec.ndim else None

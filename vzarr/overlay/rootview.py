@@ -18,7 +18,7 @@ from vzarr.geometry import Box, Coord
 from vzarr.overlay import layout
 from vzarr.overlay.authority import SEALED, Authority
 from vzarr.overlay.kv.base import Transaction
-from vzarr.overlay.openview import chunk_prefix
+from vzarr.overlay.paths import chunk_prefix
 from vzarr.overlay.tree import (
     DOC_NAMES,
     RESERVED,
