@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import asdict
 from enum import StrEnum
@@ -15,15 +16,17 @@ import vzarr
 from vzarr.cli.output import AsJson, RepoUrl, columns, emit, examples
 from vzarr.overlay.dag import ancestry
 from vzarr.overlay.gc import GRACE_SECONDS
+from vzarr.overlay.logcheck import Finding
 from vzarr.overlay.opening import open_objects
 from vzarr.overlay.usage import total, usage
 from vzarr.overlay.verify import verify as look
+from vzarr.types import registry
 
 
 def register(app: typer.Typer) -> None:
     """Add the verbs of this module to the program."""
     for verb, lines in (
-        (verify, ("vzarr verify /data/fly", "vzarr verify /data/fly --version v1.0", "vzarr verify /data/fly --json")),
+        (verify, ("vzarr verify /data/fly", "vzarr verify /data/fly --version v1", "vzarr verify --labels /data/fly")),
         (du, ("vzarr du /data/fly", "vzarr du /data/fly --by instance", "vzarr du /data/fly v1.0 --by branch --json")),
         (gc, ("vzarr gc /data/fly", "vzarr gc /data/fly --delete", "vzarr gc /data/fly --grace 0 --delete")),
     ):
@@ -81,10 +84,14 @@ def verify(
     version: Annotated[
         str | None, typer.Option(metavar="REF", help="Only this version, and all that it needs.")
     ] = None,
+    labels: Annotated[
+        bool, typer.Option("--labels", help="Instead, hold segmentations' indices against voxels and mapping.")
+    ] = False,
+    instance: Annotated[str | None, typer.Option(metavar="NAME", help="With --labels: only this instance.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Check log, seals, pages and every stored object; the exit status is 1 if anything is damaged."""
-    found = list(look(open_objects(url), version))
+    found = list(_data(url, version or "master", instance) if labels else look(open_objects(url), version))
     damaged = sum(f.damage for f in found)
     table = columns("finding", "where", "what")
     for finding in sorted(found, key=lambda f: not f.damage):
@@ -93,3 +100,11 @@ def verify(
     emit(value, table if found else "all is well", as_json=as_json)
     if damaged:
         raise typer.Exit(1)
+
+
+def _data(url: str, ref: str, instance: str | None) -> Iterator[Finding]:
+    """What instances at a version say of themselves that is not so."""
+    with closing(vzarr.open(url)) as repo:
+        version = repo[ref]
+        for name, message in registry.verify(version, instance):
+            yield Finding("data-inconsistent", f"{version.uuid}/{name}", message)

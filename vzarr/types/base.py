@@ -34,6 +34,11 @@ def _nothing_to_settle(instance: Any) -> None:
     """Leave an instance as it is: its writes are whole by themselves."""
 
 
+def _nothing_to_verify(instance: Any) -> list[str]:
+    """Find nothing: it has no parts that could contradict each other."""
+    return []
+
+
 @dataclass(frozen=True)
 class Datatype:
     """A kind of data: what the entry point of a datatype names.
@@ -58,6 +63,8 @@ class Datatype:
     resume
         The same, called whenever an instance is opened at an open version; must cost next to nothing when there is
         nothing to finish, and wait for nobody.
+    verify
+        Called with a handle: one line for everything in which its parts contradict each other at this version.
     compression
         Default of the setting ``Compression``.
     tags
@@ -75,6 +82,7 @@ class Datatype:
     prepare: Callable[[Any], None] = _nothing_to_prepare
     settle: Callable[[Any], object] = _nothing_to_settle
     resume: Callable[[Any], object] = _nothing_to_settle
+    verify: Callable[[Any], list[str]] = _nothing_to_verify
     compression: str = "lz4"
     tags: bool = False
     syncs: frozenset[str] = frozenset()

@@ -5,7 +5,7 @@ Nothing is imported before it is asked for: a datatype's module loads with its f
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any
@@ -82,6 +82,28 @@ def settle(version: Version) -> None:
     for info in version.repo.state.instances.values():
         handle = open_info(version, info)
         handle.datatype.settle(handle)
+
+
+def verify(version: Version, name: str | None = None) -> Iterator[tuple[str, str]]:
+    """What is wrong with the data of instances at a version: each contradiction as instance and message.
+
+    Says nothing about stored bytes, which the overlay checks, but about what a datatype keeps twice, such as the
+    voxels of a segmentation and its index.
+
+    Parameters
+    ----------
+    name
+        Only this instance.
+
+    Raises
+    ------
+    NotFoundError
+        If there is no such instance, or an instance's datatype is not installed.
+    """
+    every = version.repo.state.instances.values()
+    for info in every if name is None else [version.instance_info(name)]:
+        handle = open_info(version, info)
+        yield from ((info.name, message) for message in handle.datatype.verify(handle))
 
 
 def create(

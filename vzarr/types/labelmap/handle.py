@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from vzarr.geometry import Coord
 from vzarr.types.base import Datatype
-from vzarr.types.labelmap import allocate, bulk, description, mutate, rows, splits, underway, undo, writes
+from vzarr.types.labelmap import allocate, bulk, description, mutate, rows, splits, underway, undo, verify, writes
 from vzarr.types.labelmap.allocate import Labelling
 from vzarr.types.labelmap.edits import Author
 from vzarr.types.labelmap.index import LabelIndex
@@ -159,6 +159,7 @@ LABELMAP = Datatype(
     prepare=LabelMap.make_arrays,
     settle=LabelMap.recover,
     resume=underway.resume,
+    verify=verify.check,
     compression="gzip",
     tags=True,
 )

@@ -9,6 +9,7 @@ import numpy as np
 
 from vzarr.types import voxels
 from vzarr.types.labelmap import bulk, index, mapping, rows
+from vzarr.types.labelmap.description import is_indexed
 from vzarr.types.labelmap.kernels import downsample_labels
 from vzarr.types.labelmap.rows import Counts, Labels
 from vzarr.types.labelmap.tally import tally
@@ -26,6 +27,11 @@ def check_index(instance: Instance) -> list[str]:
     named too; `vzarr.types.labelmap.underway.recover` finishes it.
     """
     return list(_problems(instance, _expected(instance)))
+
+
+def check(instance: Instance) -> list[str]:
+    """As `check_index`, for a labelmap that has one; `check_scales` is apart, as blocks may be posted without."""
+    return check_index(instance) if is_indexed(instance) else []
 
 
 def _expected(instance: Instance) -> dict[int, dict[int, Counts]]:
