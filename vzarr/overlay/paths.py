@@ -85,4 +85,6 @@ def chunk_prefix(entry: ArrayEntry, rest: str) -> Coord | None:
         shown = tuple(map(int, rest.split("/"))) if rest else ()
     except ValueError:
         return None
-    return tuple(c + s for c, s in zip(shown, entry.shift, strict=False)) if len(shown) < spec.ndim else None
+    if len(shown) >= spec.ndim or "/".join(map(str, shown)) != rest or any(c < 0 for c in shown):
+        return None
+    return tuple(c + s for c, s in zip(shown, entry.shift, strict=False))
