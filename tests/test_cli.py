@@ -163,6 +163,24 @@ def test_verify_names_the_damage_and_fails(repo: Path, capsys: pytest.CaptureFix
     assert run(capsys, "verify", repo, "--version", "root")[0] == 1
 
 
+def test_verify_rebuilds_pages_on_request(repo: Path, capsys: pytest.CaptureFixture[str]):
+    pages = repo / "nodes/root/owners/pages"
+    whole = pages.read_bytes()
+    pages.write_bytes(b"")
+    assert run(capsys, "verify", repo)[0] == 1
+    assert answer(capsys, "verify", repo, "--rebuild") == {
+        "damaged": 0,
+        "rebuilt": ["nodes/root/owners/pages"],
+        "findings": [],
+    }
+    assert pages.read_bytes() == whole
+    pages.write_bytes(b"")
+    (repo / "nodes/root/zarr/volume/c/0/0/0").unlink()
+    status, out, _ = run(capsys, "verify", repo, "--rebuild", "--json")
+    assert status == 1
+    assert "not-rebuilt" in {f["name"] for f in json.loads(out)["findings"]}
+
+
 def test_gc_lists_and_only_then_deletes(repo: Path, capsys: pytest.CaptureFixture[str]):
     left = repo / "tmp/left"
     left.write_bytes(b"12345")

@@ -18,6 +18,7 @@ from vzarr.overlay.dag import ancestry
 from vzarr.overlay.gc import GRACE_SECONDS
 from vzarr.overlay.logcheck import Finding
 from vzarr.overlay.opening import open_objects
+from vzarr.overlay.rebuild import rebuild_damaged
 from vzarr.overlay.usage import total, usage
 from vzarr.overlay.verify import verify as look
 from vzarr.types import registry
@@ -88,6 +89,9 @@ def verify(
         bool, typer.Option("--labels", help="Instead, hold segmentations' indices against voxels and mapping.")
     ] = False,
     instance: Annotated[str | None, typer.Option(metavar="NAME", help="With --labels: only this instance.")] = None,
+    rebuild: Annotated[
+        bool, typer.Option("--rebuild", help="Make damaged owner pages again from the folders, then check again.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Check log, seals, pages and every stored object; the exit status is 1 if anything is damaged."""
@@ -96,7 +100,7 @@ def verify(
     table = columns("finding", "where", "what")
     for finding in sorted(found, key=lambda f: not f.damage):
         table.add_row(finding.name, escape(finding.key), escape(finding.message))
-    value = {"damaged": damaged, "findings": [asdict(f) for f in found]}
+    value = {"damaged": damaged, "rebuilt": rebuilt, "findings": [asdict(f) for f in found]}
     emit(value, table if found else "all is well", as_json=as_json)
     if damaged:
         raise typer.Exit(1)

@@ -46,7 +46,8 @@ def seal_version(view: OpenView | RootView, base: Base, parents: tuple[str, ...]
     if isinstance(view, OpenView):
         _remove_dead_folders(view, tree)
         _write_own_docs(view, tree)
-    ids = [e.id for e in tree.arrays().values()]
+    # By path, so that the same pages can be made again from the tree as it was written.
+    ids = [e.id for _, e in sorted(tree.arrays().items())]
     kept_pages = _merge_pages(view, base)
     pack = PackWriter(node, len(kept_pages))
     table = pack.update(base.owners, _chunk_changes(view, tree), ids)
