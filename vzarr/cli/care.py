@@ -95,7 +95,13 @@ def verify(
     as_json: AsJson = False,
 ) -> None:
     """Check log, seals, pages and every stored object; the exit status is 1 if anything is damaged."""
+    if labels and rebuild:
+        raise typer.BadParameter("pages are rebuilt, indices are not: leave --labels out", param_hint="--rebuild")
     found = list(_data(url, version or "master", instance) if labels else look(open_objects(url), version))
+    rebuilt: list[str] = []
+    if rebuild:
+        rebuilt, failed = rebuild_damaged(open_objects(url), found)
+        found = [*failed, *look(open_objects(url), version)]
     damaged = sum(f.damage for f in found)
     table = columns("finding", "where", "what")
     for finding in sorted(found, key=lambda f: not f.damage):
