@@ -19,6 +19,7 @@ from PIL import Image
 import vzarr
 from tests.serving import TOKEN, serving, start, stop
 from vzarr.cli import VERBS, application, main
+from vzarr.overlay import layout
 
 
 @pytest.fixture
@@ -154,28 +155,30 @@ def test_blame_counts_the_chunks_of_each_version(repo: Path, capsys: pytest.Capt
 
 def test_verify_names_the_damage_and_fails(repo: Path, capsys: pytest.CaptureFixture[str]):
     assert run(capsys, "verify", repo) == (0, "all is well\n", "")
-    chunk = repo / "nodes/root/zarr/volume/c/0/0/0"
+    chunk = repo / "nodes" / "root" / "zarr/volume/c/0/0/0"
     chunk.write_bytes(chunk.read_bytes()[:-1])
     status, out, _ = run(capsys, "verify", repo, "--json")
     found = json.loads(out)
     assert (status, found["damaged"]) == (1, 1)
-    assert [(f["name"], f["key"]) for f in found["findings"]] == [("object-differs", "nodes/root/zarr/volume/c/0/0/0")]
+    assert [(f["name"], f["key"]) for f in found["findings"]] == [
+        ("object-differs", f"{layout.zarr('root')}/volume/c/0/0/0")
+    ]
     assert run(capsys, "verify", repo, "--version", "root")[0] == 1
 
 
 def test_verify_rebuilds_pages_on_request(repo: Path, capsys: pytest.CaptureFixture[str]):
-    pages = repo / "nodes/root/owners/pages"
+    pages = repo / "nodes" / "root" / "owners/pages"
     whole = pages.read_bytes()
     pages.write_bytes(b"")
     assert run(capsys, "verify", repo)[0] == 1
     assert answer(capsys, "verify", repo, "--rebuild") == {
         "damaged": 0,
-        "rebuilt": ["nodes/root/owners/pages"],
+        "rebuilt": [layout.owner_pages("root")],
         "findings": [],
     }
     assert pages.read_bytes() == whole
     pages.write_bytes(b"")
-    (repo / "nodes/root/zarr/volume/c/0/0/0").unlink()
+    (repo / "nodes" / "root" / "zarr/volume/c/0/0/0").unlink()
     status, out, _ = run(capsys, "verify", repo, "--rebuild", "--json")
     assert status == 1
     assert "not-rebuilt" in {f["name"] for f in json.loads(out)["findings"]}
