@@ -1,4 +1,4 @@
-"""The three kinds of version behind one face: where a chunk is looked for, what a marker is, what another process did."""
+"""Three kinds of version behind one face: where a chunk is looked for, what a marker is, what other processes did."""
 
 from __future__ import annotations
 

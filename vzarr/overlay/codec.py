@@ -138,6 +138,8 @@ class ZarrCodec(ChunkCodec):
         self, data: memoryview | bytes, scratch: NDArray[Any] | None = None, rows: tuple[int, int] | None = None
     ) -> NDArray[Any]:
         """Let zarr read an array whose only chunk has these bytes."""
+        if not len(data):
+            raise StorageError("a stored chunk is damaged: it is empty")
         try:
             found = _memory_array({**self._docs, self._key: bytes(data)}, "r")[...]
         except (RuntimeError, ValueError, OSError, KeyError, EOFError, zlib.error) as e:
@@ -220,5 +222,5 @@ def _memory_array(objects: Mapping[str, bytes], mode: Any, held: dict[str, Any] 
     buffer = default_buffer_prototype().buffer
     held = {} if held is None else held
     held.update({k: buffer.from_bytes(v) for k, v in objects.items()})
-    config: Any = {"write_empty_chunks": True}
-    return zarr.open_array(MemoryStore(held), mode=mode, config=config)
+    # Opening takes no configuration in zarr 3.1.
+    return zarr.open_array(MemoryStore(held), mode=mode).with_config({"write_empty_chunks": True})
