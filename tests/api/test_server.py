@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 from starlette.testclient import TestClient
@@ -143,7 +144,12 @@ def test_the_viewer_is_served_where_it_is_installed(client: TestClient):
         pytest.skip("the neuroglancer client is not installed")
     answer = client.get("/neuroglancer/")
     assert answer.status_code == 200
-    assert "<html" in answer.text.lower() or "<!doctype html" in answer.text.lower()
+    assert "/v/" in answer.url.path, "the client takes a token from its address"
+    assert answer.text.index("window.EventSource =") < answer.text.index("src="), "ours runs before the client"
+    scripts = re.findall(r'<script defer src="([^"]+)"', answer.text)
+    assert scripts
+    for script in scripts:
+        assert "javascript" in client.head(str(answer.url.join(script))).headers["content-type"]
 
 
 def test_without_the_viewer_a_text_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch):

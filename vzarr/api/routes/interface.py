@@ -6,6 +6,7 @@ import importlib.util
 from pathlib import Path
 
 from fastapi import APIRouter, FastAPI, Response
+from starlette.responses import HTMLResponse, RedirectResponse
 from starlette.staticfiles import StaticFiles
 
 from vzarr.api import wire
@@ -13,6 +14,9 @@ from vzarr.api.routing import read
 
 router = APIRouter(tags=["server"])
 CLIENT = "/neuroglancer"
+_PAGE = f"{CLIENT}/v/vzarr"
+"""Where the page is; the client wants ``/v/TOKEN/`` in its address."""
+_STANDALONE = Path(__file__).with_name("standalone.js")
 
 
 @read(router, "/interface/version")
@@ -25,7 +29,7 @@ def mount_client(app: FastAPI) -> None:
     """Serve neuroglancer's own web client under ``/neuroglancer/``, or say how to get it."""
     folder = client_folder()
     if folder is not None:
-        app.mount(CLIENT, StaticFiles(directory=folder, html=True), name="neuroglancer")
+        _mount(app, folder)
         return
     missing = wire.text("the neuroglancer client is not installed: pip install 'vzarr[viewer]'\n", 404)
 
@@ -33,6 +37,25 @@ def mount_client(app: FastAPI) -> None:
     def no_client(path: str) -> Response:
         """Say how to get the client."""
         return missing
+
+
+def _mount(app: FastAPI, folder: Path) -> None:
+    """Serve the client of a folder, with a page that lets it run by itself."""
+    # The empty icon keeps browsers from asking for one.
+    head = f"<head><link rel='icon' href='data:,'><script>{_STANDALONE.read_text('utf-8')}</script>"
+    page = (folder / "index.html").read_text("utf-8").replace("<head>", head, 1)
+
+    @read(app.router, f"{CLIENT}/", include_in_schema=False)
+    def get_client() -> Response:
+        """Lead to the page; browsers keep the state behind ``#``."""
+        return RedirectResponse(_PAGE.removeprefix(f"{CLIENT}/") + "/")
+
+    @read(app.router, f"{_PAGE}/", include_in_schema=False)
+    def get_client_page() -> Response:
+        """Start the client."""
+        return HTMLResponse(page)
+
+    app.mount(_PAGE, StaticFiles(directory=folder), name="neuroglancer")
 
 
 def client_folder() -> Path | None:
