@@ -132,6 +132,12 @@ def test_scales_end_where_the_volume_fits_one_block(repo: vzarr.Repo, shape, sca
     assert len(list(repo["master"].zarr["gray"].array_keys())) == scales
 
 
+def test_the_smallest_labelmap_has_two_scales(repo: vzarr.Repo):
+    made = ingest(repo["master"], "seg", array(np.ones((1, 1, 1), np.uint64)), typename="labelmap", blocks=BLOCKS)
+    assert made.info_json()["Extended"]["MaxDownresLevel"] == 1, "neuroglancer's dvid:// wants a positive number"
+    assert not check_scales(made)
+
+
 def test_the_number_of_scales_can_be_chosen(repo: vzarr.Repo):
     ingest(repo["master"], "gray", array(GRAY), blocks=BLOCKS, max_scale=1)
     assert sorted(repo["master"].zarr["gray"].array_keys()) == ["0", "1"]

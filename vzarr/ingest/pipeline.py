@@ -53,12 +53,15 @@ class Kind:
         Makes the next scale out of one with even sides.
     pad
         How `numpy.pad` fills an odd side before it is halved.
+    least_scale
+        Coarsest scale of the smallest volume.
     """
 
     dtype: np.dtype[Any]
     widens: bool
     halve: Halve
     pad: str
+    least_scale: int = 0
 
     def check(self, source: Source, typename: str) -> None:
         """Refuse a source whose voxels the datatype cannot hold."""
@@ -82,7 +85,8 @@ class Kind:
 # A border voxel repeated leaves the mean of a gray border alone; 0 has no vote among labels.
 KINDS = {
     "uint8blk": Kind(np.dtype(np.uint8), False, downsample_gray, "edge"),
-    "labelmap": Kind(np.dtype(np.uint64), True, downsample_labels, "constant"),
+    # neuroglancer's dvid:// leaves out a labelmap that has a single scale.
+    "labelmap": Kind(np.dtype(np.uint64), True, downsample_labels, "constant", least_scale=1),
 }
 
 
@@ -109,7 +113,7 @@ def ingest(
     blocks
         Voxels of a chunk (z, y, x); even.
     max_scale
-        Coarsest scale; by default the first at which the volume fits one chunk.
+        Coarsest scale; by default the first at which the volume fits one chunk, and at least 1 for a labelmap.
     progress
         Told after each slab, which is one layer of chunks.
     user
@@ -130,7 +134,8 @@ def ingest(
     table = _table(mapping, typename)
     with closing(_opened(source)) as volume:
         kind = _kind(typename, volume)
-        scales = scales_of(volume.shape, blocks) if max_scale is None else max_scale
+        enough = max(scales_of(volume.shape, blocks), kind.least_scale)
+        scales = enough if max_scale is None else max_scale
         config = _config(voxel_size, unit, blocks, scales)
         handle = registry.create(version, name, typename, config=config, user=user)
         with _discarded_on_error(handle):
