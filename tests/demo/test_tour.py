@@ -37,8 +37,8 @@ def test_the_tour_holds_its_promises_and_can_be_taken_again(tmp_path: Path):
         try:
             link = next(line.split()[1] for line in process.stdout if line.startswith("after:"))
             state = json.loads(unquote(urlsplit(link).fragment.removeprefix("!")))
-            image = state["layers"][0]["source"].removeprefix("zarr3://")
-            assert httpx.get(link).status_code == 200
+            image = state["layers"][0]["source"]["url"].removeprefix("zarr3://")
+            assert httpx.get(link, follow_redirects=True).status_code == 200
             assert httpx.get(f"{image}zarr.json").json()["attributes"]["ome"]["version"] == "0.5"
             assert httpx.get(f"{image}0/c/0/0/0").status_code == 200
         finally:
@@ -92,11 +92,11 @@ def test_a_checksum_sees_names_and_bytes(tmp_path: Path):
 
 
 def test_the_link_is_a_neuroglancer_state_on_our_port():
-    link = viewer_link("http://127.0.0.1:8000", "abc")
+    link = viewer_link("http://127.0.0.1:8000", "abc", voxel_nm=8)
     parts = urlsplit(link)
     assert (parts.netloc, parts.path) == ("127.0.0.1:8000", "/neuroglancer/")
     state = json.loads(unquote(parts.fragment.removeprefix("!")))
-    assert [layer["source"] for layer in state["layers"]] == [
-        "zarr3://http://127.0.0.1:8000/zarr/abc/grayscale/",
-        "dvid://http://127.0.0.1:8000/abc/segmentation",
-    ]
+    assert state["dimensions"] == {axis: [8e-9, "m"] for axis in "xyz"}
+    image, segmentation = (layer["source"] for layer in state["layers"])
+    assert image["url"] == "zarr3://http://127.0.0.1:8000/zarr/abc/grayscale/"
+    assert segmentation == "dvid://http://127.0.0.1:8000/abc/segmentation"

@@ -43,6 +43,7 @@ MOST_MERGES = 500
 """Merges of the tour; enough to see, few enough to wait for."""
 
 NAME = "neuropil"
+VOXEL_NM = 10
 
 Say = Callable[[str], None]
 
@@ -148,7 +149,7 @@ def _make_history(tissue: Neuropil, places: Places, say: Say) -> tuple[str, str,
     """Ingest and commit; ids of the root, of the version to proofread and of a second branch."""
     with vzarr.create(str(places.repo), alias=NAME, description="synthetic neuropil") as repo:
         root = repo.root
-        ingest(root, "grayscale", str(places.slices / "*.png"), voxel_size=10, unit="nm", user="demo")
+        ingest(root, "grayscale", str(places.slices / "*.png"), voxel_size=VOXEL_NM, unit="nm", user="demo")
         spec = f"{places.labels}:"
         ingest(
             root,
@@ -156,7 +157,7 @@ def _make_history(tissue: Neuropil, places: Places, say: Say) -> tuple[str, str,
             spec + "stack",
             typename="labelmap",
             mapping=spec + "transforms",
-            voxel_size=10,
+            voxel_size=VOXEL_NM,
             unit="nm",
             user="demo",
         )
@@ -210,13 +211,13 @@ def _finish(places: Places, root: str, work: str, serve: bool, port: int, say: S
     say(f'  python -c "import xarray; print(xarray.open_dataset({str(places.repo)!r}, version={work[:8]!r}))"')
     if not serve:
         say(f"  vzarr serve {places.root} --port 8000, then open")
-        say(f"  {viewer_link('http://127.0.0.1:8000', work)}")
+        say(f"  {viewer_link('http://127.0.0.1:8000', work, voxel_nm=VOXEL_NM)}")
         return
 
     def ready(url: str) -> None:
         say(f"serving on {url}; end with Ctrl-C")
-        say(f"before: {viewer_link(url, root)}")
-        say(f"after:  {viewer_link(url, work)}")
+        say(f"before: {viewer_link(url, root, voxel_nm=VOXEL_NM)}")
+        say(f"after:  {viewer_link(url, work, voxel_nm=VOXEL_NM)}")
 
     settings = Settings.from_environment(port=port)
     serve_app(create_app(settings, Hub(places.root)), settings.host, settings.port, ready)
