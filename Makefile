@@ -32,7 +32,7 @@ demo: $(VENV)/.viewer  ## synthesise a volume, version it, proofread it and serv
 test: $(VENV)/.test  ## what every change must pass
 	$(PYTEST) -m "not exhaustive and not s3 and not browser" $(ARGS)
 
-test-all: $(VENV)/.test  ## also what takes long or needs a browser or an S3 server
+test-all: $(VENV)/.test $(VENV)/.browser  ## also what takes long or needs a browser or an S3 server
 	HYPOTHESIS_PROFILE=thorough $(PYTEST) $(ARGS)
 
 lint: $(VENV)/.lint  ## style, types and layers
