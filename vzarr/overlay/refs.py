@@ -22,6 +22,7 @@ from vzarr.overlay import layout
 from vzarr.overlay.dag import first_parents
 from vzarr.overlay.state import State
 
+LONGEST_BRANCH = 255
 _DATED = re.compile(r"\d{4}-\d{2}-\d{2}")
 _BACK = re.compile(r"(.*?)(?:~(\d+))?")
 
@@ -101,6 +102,8 @@ def check_branch(name: str) -> str:
         raise InvalidInputError("Cannot create a master branch: give the new branch another name")
     if any(c in name for c in ":~@/") or name != name.strip():
         raise InvalidInputError(f"a branch name has no ':', '~', '@', '/' and no space around it, unlike {name!r}")
+    if name in (".", "..") or len(name) > LONGEST_BRANCH or not name.isprintable():
+        raise InvalidInputError(f"a branch name is 1 to {LONGEST_BRANCH} printable characters, unlike {name[:40]!r}")
     return name
 
 

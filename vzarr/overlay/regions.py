@@ -15,8 +15,8 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from vzarr.errors import InvalidInputError, StorageError
-from vzarr.geometry import Box, Coord, blocks_of_box, intersect, iter_coords, shape_of, slices
+from vzarr.errors import InvalidInputError
+from vzarr.geometry import Box, Coord, align, blocks_of_box, intersect, is_empty, iter_coords, shape_of, slices
 from vzarr.overlay import layout
 from vzarr.overlay.codec import ChunkCodec, codec_of
 from vzarr.overlay.openview import OpenView
@@ -54,7 +54,11 @@ def read_region(view: View, entry: ArrayEntry, box: Box, out: NDArray[Any] | Non
         out = np.empty(shape, codec.dtype)
     elif out.shape != shape or out.dtype != codec.dtype:
         raise InvalidInputError(f"out must have shape {shape} and dtype {codec.dtype}")
-    coords = list(iter_coords(blocks_of_box(box, codec.shape)))
+    # Nothing is stored outside: a huge box around little data costs no look-ups.
+    inside = intersect(box, align(entry.window, codec.shape))
+    if inside != box:
+        out[...] = codec.fill
+    coords = [] if is_empty(inside) else list(iter_coords(blocks_of_box(inside, codec.shape)))
     target = out
 
     def fill(coord: Coord) -> None:
@@ -186,8 +190,7 @@ def _decoded(
             if len(data) == len(layout.MARKER) and data == layout.MARKER:
                 return None
             return codec.decode(data, None if fresh else scratch, rows)
-    if view.sealed and places:
-        raise StorageError(f"{places[0]} is missing: version {view.node} owns it")
+    view.check_missing(places)
     return None
 
 

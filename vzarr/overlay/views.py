@@ -113,9 +113,25 @@ class View(ABC):
             found = self.storage.objects.fetch(place, offset, length)
             if found is not None:
                 return None if is_marker(self.storage.objects, place, found) else found
-        if self.sealed and places:
-            raise StorageError(f"{places[0]} is missing: version {self.node} owns it")
+        self.check_missing(places)
         return None
+
+    def check_missing(self, places: tuple[str, ...]) -> None:
+        """Tell a chunk that is absent from one that is gone: what a sealed version stored must be where it was put.
+
+        Parameters
+        ----------
+        places
+            Where a chunk was looked for in vain, as `chunk_places` gives them; an open version's own place comes
+            first and may be empty.
+
+        Raises
+        ------
+        StorageError
+            If the chunk is gone.
+        """
+        if len(places) > (0 if self.sealed else 1):
+            raise StorageError(f"{places[-1]} is missing, which version {self.node} needs")
 
     def read_loose(self, key: str, offset: int = 0, length: int | None = None) -> Found | None:
         """Bytes of a loose key, or None when there is none."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Response
 
-from vzarr import geometry
 from vzarr.api import deps, params, wire
 from vzarr.api.params import VoxelRequest
 from vzarr.api.routes.labelmap_params import AsSupervoxels, Body, Handle, JsonBody, Points, Scale
@@ -84,11 +84,11 @@ def post_raw(handle: Handle, asked: Asked, body: Body, within: InRoi, compressio
     return wire.empty()
 
 
-def _blocks_of_box(handle: LabelMap, size: str, offset: str) -> list[Coord]:
+def _blocks_of_box(handle: LabelMap, size: str, offset: str, scale: int) -> Iterator[Coord]:
     shape, lo = params.parse_size_zyx(size), params.parse_point_zyx(offset, "offset")
     box = (lo, tuple(a + n for a, n in zip(lo, shape, strict=True)))
     wireforms.check_aligned(handle, box)
-    return list(geometry.iter_coords(geometry.blocks_of_box(box, handle.block_zyx)))
+    return handle.box_blocks(box, scale)
 
 
 @read(router, "/blocks/{size}/{offset}")
@@ -104,7 +104,7 @@ def get_blocks(
 
     ``?compression=`` lz4 (default), gzip, blocks (DVID's label blocks) or uncompressed.
     """
-    coords = _blocks_of_box(handle, size, offset)
+    coords = _blocks_of_box(handle, size, offset, scale)
     return wire.stream(handle.block_stream(coords, compression, scale=scale, supervoxels=supervoxels))
 
 

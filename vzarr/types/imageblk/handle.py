@@ -141,15 +141,14 @@ class ImageBlk(Instance):
         if not self.version.has_array(self.path):
             return np.full(geometry.shape_of(box), missing, self.dtype)
         found = self.version.read(self.path, *box)
-        if missing != self.background:
-            for block in self._unwritten_blocks(box):
-                part = geometry.intersect(box, geometry.box_of_block(block, self.block_zyx))
-                found[geometry.slices(part, box[0])] = missing
-        return found
-
-    def _unwritten_blocks(self, box: Box) -> Iterable[Coord]:
-        touched = geometry.blocks_of_box(box, self.block_zyx)
-        return set(geometry.iter_coords(touched)) - set(self.written_blocks(*touched))
+        if missing == self.background:
+            return found
+        marked = np.full_like(found, missing)
+        for block in self.written_blocks(*geometry.blocks_of_box(box, self.block_zyx)):
+            part = geometry.intersect(box, geometry.box_of_block(block, self.block_zyx))
+            at = geometry.slices(part, box[0])
+            marked[at] = found[at]
+        return marked
 
     def read_isotropic(self, lo: Sequence[int], shape: Sequence[int], *, within: Within | None = None) -> NDArray[Any]:
         """Voxels resampled (nearest neighbour) to cubes as fine as the finest edge of a voxel.

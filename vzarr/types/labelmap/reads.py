@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from vzarr.errors import InvalidInputError
-from vzarr.geometry import Box, Coord, shape_of
+from vzarr.errors import ConflictError, InvalidInputError
+from vzarr.geometry import Box, Coord, blocks_of_box, intersect, is_empty, iter_coords, shape_of
 from vzarr.types import voxels
 from vzarr.types.bytecodecs import gzip_raw, lz4_raw
 from vzarr.types.labelmap.blocks import encode_block, relabel_block
@@ -37,6 +37,16 @@ def isotropic_steps(instance: Instance, shape: Sequence[int]) -> list[NDArray[np
     return [(np.arange(n) * (finest / edge)).astype(np.int64) for n, edge in zip(shape, edges, strict=True)]
 
 
+def blocks_in_box(instance: Instance, box: Box, scale: int = 0) -> Iterator[Coord]:
+    """Blocks of a box, as far as the scale has any, so that a huge box around little data is soon done."""
+    path = voxels.array_path(instance.name, scale)
+    covered = instance.version.bounds(path) if instance.version.has_array(path) else None
+    inside = None if covered is None else intersect(box, covered)
+    if inside is None or is_empty(inside):
+        return iter(())
+    return iter_coords(blocks_of_box(inside, VoxelGeometry.of(instance.config).block_zyx))
+
+
 def read_blocks(instance: Instance, coords: Iterable[Coord], scale: int = 0) -> Iterator[tuple[Coord, Labels]]:
     """Blocks that were written, of those asked for, as supervoxels."""
     path = voxels.array_path(instance.name, scale)
@@ -45,6 +55,17 @@ def read_blocks(instance: Instance, coords: Iterable[Coord], scale: int = 0) -> 
     for coord, block in instance.version.read_chunks(path, coords):
         if block is not None:
             yield coord, block
+
+
+def stored_blocks(instance: Instance, coords: Iterable[Coord], scale: int = 0) -> dict[Coord, Labels | None]:
+    """Blocks that are about to be overwritten; None for those that are not there, or in conflict after a merge."""
+    path, wanted = voxels.array_path(instance.name, scale), list(coords)
+    try:
+        return dict(instance.version.read_chunks(path, wanted))
+    except ConflictError:
+        stuck = set(instance.version.conflicts(path))
+        whole = instance.version.read_chunks(path, [c for c in wanted if c not in stuck])
+        return {**dict.fromkeys(wanted), **dict(whole)}
 
 
 def read_points(instance: Instance, points_zyx: NDArray[np.int64], scale: int = 0) -> Labels:

@@ -12,7 +12,7 @@ import zarr
 from numpy.typing import ArrayLike
 
 from vzarr.errors import InvalidInputError, NotFoundError, UnsupportedError
-from vzarr.geometry import Coord
+from vzarr.geometry import Box, Coord
 from vzarr.types import voxels
 from vzarr.types.base import Instance
 from vzarr.types.labelmap import description, history, index, mapping, proximity, reads, streams
@@ -152,6 +152,10 @@ class LabelView(Instance):
         steps = reads.isotropic_steps(self, shape)
         hi = [a + int(s[-1]) + 1 for a, s in zip(lo, steps, strict=True)]
         return self.read(lo, hi, scale=scale, supervoxels=supervoxels, within=within)[np.ix_(*steps)]
+
+    def box_blocks(self, box: Box, scale: int = 0) -> Iterator[Coord]:
+        """Coordinates of the blocks of a voxel box of `scale`, as far as that has any."""
+        return reads.blocks_in_box(self, box, scale)
 
     def block_stream(
         self, coords: Iterable[Coord], compression: str, *, scale: int = 0, supervoxels: bool = False
