@@ -134,8 +134,7 @@ def ingest(
     table = _table(mapping, typename)
     with closing(_opened(source)) as volume:
         kind = _kind(typename, volume)
-        enough = max(scales_of(volume.shape, blocks), kind.least_scale)
-        scales = enough if max_scale is None else max_scale
+        scales = max(scales_of(volume.shape, blocks), kind.least_scale) if max_scale is None else max_scale
         config = _config(voxel_size, unit, blocks, scales)
         handle = registry.create(version, name, typename, config=config, user=user)
         with _discarded_on_error(handle):
