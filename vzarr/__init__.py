@@ -15,6 +15,7 @@
 from __future__ import annotations
 
 from vzarr import errors
+from vzarr.overlay.merge import Joiner
 from vzarr.overlay.repo import Repo
 from vzarr.overlay.store import VersionStore
 from vzarr.overlay.version import Version
@@ -25,6 +26,7 @@ __all__ = ["Repo", "Version", "VersionStore", "create", "errors", "open"]
 
 Repo.opener = registry.open_instance
 Repo.settler = registry.settle
+Repo.joiner = Joiner(registry.is_derived, registry.merge_conflicts, registry.join)
 
 
 def create(url: str, *, alias: str = "", description: str = "", root: str | None = None) -> Repo:

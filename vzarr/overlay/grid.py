@@ -87,6 +87,14 @@ class Grid:
                 owners = [page.owners[c - FIRST_OWNER] for c in page.codes[local].tolist()]
                 yield self.coords(at, local), owners
 
+    def conflicts(self) -> list[Coord]:
+        """Chunks that merged versions changed differently, and that nobody has written since."""
+        return [
+            tuple(coord)
+            for at, page in self.pages()
+            for coord in self.coords(at, np.flatnonzero(page.codes == CONFLICT)).tolist()
+        ]
+
     def coords(self, at: Coord, local: NDArray[np.int64]) -> NDArray[np.int64]:
         """Global chunk coordinates, shape (n, ndim), of places in the page at `at`."""
         return coords_in(at, local, side(self.ndim), self.ndim)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,10 +32,34 @@ from vzarr.overlay.owners import (
 from vzarr.overlay.tree import ArrayEntry, ArrayId, Entry, Tree, with_window
 from vzarr.overlay.views import SealedView
 
+if TYPE_CHECKING:
+    from vzarr.overlay.state import State
+    from vzarr.overlay.version import Version
+
 Conflict = tuple[str, Box | None]
 """Path of an array (or group) and voxel box (zyx) of a chunk in conflict; no box for the metadata themselves."""
 
 Owner = str | int
+
+_SHOWN = 5
+
+
+class Joiner(NamedTuple):
+    """What a merge asks those who know the datatypes.
+
+    Parameters
+    ----------
+    derived
+        Whether the array at a path is made from others.
+    conflicts
+        What versions, about to be merged, disagree about beyond chunks.
+    join
+        Lets the instances of the new version join what it brought together; whoever opens one may do it too.
+    """
+
+    derived: Callable[[State, str], bool]
+    conflicts: Callable[[Sequence[Version]], Sequence[Any]]
+    join: Callable[[Version], None]
 
 
 @dataclass
@@ -54,6 +79,7 @@ def merge_views(
     load: Callable[[str], SealedView],
     *,
     keep_conflicts: bool,
+    derived: Callable[[str], bool] = lambda _path: False,
 ) -> Joined:
     """Join sealed versions.
 
@@ -69,6 +95,9 @@ def merge_views(
         Gives a version's view.
     keep_conflicts
         Record conflicting chunks as such instead of raising.
+    derived
+        Whether the array at a path is made from others: its chunks in conflict are recorded as such, but do not
+        count as conflicts, since somebody will make them anew.
 
     Raises
     ------
@@ -83,15 +112,21 @@ def merge_views(
     joined.tree = _merge_trees(views, bases, rule, joined.conflicts)
     changes: dict[ArrayId, dict[Coord, Owner]] = {}
     for path, entry in joined.tree.arrays().items():
-        changes[entry.id] = _merge_array(path, entry, views, bases, rule, joined.conflicts)
-    if joined.conflicts and not keep_conflicts:
-        shown = ", ".join(f"{p} {b}" if b else p for p, b in joined.conflicts[:5])
-        raise ConflictError(
-            f"{len(joined.conflicts)} conflicts: {shown}{' …' if len(joined.conflicts) > 5 else ''}", joined.conflicts
-        )
+        found: list[Conflict] = []
+        changes[entry.id] = _merge_array(path, entry, views, bases, rule, found)
+        joined.conflicts += [] if derived(path) else found
+    if not keep_conflicts:
+        refuse(joined.conflicts, [f"{p} {b}" if b else p for p, b in joined.conflicts[:_SHOWN]])
     # Pages that differ from the first head's are the merge's own; all others are shared with it.
     joined.table = joined.pack.update(views[0].owners, changes, changes)
     return joined
+
+
+def refuse(conflicts: Sequence[Any], named: Sequence[str] | None = None) -> None:
+    """Raise when there are conflicts; `named` says what to call the first few."""
+    if conflicts:
+        shown = ", ".join(named or [str(c) for c in conflicts[:_SHOWN]])
+        raise ConflictError(f"{len(conflicts)} conflicts: {shown}{' …' if len(conflicts) > _SHOWN else ''}", conflicts)
 
 
 def write_base(objects: Objects, child: str, parents: Sequence[str], joined: Joined) -> seal.Record:

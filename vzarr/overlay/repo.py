@@ -46,6 +46,9 @@ class Repo:
     settler: ClassVar[Callable[[Version], None] | None] = None
     """Lets the instances of a version finish interrupted writes before it is sealed; set likewise."""
 
+    joiner: ClassVar[merge.Joiner | None] = None
+    """Joins the data of instances when versions are merged; set likewise."""
+
     def __init__(self, objects: Objects) -> None:
         meta = opening.read_meta(objects)
         self.objects, self.url = objects, objects.url
@@ -231,7 +234,7 @@ class Repo:
         ------
         ConflictError
             If a chunk or the metadata of a path were changed differently; its ``conflicts`` lists each path with
-            its voxel box.  Nothing is written then.
+            its voxel box, or what the datatypes name, such as bodies.  Nothing is written then.
         SealedError
             If one of them is still open.
         """
@@ -241,13 +244,20 @@ class Repo:
         if len(set(parents)) < 2:
             raise InvalidInputError("a merge needs at least two different versions")
         child = uuids.uuid4().hex
+        joiner = Repo.joiner
         joined = merge.merge_views(
-            child, parents, state.parents, self._shelf.sealed_view, keep_conflicts=keep_conflicts
-        )
+            child, parents, state.parents, self._shelf.sealed_view, keep_conflicts=keep_conflicts,
+            derived=lambda path: joiner is not None and joiner.derived(state, path),
+        )  # fmt: skip
+        if joiner is not None and not keep_conflicts:
+            merge.refuse(joiner.conflicts([Version(self, p) for p in parents]))
         self.objects.put(layout.base(child), merge.write_base(self.objects, child, parents, joined).to_bytes())
 
         self._log.publish(plans.child(child, parents, MASTER, note), user=user, app=app)
-        return Version(self, child)
+        merged = Version(self, child)
+        if joiner is not None:
+            joiner.join(merged)
+        return merged
 
     def annotate(self, node: str, op: Op, *, user: str = "", app: str = "") -> None:
         """Publish one operation on an open version."""
@@ -342,6 +352,10 @@ class Repo:
         return self.authority.kv.transact(run)
 
     # -- parts
+
+    def key_changes(self, node: str, info: InstanceInfo) -> list[tuple[bytes, bytes | None]]:
+        """What was written to an instance's keys at exactly one version, in key order; None for a deletion."""
+        return list(self._keys.changes(bytes.fromhex(info.data_uuid), self.state.nodes[node].version_id))
 
     def _position(self, node: str, info: InstanceInfo) -> Position:
         return self.state.position(node) if info.versioned else UNVERSIONED

@@ -15,6 +15,7 @@ from vzarr.errors import InvalidInputError, NotFoundError
 from vzarr.geometry import Box, Coord
 from vzarr.overlay import arrays, paths, regions
 from vzarr.overlay.blame import Blame, blame_array
+from vzarr.overlay.grid import Grid
 from vzarr.overlay.kv.versioned import InstanceKeys, InstanceTxn
 from vzarr.overlay.openview import OpenView
 from vzarr.overlay.rootview import RootView
@@ -234,8 +235,7 @@ class Version:
     def write(self, path: str, lo: Sequence[int], voxels: NDArray[Any], *, step: int = 1) -> None:
         """Write a box of voxels; chunks at its border are read, changed and written whole, and the array grows."""
         view, start = self._open(), tuple(map(int, lo))
-        end = tuple(a + n for a, n in zip(start, voxels.shape, strict=True))
-        self._grow(view, path, (start, end), step)
+        self._grow(view, path, (start, tuple(a + n for a, n in zip(start, voxels.shape, strict=True))), step)
         regions.write_region(view, self._entry(path), start, voxels)
 
     def write_chunks(
@@ -303,6 +303,10 @@ class Version:
         """Id of the version that stored each chunk: who last wrote here; None where absent."""
         view, entry = self.view, self._entry(path)
         return [view.chunk_owner(entry, tuple(map(int, c))) for c in coords]
+
+    def conflicts(self, path: str) -> list[Coord]:
+        """Chunks of an array that merged versions changed differently: reading one raises, writing it resolves."""
+        return Grid.of(self.view, self._entry(path)).conflicts()
 
     def blame(self, path: str, box: Box | None = None) -> Blame:
         """Which version last wrote each chunk of an array, or of a box of voxels of it."""

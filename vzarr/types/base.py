@@ -34,6 +34,16 @@ def _nothing_to_settle(instance: Any) -> None:
     """Leave an instance as it is: its writes are whole by themselves."""
 
 
+def _no_conflicts(heads: Any) -> Sequence[Any]:
+    """Find no conflicts but those that the overlay finds by itself."""
+    return ()
+
+
+def _not_derived(path: str) -> bool:
+    """Take every array for one that is not made from others."""
+    return False
+
+
 def _nothing_to_verify(instance: Any) -> list[str]:
     """Find nothing: it has no parts that could contradict each other."""
     return []
@@ -63,6 +73,12 @@ class Datatype:
     resume
         The same, called whenever an instance is opened at an open version; must cost next to nothing when there is
         nothing to finish, and wait for nobody.
+    conflicts
+        Called with handles at the versions that are about to be merged, in order: what they disagree about beyond
+        chunks, each with a message as its ``str``.  What it finds nothing in, `resume` joins.
+    derived
+        Whether an array, by its path below the instance, is made from others: where its chunks are in conflict
+        after a merge, `resume` makes them anew.
     verify
         Called with a handle: one line for everything in which its parts contradict each other at this version.
     compression
@@ -82,6 +98,8 @@ class Datatype:
     prepare: Callable[[Any], None] = _nothing_to_prepare
     settle: Callable[[Any], object] = _nothing_to_settle
     resume: Callable[[Any], object] = _nothing_to_settle
+    conflicts: Callable[[Any], Sequence[Any]] = _no_conflicts
+    derived: Callable[[str], bool] = _not_derived
     verify: Callable[[Any], list[str]] = _nothing_to_verify
     compression: str = "lz4"
     tags: bool = False

@@ -5,7 +5,7 @@ Nothing is imported before it is asked for: a datatype's module loads with its f
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ from vzarr.types import settings
 from vzarr.types.base import Datatype, Instance
 
 if TYPE_CHECKING:
-    from vzarr.overlay.state import InstanceInfo
+    from vzarr.overlay.state import InstanceInfo, State
     from vzarr.overlay.version import Version
 
 GROUP = "vzarr.types"
@@ -82,6 +82,35 @@ def settle(version: Version) -> None:
     for info in version.repo.state.instances.values():
         handle = open_info(version, info)
         handle.datatype.settle(handle)
+
+
+def is_derived(state: State, path: str) -> bool:
+    """Whether an array of a version is made from others by an instance's datatype, as coarser scales are."""
+    name, _, own = path.rpartition("/")
+    info = state.instances.get(name)
+    return info is not None and info.typename in _entry_points() and get(info.typename).derived(own)
+
+
+def merge_conflicts(versions: Sequence[Version]) -> list[Any]:
+    """What versions that are about to be merged disagree about beyond chunks, instance by instance.
+
+    Raises
+    ------
+    NotFoundError
+        If an instance's datatype is not installed.
+    """
+    found: list[Any] = []
+    for info in versions[0].repo.state.instances.values():
+        if info.versioned:
+            found += get(info.typename).conflicts([open_info(version, info) for version in versions])
+    return found
+
+
+def join(version: Version) -> None:
+    """Let every instance join what a merge brought together in a version."""
+    for info in version.repo.state.instances.values():
+        handle = open_info(version, info)
+        handle.datatype.resume(handle)
 
 
 def verify(version: Version, name: str | None = None) -> Iterator[tuple[str, str]]:

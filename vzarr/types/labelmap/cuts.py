@@ -217,10 +217,15 @@ def history_prefix(uuid: str) -> bytes:
 def read_history(keys: InstanceKeys) -> Iterator[tuple[str, int, Cut]]:
     """Cuts made at a version and its ancestors: version, mutation id, cut; those of a version in order."""
     for key, value in keys.scan(*rows.class_range(rows.SPLIT)):
-        uuid, numbers = key[1:-17].decode(), key[-16:]
-        remain, split = _CUT.unpack(value)
-        mutation, supervoxel = (int.from_bytes(n, "big") for n in (numbers[:8], numbers[8:]))
-        yield uuid, mutation, Cut(supervoxel, split, remain)
+        yield decode_row(key, value)
+
+
+def decode_row(key: bytes, value: bytes) -> tuple[str, int, Cut]:
+    """Version, mutation id and cut of one row."""
+    uuid, numbers = key[1:-17].decode(), key[-16:]
+    remain, split = _CUT.unpack(value)
+    mutation, supervoxel = (int.from_bytes(n, "big") for n in (numbers[:8], numbers[8:]))
+    return uuid, mutation, Cut(supervoxel, split, remain)
 
 
 def _triple(coord: Coord) -> tuple[int, int, int]:

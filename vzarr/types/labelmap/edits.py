@@ -50,7 +50,7 @@ class Edit:
     author: Author
     moved: dict[int, int] = field(default_factory=dict)
     touched: set[int] = field(default_factory=set)
-    deed: Deed = field(default_factory=Deed)
+    deed: Deed | None = field(default_factory=Deed)
     _logged: bool = False
 
     def __post_init__(self) -> None:
@@ -91,14 +91,15 @@ class Edit:
         """Move supervoxels from one body to another, in mapping and index; headers are the caller's."""
         index.move_counts(self.tx, counts, source, target)
         self.map_to(target, counts)
-        self.deed = replace(self.deed, moves=(*self.deed.moves, (source, target, tuple(counts))))
+        known = self.deed or Deed()
+        self.deed = replace(known, moves=(*known.moves, (source, target, tuple(counts))))
 
     def log(self, fields: Mapping[str, Any]) -> None:
         """Write the edit's record into the mutation log."""
         writer = mutations.Writer(self.instance, self.author.user, self.author.app)
         writer.record(self.tx, fields)
         self._logged = True
-        self.deed = replace(self.deed, action=fields["Action"].removesuffix("-complete"))
+        self.deed = replace(self.deed or Deed(), action=fields["Action"].removesuffix("-complete"))
 
     def finish(self) -> None:
         """Leave the mark and the deed; the edit's number is taken here when it has no record."""
@@ -106,7 +107,8 @@ class Edit:
             self.tx.next_mutation_id()
         self.after = rows.number(self.number)
         self.tx.put(rows.CHANGE, self.after)
-        self.tx.put(deeds.key(self.instance.version.uuid, self.number), self.deed.encode())
+        if self.deed is not None:
+            self.tx.put(deeds.key(self.instance.version.uuid, self.number), self.deed.encode())
 
 
 def run(instance: Instance, author: Author, change: Callable[[Edit], T]) -> T:

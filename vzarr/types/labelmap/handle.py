@@ -11,7 +11,19 @@ from numpy.typing import ArrayLike, NDArray
 
 from vzarr.geometry import Coord
 from vzarr.types.base import Datatype
-from vzarr.types.labelmap import allocate, bulk, description, mutate, rows, splits, underway, undo, verify, writes
+from vzarr.types.labelmap import (
+    allocate,
+    bulk,
+    compose,
+    description,
+    mutate,
+    rows,
+    splits,
+    underway,
+    undo,
+    verify,
+    writes,
+)
 from vzarr.types.labelmap.allocate import Labelling
 from vzarr.types.labelmap.edits import Author
 from vzarr.types.labelmap.index import LabelIndex
@@ -157,8 +169,10 @@ LABELMAP = Datatype(
     type_version="0.1",
     configure=description.configure,
     prepare=LabelMap.make_arrays,
-    settle=LabelMap.recover,
-    resume=underway.resume,
+    settle=compose.settle,
+    resume=compose.resume,
+    conflicts=compose.conflicts,
+    derived=compose.is_derived,
     verify=verify.check,
     compression="gzip",
     tags=True,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from vzarr.errors import ConflictError
 from vzarr.geometry import Coord
 from vzarr.types import voxels
 from vzarr.types.labelmap.kernels import downsample_labels
@@ -37,12 +38,44 @@ def write_coarser(instance: Instance, changed: Blocks, scale: int = 0) -> None:
         for coord in changed:
             children.setdefault(tuple(c >> 1 for c in coord), []).append(coord)
         coarser = {}
-        for parent, old in instance.version.read_chunks(path, children):
+        try:
+            stored = list(instance.version.read_chunks(path, children))
+        except ConflictError:
+            mend(instance)
+            stuck = set(instance.version.conflicts(path))
+            stored = list(instance.version.read_chunks(path, [c for c in children if c not in stuck]))
+        for parent, old in stored:
             block = _merged(old, {c: changed[c] for c in children[parent]})
             if old is not None or block.any():
                 coarser[parent] = block
         instance.version.write_chunks(path, coarser, step=grain(geometry, above))
         changed = coarser
+
+
+def mend(instance: Instance) -> None:
+    """Make coarser blocks anew that are in conflict, as merged versions changed blocks below them differently.
+
+    Those above a block that is in conflict itself stay so.
+    """
+    geometry = VoxelGeometry.of(instance.config)
+    for scale in range(1, geometry.max_scale + 1):
+        path, below = (voxels.array_path(instance.name, s) for s in (scale, scale - 1))
+        if not instance.version.has_array(path):
+            return
+        stuck = set(instance.version.conflicts(below))
+        made = {}
+        for coord in instance.version.conflicts(path):
+            children = _children(coord)
+            if stuck.isdisjoint(children):
+                found = instance.version.read_chunks(below, children)
+                zeros = np.zeros(geometry.block_zyx, np.uint64)
+                made[coord] = _merged(None, {c: zeros if b is None else b for c, b in found})
+        instance.version.write_chunks(path, made, step=grain(geometry, scale))
+
+
+def _children(coord: Coord) -> list[Coord]:
+    """The eight blocks of the next finer scale that a block covers."""
+    return [tuple(2 * c + o for c, o in zip(coord, offset, strict=True)) for offset in np.ndindex(2, 2, 2)]
 
 
 def grain(geometry: VoxelGeometry, scale: int) -> int:

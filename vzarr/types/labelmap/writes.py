@@ -14,7 +14,7 @@ from vzarr import geometry
 from vzarr.errors import InvalidInputError
 from vzarr.geometry import Box, Coord
 from vzarr.types import voxels
-from vzarr.types.labelmap import allocate, pyramid, underway
+from vzarr.types.labelmap import allocate, pyramid, reads, underway
 from vzarr.types.labelmap.description import is_indexed
 from vzarr.types.labelmap.rows import Labels, pack_blocks
 from vzarr.types.labelmap.underway import Blocks, Plan
@@ -120,8 +120,7 @@ def _write_indexed(instance: Instance, blocks: Blocks, downres: bool) -> None:
     aside = underway.put_aside(instance, blocks)
 
     def plan() -> Plan:
-        stored = instance.version.read_chunks(voxels.array_path(instance.name), blocks)
-        return Plan(dict(stored), lambda _: blocks, lambda _: None, downres, aside)
+        return Plan(reads.stored_blocks(instance, blocks), lambda _: blocks, lambda _: None, downres, aside)
 
     underway.carry_out(instance, plan)
 
