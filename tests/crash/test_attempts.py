@@ -161,3 +161,17 @@ def _try_again(name: str, folder: Path, *, done: bool) -> None:
     else:
         attempts.ATTEMPTS[name](str(folder))
     assert time.monotonic() - started < PROMPTLY
+
+
+@pytest.mark.crash
+def test_a_creation_that_was_cut_off_is_finished_with_the_root_it_began_with(tmp_path: Path, kill: Kill):
+    folder = tmp_path / "repo"
+    deadly = 1
+    while not (folder / layout.REPO).exists():
+        assert kill("create", folder, deadly) == 0
+        deadly += 1
+    assert outcome(folder) is None
+    with pytest.raises(AlreadyExistsError, match="begun with root"):
+        vzarr.create(str(folder), root="other")
+    with vzarr.create(str(folder)) as repo:
+        assert repo.uuid == "root"

@@ -56,13 +56,17 @@ def create(objects: Objects, alias: str, description: str, root: str | None, use
     AlreadyExistsError
         If there is one already; of several racing callers one succeeds.
     """
+    asked = root
     root = refs.check_node_id(root) if root is not None else uuids.uuid4().hex
     meta = {"format": layout.FORMAT, "root": root, "keys": {"id": secrets.token_hex(16), "url": "embedded"}}
     if not objects.create(layout.REPO, orjson.dumps(meta, option=orjson.OPT_INDENT_2)):
         # A creation that was cut off left no log; whoever makes the first entry finishes it.
-        root = read_meta(objects)["root"]
+        begun = read_meta(objects)["root"]
         if objects.get(layout.log_entry(0)) is not None:
             raise AlreadyExistsError(f"{objects.url} is a repo already")
+        if asked and asked != begun:
+            raise AlreadyExistsError(f"{objects.url} was begun with root {begun}; create it with that root, or without")
+        root = begun
     assert root is not None
     objects.create(f"{layout.zarr(root)}/{arrays.doc_key('')}", arrays.group_doc(None))
     RepoLog(objects).publish(plans.create(root, alias, description, objects.url), user=user, app=app)
