@@ -170,7 +170,7 @@ def _edit(seg: LabelMap, data: st.DataObject) -> int:
     if kind == "cleave" and large:
         body = data.draw(st.sampled_from(large))
         return seg.cleave(body, seg.supervoxels_of(body)[1:]).mutation_id
-    if kind == "renumber":
+    if kind == "renumber" or len(bodies) < 2:
         return seg.renumber(seg.labelling.next, data.draw(st.sampled_from(bodies)))
     if kind == "cut":
         body = data.draw(st.sampled_from(bodies))
