@@ -19,7 +19,9 @@ import vzarr
 from vzarr.errors import InvalidInputError, NotFoundError
 from vzarr.geometry import Coord
 from vzarr.overlay.version import Version
-from vzarr.types import voxels
+from vzarr.types import registry, voxels
+from vzarr.types.labelmap.relabel import relabel
+from vzarr.types.labelmap.view import LabelView
 
 if TYPE_CHECKING:
     from vzarr.overlay.repo import Repo
@@ -37,7 +39,7 @@ class VzarrBackend(BackendEntrypoint):
 
     description = "Versions of a vzarr repo"
     url = "https://github.com/vzarr/vzarr"
-    open_dataset_parameters = ("filename_or_obj", "drop_variables", "version", "instance", "scale")
+    open_dataset_parameters = ("filename_or_obj", "drop_variables", "version", "instance", "scale", "bodies")
 
     def open_dataset(  # type: ignore[override]
         self,
@@ -47,6 +49,7 @@ class VzarrBackend(BackendEntrypoint):
         version: str = "master",
         instance: str | None = None,
         scale: int = 0,
+        bodies: bool = False,
     ) -> xr.Dataset:
         """Open one version.
 
@@ -62,12 +65,14 @@ class VzarrBackend(BackendEntrypoint):
             One voxel instance; by default all of them.
         scale
             Scale of the pyramid; 0 is the finest.
+        bodies
+            Whether labelmaps are shown as bodies rather than as the supervoxels that are stored.
 
         Returns
         -------
         xr.Dataset
             One lazy variable (z, y, x) per instance; coordinates are the centres of voxels in the unit that the
-            OME-Zarr metadata name: ``scale * index + translation``. A labelmap holds supervoxels.
+            OME-Zarr metadata name: ``scale * index + translation``.
 
         Raises
         ------
@@ -79,7 +84,7 @@ class VzarrBackend(BackendEntrypoint):
         manager = CachingFileManager(_open, os.fspath(filename_or_obj), mode="r")
         dropped = {drop_variables} if isinstance(drop_variables, str) else set(drop_variables or ())
         try:
-            dataset = _dataset(manager, version, instance, scale, dropped)
+            dataset = _dataset(manager, version, instance, scale, dropped, bodies)
         except BaseException:
             manager.close()
             raise
@@ -96,7 +101,7 @@ class VzarrBackend(BackendEntrypoint):
 
 
 def _dataset(
-    manager: CachingFileManager[Repo], ref: str, instance: str | None, scale: int, dropped: set[str]
+    manager: CachingFileManager[Repo], ref: str, instance: str | None, scale: int, dropped: set[str], bodies: bool
 ) -> xr.Dataset:
     """Dataset of one version; what the backend's method says of its parameters holds."""
     version = manager.acquire()[ref]
@@ -104,7 +109,7 @@ def _dataset(
     if instance is not None and instance not in names:
         raise NotFoundError(f"no voxel instance {instance!r} of scale {scale} in {ref!r}; {_list(names)}")
     chosen = names if instance is None else [instance]
-    found = {name: _variable(manager, version, name, scale) for name in chosen}
+    found = {name: _variable(manager, version, name, scale, bodies) for name in chosen}
     return xr.Dataset(
         {name: variable for name, (variable, _) in found.items()},
         _common(names, {name: coords for name, (_, coords) in found.items()}),
@@ -132,11 +137,15 @@ class VersionArray(BackendArray):
         Global coordinates of its first voxel.
     shape, dtype
         Of the array.
+    bodies
+        Labelmap whose bodies are shown instead of what is stored; None for none.
     """
 
     def __init__(
-        self, manager: CachingFileManager[Repo], node: str, path: str, lo: Coord, shape: Coord, dtype: np.dtype[Any]
-    ) -> None:
+        self, manager: CachingFileManager[Repo], node: str, path: str, lo: Coord, shape: Coord, dtype: np.dtype[Any],
+        bodies: str | None = None,
+    ) -> None:  # fmt: skip
+        self._bodies = bodies
         self._manager, self._node, self._path, self._lo = manager, node, path, lo
         self.shape, self.dtype = shape, dtype
 
@@ -150,12 +159,20 @@ class VersionArray(BackendArray):
         ranges = [_range(part, size) for part, size in zip(key, self.shape, strict=True)]
         if any(abs(r.step) > 1 for r in ranges):
             # Only Zarr's own indexing leaves out the chunks between the steps.
-            return np.asarray(_array(version, self._path)[key])
+            return self._shown(version, np.asarray(_array(version, self._path)[key]))
         lo = tuple(o + min(r, default=0) for o, r in zip(self._lo, ranges, strict=True))
         hi = tuple(a + len(r) for a, r in zip(lo, ranges, strict=True))
-        region: NDArray[Any] = version.read(self._path, lo, hi)
+        region = self._shown(version, version.read(self._path, lo, hi))
         flips = tuple(slice(None, None, r.step) for r in ranges)
         return region[flips][tuple(0 if isinstance(part, int | np.integer) else slice(None) for part in key)]
+
+
+    def _shown(self, version: Version, stored: NDArray[Any]) -> NDArray[Any]:
+        if self._bodies is None:
+            return stored
+        handle = registry.open_info(version, version.instance_info(self._bodies))
+        assert isinstance(handle, LabelView)
+        return relabel(stored, handle.lookup)
 
 
 def _range(part: int | slice, size: int) -> range:
@@ -173,15 +190,16 @@ def _voxel_instances(version: Version, scale: int) -> list[str]:
 
 
 def _variable(
-    manager: CachingFileManager[Repo], version: Version, name: str, scale: int
+    manager: CachingFileManager[Repo], version: Version, name: str, scale: int, bodies: bool
 ) -> tuple[xr.Variable, dict[str, xr.Variable]]:
     """Lazy voxels of one instance, and its coordinates."""
     path = voxels.array_path(name, scale)
     array = _array(version, path)
     bounds = version.bounds(path)
     lo = bounds[0] if bounds else (0,) * array.ndim
-    data = VersionArray(manager, version.uuid, path, lo, array.shape, array.dtype)
     info = version.instance_info(name)
+    relabelled = name if bodies and isinstance(registry.open_info(version, info), LabelView) else None
+    data = VersionArray(manager, version.uuid, path, lo, array.shape, array.dtype, relabelled)
     encoding = {"chunks": array.chunks, "preferred_chunks": dict(zip(DIMS, array.chunks, strict=True))}
     attributes = {"datatype": info.typename, "instance": info.data_uuid}
     variable = xr.Variable(DIMS, indexing.LazilyIndexedArray(data), attributes, encoding)

@@ -15,7 +15,8 @@ from vzarr.errors import InvalidInputError, NotFoundError, UnsupportedError
 from vzarr.geometry import Box, Coord
 from vzarr.types import voxels
 from vzarr.types.base import Instance
-from vzarr.types.labelmap import description, history, index, mapping, proximity, reads, streams
+from vzarr.types.labelmap import description, frames, history, index, mapping, proximity, reads, streams
+from vzarr.types.labelmap.bodies import Body, BodyArray
 from vzarr.types.labelmap.index import LabelIndex
 from vzarr.types.labelmap.proximity import Nearest
 from vzarr.types.labelmap.relabel import relabel
@@ -26,6 +27,8 @@ from vzarr.types.roi import Within
 from vzarr.types.voxels import VoxelGeometry
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from vzarr.overlay.version import Version
 
 
@@ -293,6 +296,43 @@ class LabelView(Instance):
         check_label(body)
         begin = first or self.version.repo.root
         return [orjson.loads(record) for record in history.of_body(self, body, begin, self.version)]
+
+    # ------------------------------------------------------------ in Python
+
+    @property
+    def bodies(self) -> BodyArray:
+        """The finest scale as an array of bodies, lazy; `list_bodies` lists them."""
+        return BodyArray(self)
+
+    def body(self, label: int) -> Body:
+        """One body: its size, box and supervoxels; its voxels as runs, mask, points or mesh.
+
+        Raises
+        ------
+        NotFoundError
+            If there is no such body.
+        InvalidInputError
+            If the label is 0.
+        """
+        return Body(self, self.find(label))
+
+    def changes(self, since: str | None = None) -> list[dict[str, Any]]:
+        """Records of the edits since another version, oldest first.  See `frames.changes`."""
+        return frames.changes(self, since)
+
+    def to_frame(self, what: str = "bodies", *, since: str | None = None) -> pd.DataFrame:
+        """A pandas table of ``"bodies"``, or of ``"mutations"`` since another version.
+
+        See `frames.bodies_frame` and `frames.mutations_frame` for the columns.
+
+        Raises
+        ------
+        InvalidInputError
+            If `what` is neither.
+        """
+        if what not in ("bodies", "mutations"):
+            raise InvalidInputError(f'a table is of "bodies" or "mutations", not of "{what}"')
+        return frames.bodies_frame(self) if what == "bodies" else frames.mutations_frame(self, since)
 
 
 def check_label(label: int) -> None:
