@@ -166,7 +166,6 @@ class VersionArray(BackendArray):
         flips = tuple(slice(None, None, r.step) for r in ranges)
         return region[flips][tuple(0 if isinstance(part, int | np.integer) else slice(None) for part in key)]
 
-
     def _shown(self, version: Version, stored: NDArray[Any]) -> NDArray[Any]:
         if self._bodies is None:
             return stored

@@ -13,7 +13,10 @@ ROOT = Path(__file__).parents[2]
 MODULES = sorted((ROOT / "vzarr").rglob("*.py"))
 
 # Imports inside a function, by file: optional extras and what only one verb of the CLI needs.
-LATE_IMPORTS: dict[str, set[str]] = {}
+LATE_IMPORTS: dict[str, set[str]] = {
+    "vzarr/types/labelmap/bodies.py": {"zmesh"},  # an optional extra
+    "vzarr/types/labelmap/frames.py": {"pandas"},  # slow to load, and comes with xarray
+}
 
 
 def _loaded_by(statement: str) -> set[str]:
