@@ -367,6 +367,11 @@ def test_huge_boxes_around_little_data_cost_what_they_answer(served: Served, pat
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak < MEMORY << 10
 
 
+def _gzip(data: bytes) -> bytes:
+    """The same bytes at any time: they name test cases, which all processes of a run must agree on."""
+    return gzip.compress(data, 1, mtime=0)
+
+
 def _frame(payload: bytes, *, claim: int | None = None) -> bytes:
     return struct.pack("<3iI", 0, 0, 0, len(payload) if claim is None else claim) + payload
 
@@ -376,14 +381,14 @@ def _frame(payload: bytes, *, claim: int | None = None) -> bytes:
     [
         _frame(b""),
         _frame(b"no gzip"),
-        _frame(gzip.compress(BLOCK)[:-9]),
-        _frame(gzip.compress(BLOCK), claim=10**9),
-        _frame(gzip.compress(BLOCK))[:10],
-        _frame(gzip.compress(BLOCK[:-1])),
-        _frame(gzip.compress(BLOCK + b"\0")),
-        _frame(gzip.compress(encode_block(np.ones((8, 8, 8), np.uint64)))),
-        _frame(gzip.compress(bytes(1 << 28), 1)),
-        pack_stream([((1, 1, 1), gzip.compress(BLOCK)), ((2, 1, 1), b"x")]),
+        _frame(_gzip(BLOCK)[:-9]),
+        _frame(_gzip(BLOCK), claim=10**9),
+        _frame(_gzip(BLOCK))[:10],
+        _frame(_gzip(BLOCK[:-1])),
+        _frame(_gzip(BLOCK + b"\0")),
+        _frame(_gzip(encode_block(np.ones((8, 8, 8), np.uint64)))),
+        _frame(_gzip(bytes(1 << 28))),
+        pack_stream([((1, 1, 1), _gzip(BLOCK)), ((2, 1, 1), b"x")]),
     ],
     ids=["empty", "garbage", "cut", "claim", "frame", "short", "long", "small", "bomb", "second"],
 )
@@ -489,7 +494,7 @@ def test_bodies_that_are_not_there(served: Served, path: str):
         ("gray/raw/0_1_2/16_16_16/0_0_0", bytes(16**3)),
         ("gray/blocks/0_0_0/1", bytes(16**3)),
         ("seg/raw/0_1_2/16_16_16/0_0_0", bytes(16**3 * 8)),
-        ("seg/blocks", _frame(gzip.compress(BLOCK))),
+        ("seg/blocks", _frame(_gzip(BLOCK))),
         ("seg/merge", b"[3, 4]"),
         ("seg/cleave/1", b"[2]"),
         ("seg/renumber", b"[9, 4]"),
