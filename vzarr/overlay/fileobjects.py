@@ -29,12 +29,9 @@ class FileObjects(Objects):
 
     def fetch(self, key: str, offset: int = 0, length: int | None = None) -> tuple[bytes, int] | None:
         """Read a range of a file (see `Objects.fetch`)."""
-        try:
-            fd = os.open(f"{self.root}/{key}", os.O_RDONLY)
-        except OSError as e:
-            if e.errno in _ABSENT:
-                return None
-            raise _failed("read", key, e) from e
+        fd = self._open(key)
+        if fd is None:
+            return None
         try:
             size = os.fstat(fd).st_size
             start = max(0, size + offset) if offset < 0 else min(offset, size)
@@ -55,14 +52,19 @@ class FileObjects(Objects):
         finally:
             os.close(fd)
 
-    def read_into(self, key: str, buffer: bytearray) -> memoryview | None:
-        """Read a whole file into a buffer (see `Objects.read_into`): fresh memory costs more than reading."""
+    def _open(self, key: str) -> int | None:
         try:
-            fd = os.open(f"{self.root}/{key}", os.O_RDONLY)
+            return os.open(f"{self.root}/{key}", os.O_RDONLY)
         except OSError as e:
             if e.errno in _ABSENT:
                 return None
             raise _failed("read", key, e) from e
+
+    def read_into(self, key: str, buffer: bytearray) -> memoryview | None:
+        """Read a whole file into a buffer (see `Objects.read_into`): fresh memory costs more than reading."""
+        fd = self._open(key)
+        if fd is None:
+            return None
         try:
             size = os.fstat(fd).st_size
             if len(buffer) < size:
