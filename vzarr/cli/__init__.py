@@ -19,6 +19,7 @@ VERBS = {
     **dict.fromkeys(("diff", "blame"), "compare"),
     **dict.fromkeys(("verify", "gc", "du"), "care"),
     **dict.fromkeys(("flatten", "export-refs"), "export"),
+    "doctor": "doctor",
     "serve": "server",
     "demo": "demo",
     "config": "settings",

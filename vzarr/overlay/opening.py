@@ -12,7 +12,14 @@ from urllib.parse import unquote, urlsplit
 
 import orjson
 
-from vzarr.errors import AlreadyExistsError, FormatError, InvalidInputError, NotFoundError, UnsupportedError
+from vzarr.errors import (
+    AlreadyExistsError,
+    AuthorityUnavailableError,
+    FormatError,
+    InvalidInputError,
+    NotFoundError,
+    UnsupportedError,
+)
 from vzarr.overlay import arrays, layout, plans, refs
 from vzarr.overlay.fileobjects import FileObjects
 from vzarr.overlay.kv import open_kv
@@ -100,6 +107,9 @@ def read_meta(objects: Objects) -> dict[str, Any]:
 def open_authority(objects: Objects, meta: Mapping[str, Any]) -> OrderedKV:
     """The key authority: embedded beside files, in memory beside memory."""
     if isinstance(objects, FileObjects):
-        Path(objects.path("keys")).mkdir(exist_ok=True)
+        try:
+            Path(objects.path("keys")).mkdir(exist_ok=True)
+        except OSError as e:
+            raise AuthorityUnavailableError(f"cannot make {objects.path('keys')}: {e.strerror or e}") from e
         return open_kv(f"sqlite:///{objects.path(layout.database())}")
     return open_kv(f"memory://{meta['keys']['id']}")
