@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from zarr.storage import MemoryStore
 
 from vzarr.errors import InvalidInputError
-from vzarr.overlay import tree
+from vzarr.overlay import marks, tree
 from vzarr.overlay.tree import ArrayEntry, ArrayId, Entry, Tree
 
 ID = ArrayId("0" * 32, "a")
@@ -180,7 +180,7 @@ def test_folders_of_one_path_differ_by_identity():
 @pytest.mark.parametrize("zarr_format", [2, 3])
 def test_marked_metadata_are_refused_by_zarr(zarr_format: int):
     plain = docs(zarr_format=zarr_format)
-    found = tree.marked(plain, (-4, 0))
+    found = marks.marked(plain, (-4, 0))
     buffer = zarr.core.buffer.default_buffer_prototype().buffer
     held = {k: buffer.from_bytes(v) for k, v in found.items()}
     with pytest.raises((KeyError, ValueError), match="vzarr"):

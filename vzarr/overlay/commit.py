@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from vzarr.geometry import Coord
 from vzarr.overlay import layout, seal
 from vzarr.overlay.kv import sidecar
+from vzarr.overlay.marks import marked
 from vzarr.overlay.openview import OpenView
 from vzarr.overlay.owners import DELETED, FIRST_OWNER, Changes, Owners, PackWriter
 from vzarr.overlay.rootview import RootView
-from vzarr.overlay.tree import ArrayEntry, ArrayId, Tree, marked
+from vzarr.overlay.tree import ArrayEntry, ArrayId, Tree
 from vzarr.overlay.views import View, nothing
 
 KeyChanges = Iterable[tuple[str, Iterable[tuple[bytes, bytes | None]]]]

@@ -18,6 +18,7 @@ from vzarr.geometry import Box, Coord
 from vzarr.overlay import layout
 from vzarr.overlay.authority import SEALED, Authority
 from vzarr.overlay.kv.base import Transaction
+from vzarr.overlay.marks import marked
 from vzarr.overlay.paths import chunk_prefix
 from vzarr.overlay.tree import (
     DOC_NAMES,
@@ -29,7 +30,6 @@ from vzarr.overlay.tree import (
     array_of,
     below,
     is_array_doc,
-    marked,
     parse_doc,
     split_doc,
     split_origin,

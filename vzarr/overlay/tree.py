@@ -126,7 +126,7 @@ class Entry:
         docs = {k: v.encode() for k, v in data["docs"].items()}
         if "id" not in data:
             return Entry(docs)
-        return ArrayEntry(docs, ArrayId(*data["id"]), tuple(data.get("origin", ())))
+        return ArrayEntry(docs, ArrayId(*data["id"]), tuple(data.get("origin", ())), data.get("source"))
 
 
 @dataclass(frozen=True)
@@ -139,10 +139,13 @@ class ArrayEntry(Entry):
         Identity.
     origin
         First voxel of the array's window (zyx, or whatever the axes are); () for zeros.
+    source
+        Where chunks are that no version ever wrote, of an adopted array (see `vzarr.overlay.adopted`).
     """
 
     id: ArrayId
     origin: Coord = ()
+    source: Mapping[str, Any] | None = None
 
     @cached_property
     def spec(self) -> ArraySpec:
@@ -174,7 +177,8 @@ class ArrayEntry(Entry):
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
         data = {**super().to_json(), "id": self.id.to_json()}
-        return {**data, "origin": list(self.origin)} if any(self.origin) else data
+        more = {"origin": list(self.origin)} if any(self.origin) else {}
+        return {**data, **more, **({"source": self.source} if self.source is not None else {})}
 
 
 @dataclass(frozen=True)
@@ -374,24 +378,3 @@ def with_shape(data: bytes, shape: Coord) -> bytes:
 def _reshaped(docs: Mapping[str, bytes], shape: Coord) -> dict[str, bytes]:
     name = V3_DOC if V3_DOC in docs else ".zarray"
     return {**docs, name: with_shape(docs[name], shape)}
-
-
-ENCODING = "vzarr"
-"""Name of the chunk key encoding (Zarr 3) that keeps other readers from opening an incomplete folder."""
-FILTER = "vzarr-overlay"
-"""Id of the filter (Zarr 2) that does the same."""
-
-
-def marked(docs: Mapping[str, bytes], origin: Coord) -> dict[str, bytes]:
-    """An array's documents as they stand in a folder that holds only some of its chunks: no other reader opens it."""
-    if V3_DOC in docs:
-        doc = orjson.loads(docs[V3_DOC])
-        plain = doc.get("chunk_key_encoding", {"name": "default"})
-        doc["chunk_key_encoding"] = {
-            "name": ENCODING,
-            "configuration": {"chunk_key_encoding": plain, "origin": list(origin)},
-        }
-        return {V3_DOC: orjson.dumps(doc, option=orjson.OPT_INDENT_2)}
-    doc = orjson.loads(docs[".zarray"])
-    doc["filters"] = [{"id": FILTER, "origin": list(origin)}, *(doc.get("filters") or ())]
-    return {**docs, ".zarray": orjson.dumps(doc, option=orjson.OPT_INDENT_2)}

@@ -1,0 +1,30 @@
+"""How an array's documents are marked in a folder that holds only some of its chunks: no other reader opens it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import orjson
+
+from vzarr.geometry import Coord
+from vzarr.overlay.tree import V3_DOC
+
+ENCODING = "vzarr"
+"""Name of the chunk key encoding (Zarr 3) that keeps other readers from opening an incomplete folder."""
+FILTER = "vzarr-overlay"
+"""Id of the filter (Zarr 2) that does the same."""
+
+
+def marked(docs: Mapping[str, bytes], origin: Coord) -> dict[str, bytes]:
+    """An array's documents as they stand in a folder that holds only some of its chunks: no other reader opens it."""
+    if V3_DOC in docs:
+        doc = orjson.loads(docs[V3_DOC])
+        plain = doc.get("chunk_key_encoding", {"name": "default"})
+        doc["chunk_key_encoding"] = {
+            "name": ENCODING,
+            "configuration": {"chunk_key_encoding": plain, "origin": list(origin)},
+        }
+        return {V3_DOC: orjson.dumps(doc, option=orjson.OPT_INDENT_2)}
+    doc = orjson.loads(docs[".zarray"])
+    doc["filters"] = [{"id": FILTER, "origin": list(origin)}, *(doc.get("filters") or ())]
+    return {**docs, ".zarray": orjson.dumps(doc, option=orjson.OPT_INDENT_2)}
