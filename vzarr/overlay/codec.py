@@ -107,7 +107,7 @@ class FastCodec(ChunkCodec):
         """Whether the frame itself says that it holds exactly a chunk."""
         if isinstance(self._compressor, numcodecs.Blosc):
             return blosc.content_size(data) == self._nbytes
-        return isinstance(self._compressor, numcodecs.Zstd) and _zstd_size(data) == self._nbytes
+        return isinstance(self._compressor, numcodecs.Zstd) and zstd_size(data) == self._nbytes
 
     def _needed(self, data: memoryview | bytes, rows: tuple[int, int] | None) -> tuple[memoryview | bytes, int, int]:
         """What to decompress for some rows, and to which bytes of the chunk that leads."""
@@ -200,7 +200,7 @@ def _compressor(codecs: list[dict[str, Any]], dtype: np.dtype[Any]) -> tuple[boo
     return False, None
 
 
-def _zstd_size(frame: memoryview | bytes) -> int | None:
+def zstd_size(frame: memoryview | bytes) -> int | None:
     """Decompressed size that a Zstandard frame states (RFC 8878, section 3.1.1.1), or None where it does not."""
     if len(frame) < 6:
         return None

@@ -1,6 +1,7 @@
 """Decompressors that never make more than the caller can use, however large their input claims to be.
 
-Every function raises `StorageError` for bytes that are no whole stream of their format, and for more output than `limit`.
+Every function raises `StorageError` for bytes that are no whole stream of their format, and where these would make more
+than `limit` bytes.
 """
 
 from __future__ import annotations
@@ -18,13 +19,13 @@ import numpy as np
 
 from vzarr.errors import StorageError
 from vzarr.overlay import blosc
+from vzarr.overlay.codec import zstd_size
 
 GZIP_MAGIC = b"\x1f\x8b"
 _GZIP, _ZLIB = 31, 15
 _LZ4_HEAD = struct.Struct("<8sBIII")
 _LZ4_MAGIC = b"LZ4Block"
 _LZ4_STORED, _LZ4_PACKED = 0x10, 0x20
-_ZSTD_STEP = 1 << 17
 
 
 class _Stream(Protocol):
@@ -58,14 +59,17 @@ def unxz(data: memoryview | bytes, limit: int) -> bytes:
 
 
 def unzstd(data: memoryview | bytes, limit: int) -> bytes:
-    """Expand one Zstandard frame (RFC 8878)."""
+    """Expand one Zstandard frame (RFC 8878); one that does not state its size must hold exactly `limit` bytes."""
     held = bytes(data)
-    out = np.empty(limit, np.uint8)
+    size = zstd_size(held)
+    if size is not None and size > limit:
+        raise StorageError(f"a zstd frame of {size} bytes, where {limit} are the most")
+    out = np.empty(limit if size is None else size, np.uint8)
     try:
-        done = numcodecs.Zstd().decode(held, out=out)
+        numcodecs.Zstd().decode(held, out=out)
     except (RuntimeError, ValueError) as e:
         raise StorageError(f"not a zstd frame of at most {limit} bytes: {e}") from e
-    return bytes(memoryview(done)[: _zstd_length(held, done)])
+    return out.tobytes()
 
 
 def unblosc(data: memoryview | bytes, limit: int) -> bytes:
@@ -79,3 +83,58 @@ def unblosc(data: memoryview | bytes, limit: int) -> bytes:
         return bytes(numcodecs.Blosc().decode(bytes(data)))
     except (RuntimeError, ValueError) as e:
         raise StorageError(f"not a blosc frame: {e}") from e
+
+
+def unlz4(data: memoryview | bytes, limit: int) -> bytes:
+    """Expand the block stream of the Java library net.jpountz (``LZ4BlockOutputStream``), which N5 calls lz4.
+
+    A block is ``LZ4Block``, a token (method in its upper four bits), the packed and the plain length and an xxHash-32,
+    little-endian; one of length 0 ends the stream.  The lengths are checked, the hashes are not.
+    """
+    view, total = memoryview(data), 0
+    parts: list[bytes] = []
+    while len(view) >= _LZ4_HEAD.size:
+        magic, token, packed, plain, _ = _LZ4_HEAD.unpack_from(view)
+        body, view = view[_LZ4_HEAD.size :][:packed], view[_LZ4_HEAD.size + packed :]
+        total += plain
+        if magic != _LZ4_MAGIC or len(body) != packed or total > limit:
+            raise StorageError(f"not a stream of LZ4 blocks of at most {limit} bytes")
+        if not plain:
+            return b"".join(parts)
+        parts.append(_lz4_block(token & 0xF0, body, plain))
+    raise StorageError("a stream of LZ4 blocks without an end")
+
+
+def _lz4_block(method: int, body: memoryview, plain: int) -> bytes:
+    if method == _LZ4_STORED and len(body) == plain:
+        return bytes(body)
+    if method != _LZ4_PACKED or plain > 255 * len(body):
+        raise StorageError(f"an LZ4 block of {plain} bytes that are not there")
+    try:
+        found: bytes = lz4.block.decompress(body, uncompressed_size=plain)
+    except lz4.block.LZ4BlockError as e:
+        raise StorageError(f"not an LZ4 block: {e}") from e
+    if len(found) != plain:
+        raise StorageError(f"an LZ4 block of {len(found)} bytes that states {plain}")
+    return found
+
+
+def _members(make: Callable[[], Any], data: memoryview | bytes, limit: int, name: str) -> bytes:
+    """Expand streams that follow each other, and nothing else."""
+    left, total = bytes(data), 0
+    parts: list[bytes] = []
+    try:
+        while left or not parts:
+            stream: _Stream = make()
+            # One byte more than allowed tells a stream that ends there from one that goes on.
+            part = stream.decompress(left, limit - total + 1)
+            total += len(part)
+            if total > limit:
+                raise StorageError(f"{name} data of more than {limit} bytes")
+            if not stream.eof:
+                raise StorageError(f"{name} data that are cut short")
+            parts.append(part)
+            left = stream.unused_data
+    except (OSError, EOFError, zlib.error, lzma.LZMAError) as e:
+        raise e if isinstance(e, StorageError) else StorageError(f"not {name} data: {e}") from e
+    return b"".join(parts)
