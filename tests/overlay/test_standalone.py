@@ -1,11 +1,9 @@
-"""A version on its own: readers without vzarr see what the version shows, from a folder or by references."""
+"""A version on its own: readers without vzarr see in a plain folder what the version shows."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
-import fsspec
 import numpy as np
 import pytest
 import tensorstore
@@ -14,8 +12,8 @@ from zarr.core.buffer import Buffer
 from zarr.storage import MemoryStore
 
 import vzarr
-from vzarr.errors import AlreadyExistsError, ConflictError, InvalidInputError, StorageError, UnsupportedError
-from vzarr.overlay.standalone import documents, export_references, flatten, references
+from vzarr.errors import AlreadyExistsError, ConflictError, StorageError
+from vzarr.overlay.standalone import documents, flatten
 
 CHUNK = (4, 4, 4)
 
@@ -106,29 +104,3 @@ def test_conflicts_are_refused(repo: vzarr.Repo, tmp_path: Path):
     with pytest.raises(ConflictError):
         flatten(merged.view, tmp_path / "flat")
     assert not (tmp_path / "flat").exists()
-
-
-@pytest.mark.parametrize("seal", [True, False])
-def test_fsspec_alone_reads_the_references(file_repo: vzarr.Repo, tmp_path: Path, seal: bool):
-    version = edited(file_repo)
-    if seal:
-        version.commit()
-    count = export_references(version.view, tmp_path / "refs.json")
-    refs = json.loads((tmp_path / "refs.json").read_text())["refs"]
-    assert set(refs) == set(version.store.keys())
-    assert count == len(refs)
-    mapper = fsspec.filesystem("reference", fo=str(tmp_path / "refs.json"), remote_protocol="file").get_mapper()
-    assert {key: mapper[key] for key in refs} == {key: version.store.read(key)[0] for key in refs}
-    storage = {"fo": str(tmp_path / "refs.json"), "remote_protocol": "file", "asynchronous": True}
-    group = zarr.open_group("reference://", storage_options=storage, mode="r")
-    assert np.array_equal(group["image/0"][:], version.zarr["image/0"][:])
-
-
-def test_references_need_a_place_that_others_can_read(tmp_path: Path):
-    with vzarr.create("memory://standalone-refs") as repo, pytest.raises(UnsupportedError):
-        references(repo.root.view)
-
-
-def test_references_are_json(file_repo: vzarr.Repo, tmp_path: Path):
-    with pytest.raises(InvalidInputError):
-        export_references(file_repo.root.view, tmp_path / "refs.txt")

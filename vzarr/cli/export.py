@@ -11,7 +11,7 @@ import typer
 
 import vzarr
 from vzarr.cli.output import AsJson, RepoUrl, emit, examples
-from vzarr.overlay import standalone
+from vzarr.overlay import references, standalone
 
 Which = Annotated[str, typer.Argument(metavar="REF", help="Branch, tag, uuid or unique prefix.", show_default=False)]
 
@@ -21,7 +21,9 @@ def register(app: typer.Typer) -> None:
     lines = ("vzarr flatten /data/fly v1.0 /data/fly-v1.0.zarr", "vzarr flatten /data/fly master /tmp/fly.zarr --copy")
     app.command(epilog=examples(*lines))(flatten)
 
-    app.command(epilog=examples("vzarr export-refs /data/fly v1.0 fly.json"))(export_refs)
+    app.command(
+        epilog=examples("vzarr export-refs /data/fly v1.0 fly.json", "vzarr export-refs /data/fly v1.0 fly.parq")
+    )(export_refs)
 
 
 def flatten(
@@ -42,11 +44,13 @@ def flatten(
 def export_refs(
     url: RepoUrl,
     ref: Which,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="File to write, *.json.", show_default=False)],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="File to write, *.json, or folder, *.parq.", show_default=False)
+    ],
     as_json: AsJson = False,
 ) -> None:
     """Write a version as references (kerchunk), so that fsspec alone reads it in place."""
     with closing(vzarr.open(url)) as repo:
         version = repo[ref]
-        keys = standalone.export_references(version.view, file)
+        keys = references.export_references(version.view, file)
         emit({"version": version.uuid, "file": str(file), "keys": keys}, f"wrote {file}: {keys} keys", as_json=as_json)

@@ -1,23 +1,19 @@
-"""A version as a plain Zarr hierarchy apart from its repo: which object each of its keys is, and two ways out.
+"""A version as a plain Zarr hierarchy apart from its repo: which object each of its keys is, and a folder of them.
 
-`flatten` makes a folder that any Zarr reader opens, hard-linked to the repo's own files where that can be; `references`
-lists the objects in place for readers of fsspec's reference format (kerchunk).
+`flatten` makes a folder that any Zarr reader opens, hard-linked to the repo's own files where that can be.
 """
 
 from __future__ import annotations
 
-import base64
 import errno
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import orjson
-
-from vzarr.errors import AlreadyExistsError, InvalidInputError, StorageError, UnsupportedError
+from vzarr.errors import AlreadyExistsError, StorageError
+from vzarr.geometry import Coord
 from vzarr.overlay.grid import Grid
 from vzarr.overlay.tree import ArrayEntry
 from vzarr.overlay.views import View, loose_place
@@ -51,13 +47,25 @@ def places(view: View) -> Iterator[tuple[str, str]]:
     for path, entry in sorted(view.entries.items()):
         if isinstance(entry, ArrayEntry):
             base = f"{path}/" if path else ""
-            for coords, owners in Grid.of(view, entry).stored():
-                for row, owner in zip(coords.tolist(), owners, strict=True):
-                    shown = tuple(c - s for c, s in zip(row, entry.shift, strict=True))
-                    if min(shown, default=0) >= 0:
-                        yield base + entry.spec.key(shown), view.storage.chunk_key(owner, entry, tuple(row))
+            for coord, place in chunk_places(view, entry):
+                yield base + entry.spec.key(coord), place
     for key, node in sorted(view.loose().items()):
         yield key, loose_place(view.storage, node, key)
+
+
+def chunk_places(view: View, entry: ArrayEntry) -> Iterator[tuple[Coord, str]]:
+    """Chunks of an array, by the coordinates that readers use, and the object that each is.
+
+    Raises
+    ------
+    ConflictError
+        If there are chunks that merged versions changed differently.
+    """
+    for coords, owners in Grid.of(view, entry).stored():
+        for row, owner in zip(coords.tolist(), owners, strict=True):
+            shown = tuple(c - s for c, s in zip(row, entry.shift, strict=True))
+            if min(shown, default=0) >= 0:
+                yield shown, view.storage.chunk_key(owner, entry, tuple(row))
 
 
 def flatten(view: View, target: str | os.PathLike[str], *, copy: bool = False) -> Flattened:
@@ -134,49 +142,3 @@ def _link(source: str | None, target: Path) -> bool:
             return False
         raise
     return True
-
-
-def references(view: View) -> Mapping[str, Any]:
-    """A version as references in kerchunk's format, version 1: metadata inline, every chunk a URL.
-
-    Raises
-    ------
-    UnsupportedError
-        If the repo lies where other programs cannot read.
-    ConflictError
-        If the version has chunks in conflict.
-    """
-    objects = view.storage.objects
-    if objects.url.startswith("memory:"):
-        raise UnsupportedError("a repo in memory cannot be referred to from outside")
-    refs: dict[str, Any] = {key: _inline(data) for key, data in documents(view)}
-    refs.update((key, [f"{objects.url}/{place}"]) for key, place in places(view))
-    return {"version": 1, "refs": refs}
-
-
-def export_references(view: View, file: str | os.PathLike[str]) -> int:
-    """Write a version's references as JSON, and give their number (see `references`).
-
-    Raises
-    ------
-    InvalidInputError
-        If the file is not named ``.json``.
-    """
-    path = Path(file).expanduser()
-    if path.suffix != ".json":
-        raise InvalidInputError(f"references are written as FILE.json, not {path.name!r}")
-    found = references(view)
-    draft = path.with_name(f"{path.name}.unfinished")
-    try:
-        draft.write_bytes(orjson.dumps(found))
-        draft.replace(path)
-    except OSError as e:
-        raise StorageError(e.errno or errno.EIO, f"could not write {path}: {e.strerror or e}") from e
-    return len(found["refs"])
-
-
-def _inline(data: bytes) -> str:
-    try:
-        return data.decode()
-    except UnicodeDecodeError:
-        return "base64:" + base64.b64encode(data).decode()
