@@ -21,7 +21,7 @@ import orjson
 from vzarr.errors import InvalidInputError, SealedError, VzarrError
 from vzarr.overlay import layout
 from vzarr.overlay.kv.base import OrderedKV, Transaction
-from vzarr.overlay.locks import Presence
+from vzarr.overlay.locks import Locks
 from vzarr.overlay.objects import Objects
 
 LEASE_SECONDS = 30.0
@@ -49,11 +49,13 @@ class Authority:
         The ordered key/value store.
     objects
         Where the repo lives; writers' folders are made and removed there.
+    locks
+        Keep out others who use the same keys.
     """
 
-    def __init__(self, kv: OrderedKV, objects: Objects) -> None:
-        self.kv, self.objects = kv, objects
-        self.presence = Presence.of(objects)
+    def __init__(self, kv: OrderedKV, objects: Objects, locks: Locks) -> None:
+        self.kv, self.objects, self.locks = kv, objects, locks
+        self.presence = locks.presence
         self._writers: dict[str, Writer] = {}
         self._lock = threading.Lock()
 
@@ -145,15 +147,15 @@ class Authority:
         prefix = layout.row_lease(node, "")
         live = False
         for key, value in list(self.kv.scan(prefix, layout.after(prefix))):
-            if self._lives(value):
+            if self._lives(value, self.objects.late_seconds):
                 live = True
             else:
                 self.drop_lease(node, key[len(prefix) :].decode())
         return live
 
-    def _lives(self, row: bytes) -> bool:
+    def _lives(self, row: bytes, late: float = 0.0) -> bool:
         until, _, holder = row.decode().partition(" ")
-        return float(until) > time.time() and self.presence.is_running(holder)
+        return float(until) + late > time.time() and self.presence.is_running(holder)
 
     def drop_lease(self, node: str, lease: str) -> None:
         """End a lease: its unfinished files go first, so that a stalled rename fails."""
@@ -261,14 +263,18 @@ class Writer:
             txn.put(layout.row_lease(self._node, lease), self._lease_row())
 
         self._authority.kv.transact(take)
-        self._authority.objects.make_dir(layout.stage(self._node, lease))
         self._lease, self._valid_until = lease, started + LEASE_SECONDS - MARGIN_SECONDS
+        self._authority.objects.open_stage(layout.stage(self._node, lease), lambda: self._trusts(lease))
         self._last_write = started
         self._released = threading.Event()
         keeper = threading.Thread(
             target=self._keep, args=(lease, self._released), name=f"vzarr-lease-{lease}", daemon=True
         )
         keeper.start()
+
+    def _trusts(self, lease: str) -> bool:
+        """Whether what is written now under a lease is sure to be waited for."""
+        return lease == self._lease and time.monotonic() < self._valid_until
 
     def _keep(self, lease: str, released: threading.Event) -> None:
         while not released.wait(RENEW_SECONDS):

@@ -76,7 +76,7 @@ def examine(objects: Objects) -> Iterator[Remark]:
     yield from _clock(state)
     yield from _room(objects)
     try:
-        authority = Authority(opening.open_authority(objects, meta), objects)
+        authority = opening.open_authority(objects, meta)
     except (AuthorityUnavailableError, StorageError) as e:
         yield Remark("keys", Level.problem, f"{e}; sealed versions can be read, open ones cannot")
         return

@@ -1,8 +1,9 @@
 """Keeping others out for a while, and telling whether the process that left something unfinished still runs.
 
-Both rest on advisory locks of the local kernel, which vanish with the process that holds them, however it ends: what
-a killed process left behind is taken over at once instead of after a pause.  Where objects are no files, one process
-is all there is to keep apart.
+Locks belong to a key authority: whoever shares its keys shares its locks, wherever the objects lie.  Those of this
+module rest on advisory locks of the local kernel, which vanish with the process that holds them, however it ends: what
+a killed process left behind is taken over at once instead of after a pause.  An authority that serves many machines
+implements `Locks` and `Presence` by its own means.
 """
 
 from __future__ import annotations
@@ -12,109 +13,208 @@ import fcntl
 import os
 import secrets
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 from weakref import WeakValueDictionary, finalize
 
 from vzarr.errors import StorageError
 from vzarr.overlay import layout
-from vzarr.overlay.objects import Objects
+
+P = TypeVar("P", bound="_Named")
 
 
-class _Lock:
+class Presence(ABC):
+    """A process among those that use the same keys, under a name that others can ask about."""
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """Name of this process, the same in all its handles on these keys; a fork gets another."""
+
+    @abstractmethod
+    def is_running(self, name: str) -> bool:
+        """Whether the process of that name may still run; False only if it certainly does not."""
+
+
+class Locks(ABC):
+    """What keeps apart those who use the same keys.
+
+    Parameters
+    ----------
+    presence
+        This process among them.
+    """
+
+    def __init__(self, presence: Presence) -> None:
+        self.presence = presence
+
+    @abstractmethod
+    def alone(self, name: str) -> AbstractContextManager[None]:
+        """Context that at most one thread of one process is in for the same name.
+
+        Parameters
+        ----------
+        name
+            A folder of the repo, relative to it, such as ``nodes/ID``.
+
+        Raises
+        ------
+        StorageError
+            If the lock cannot be had.
+        """
+
+
+class _Thread:
     """A lock that can be held in a weak dictionary."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
 
 
-_named: WeakValueDictionary[tuple[str, str], _Lock] = WeakValueDictionary()
+_named: WeakValueDictionary[tuple[str, str], _Thread] = WeakValueDictionary()
 _naming = threading.Lock()
 _held: set[int] = set()
 """Open files behind the locks that this process holds: a fork must not keep them locked."""
 
 
-@contextmanager
-def alone(objects: Objects, folder: str) -> Iterator[None]:
-    """Context that at most one thread of one process is in for the same folder, which is made if it is absent.
-
-    Raises
-    ------
-    StorageError
-        If the folder cannot be locked.
-    """
-    with _naming:
-        held = _named.setdefault((objects.url, folder), _Lock())
-    with held.lock:
-        objects.make_dir(folder)
-        path = objects.path(folder)
-        if path is None:
-            yield
-            return
-        fd = _opened(path, os.O_RDONLY)
-        pid = os.getpid()
-        _held.add(fd)
-        try:
-            _flock(fd, fcntl.LOCK_EX, path)
-            yield
-        finally:
-            if os.getpid() == pid:
-                _held.discard(fd)
-                os.close(fd)
-
-
-class Presence:
-    """The process in one repo, under a name that others can ask about.
-
-    Use `Presence.of`: all handles of a process on one repo share it.
+class ProcessLocks(Locks):
+    """Locks within one process, for keys that only it can reach.
 
     Parameters
     ----------
-    objects
-        The repo.
-
-    Notes
-    -----
-    A name is a file below ``keys/processes`` that stays locked while the process runs, or until it has let go of the
-    repo.  A fork gets another name.
+    keys
+        Names the keys; handles on the same ones keep each other out.
     """
 
-    _known: ClassVar[WeakValueDictionary[str, Presence]] = WeakValueDictionary()
+    def __init__(self, keys: str) -> None:
+        super().__init__(_OnlyProcess.of(keys))
+        self._keys = keys
 
-    def __init__(self, objects: Objects) -> None:
-        self._objects = objects
+    @contextmanager
+    def alone(self, name: str) -> Iterator[None]:
+        """See `Locks.alone`."""
+        with _naming:
+            held = _named.setdefault((self._keys, name), _Thread())
+        with held.lock:
+            yield
+
+
+class FileLocks(ProcessLocks):
+    """Locks on files of a local file system.
+
+    Parameters
+    ----------
+    home
+        Folder of the locks, made if absent: the repo itself, or one beside its keys.
+    keep
+        Lock folders of the repo, which stay; else files of the same names, which are removed after use.
+    """
+
+    def __init__(self, home: str, *, keep: bool) -> None:
+        super().__init__(home)
+        self.presence = _FilePresence.of(f"{home}/{layout.process('').rstrip('/')}")
+        self._keep = keep
+
+    @contextmanager
+    def alone(self, name: str) -> Iterator[None]:
+        """See `Locks.alone`."""
+        path = f"{self._keys}/{name}" if self._keep else f"{self._keys}/{name.replace('/', '-')}.lock"
+        with super().alone(name):
+            fd, pid = self._locked(path), os.getpid()
+            try:
+                yield
+            finally:
+                if os.getpid() == pid:
+                    if not self._keep:
+                        Path(path).unlink(missing_ok=True)
+                    _held.discard(fd)
+                    os.close(fd)
+
+    def _locked(self, path: str) -> int:
+        _make_dir(path if self._keep else self._keys)
+        while True:
+            fd = _opened(path, os.O_RDONLY if self._keep else os.O_RDWR | os.O_CREAT)
+            _held.add(fd)
+            try:
+                _flock(fd, fcntl.LOCK_EX, path)
+                if self._keep or _is_at(fd, path):
+                    return fd
+            except BaseException:
+                _held.discard(fd)
+                os.close(fd)
+                raise
+            # Whoever had it before has removed it: others may have a new one by now.
+            _held.discard(fd)
+            os.close(fd)
+
+
+class _Named(Presence):
+    """A presence that all handles of a process share."""
+
+    _known: ClassVar[WeakValueDictionary[tuple[type, str], _Named]] = WeakValueDictionary()
+
+    def __init__(self, where: str) -> None:
+        self._where = where
         self._lock = threading.Lock()
-        self._name, self._fd = "", -1
-        self._end: finalize[Any, Any] | None = None
+        self._name = ""
 
     @classmethod
-    def of(cls, objects: Objects) -> Presence:
-        """The presence of this process in a repo."""
+    def of(cls: type[P], where: str) -> P:
+        """The presence of this process among those who use the same folder or keys."""
         with _naming:
-            return cls._known.setdefault(objects.url, cls(objects))
+            found = cls._known.setdefault((cls, where), cls(where))
+        assert isinstance(found, cls)
+        return found
 
     @property
     def name(self) -> str:
         """Name of this process; the first call takes one."""
         with self._lock:
             if not self._name:
-                name = secrets.token_hex(8)
-                path = self._objects.path(layout.process(name))
-                if path is not None:
-                    self._objects.make_dir(layout.process("").rstrip("/"))
-                    self._fd = _opened(path, os.O_RDWR | os.O_CREAT | os.O_EXCL)
-                    _flock(self._fd, fcntl.LOCK_EX, path)
-                    self._end = finalize(self, _leave, path, self._fd)
-                self._name = name
+                self._name = self._taken(secrets.token_hex(8))
             return self._name
 
+    def _taken(self, name: str) -> str:
+        return name
+
+    def forked(self) -> None:
+        """Let go of the parent's name, in its child."""
+        self._lock = threading.Lock()
+        self._name = ""
+
+
+class _OnlyProcess(_Named):
+    """Presence where nobody else can be."""
+
     def is_running(self, name: str) -> bool:
-        """Whether the process of that name may still run; False only if it certainly does not."""
-        path = self._objects.path(layout.process(name)) if name else None
-        if path is None:
+        """Nothing is known of others."""
+        return True
+
+
+class _FilePresence(_Named):
+    """Presence as a file that stays locked while the process runs, or until it has let go of the repo."""
+
+    def __init__(self, where: str) -> None:
+        super().__init__(where)
+        self._fd = -1
+        self._end: finalize[Any, Any] | None = None
+
+    def _taken(self, name: str) -> str:
+        _make_dir(self._where)
+        path = f"{self._where}/{name}"
+        self._fd = _opened(path, os.O_RDWR | os.O_CREAT | os.O_EXCL)
+        _flock(self._fd, fcntl.LOCK_EX, path)
+        self._end = finalize(self, _leave, path, self._fd)
+        return name
+
+    def is_running(self, name: str) -> bool:
+        """Whether the file of that name is there and locked."""
+        if not name:
             return True
+        path = f"{self._where}/{name}"
         try:
             fd = _opened(path, os.O_RDONLY)
         except FileNotFoundError:
@@ -128,13 +228,13 @@ class Presence:
         Path(path).unlink(missing_ok=True)
         return False
 
-    def _forked(self) -> None:
-        """Let go of the parent's name, in its child: the parent's lock must end with the parent."""
-        self._lock = threading.Lock()
+    def forked(self) -> None:
+        """Let go of the parent's name: its lock must end with the parent."""
+        super().forked()
         if self._end is not None:
             self._end.detach()
             os.close(self._fd)
-        self._name, self._fd, self._end = "", -1, None
+        self._fd, self._end = -1, None
 
 
 def _leave(path: str, fd: int) -> None:
@@ -149,11 +249,25 @@ def _after_fork() -> None:
     for fd in _held:
         os.close(fd)
     _held.clear()
-    for presence in list(Presence._known.values()):
-        presence._forked()
+    for presence in list(_Named._known.values()):
+        presence.forked()
 
 
 os.register_at_fork(after_in_child=_after_fork)
+
+
+def _is_at(fd: int, path: str) -> bool:
+    try:
+        return os.path.samestat(os.fstat(fd), os.stat(path))  # noqa: PTH116 - compared with an open file
+    except FileNotFoundError:
+        return False
+
+
+def _make_dir(path: str) -> None:
+    try:
+        Path(path).mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        raise StorageError(e.errno or errno.EIO, f"could not make folder {path}: {e.strerror}") from e
 
 
 def _opened(path: str, flags: int) -> int:

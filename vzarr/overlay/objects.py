@@ -8,7 +8,8 @@ two can never be taken for each other.  Nothing above this module knows which ki
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import NoReturn
 
 
 class Objects(ABC):
@@ -81,6 +82,24 @@ class Objects(ABC):
     def rename_tree(self, source: str, target: str) -> None:
         """Move every object below the folder `source` to the folder `target`, which must be free."""
 
+    concurrency = 2
+    """How many requests at a time make reading and writing many objects fast."""
+    late_seconds = 0.0
+    """How long after its writer has ended, or was taken for dead, an object that was under way may still appear."""
+
+    def check_writable(self) -> None:  # noqa: B027 - most are
+        """Refuse a store that can only be read.
+
+        Raises
+        ------
+        VzarrError
+            Saying why.
+        """
+
+    def open_stage(self, prefix: str, valid: Callable[[], bool]) -> None:
+        """Begin a stage for `put`: a folder, or where there are none, the right to write while `valid` says so."""
+        self.make_dir(prefix)
+
     def make_dir(self, prefix: str) -> None:  # noqa: B027 - only real folders need making
         """Make a folder where the store has real ones."""
 
@@ -108,3 +127,68 @@ class Objects(ABC):
         """Size of an object in bytes, or None when it is absent."""
         found = self.fetch(key, 0, 0)
         return None if found is None else found[1]
+
+
+class ReadOnly(Objects):
+    """The objects of another store, to be read only.
+
+    Parameters
+    ----------
+    inner
+        The other store.
+    refuse
+        Raises whenever something is to be changed.
+    """
+
+    def __init__(self, inner: Objects, refuse: Callable[[], NoReturn]) -> None:
+        super().__init__(inner.url)
+        self._inner, self._refuse = inner, refuse
+        self.concurrency = inner.concurrency
+
+    def fetch(self, key: str, offset: int = 0, length: int | None = None) -> tuple[bytes, int] | None:
+        """See `Objects.fetch`."""
+        return self._inner.fetch(key, offset, length)
+
+    def read_into(self, key: str, buffer: bytearray) -> memoryview | None:
+        """See `Objects.read_into`."""
+        return self._inner.read_into(key, buffer)
+
+    def path(self, key: str) -> str | None:
+        """See `Objects.path`."""
+        return self._inner.path(key)
+
+    def walk(self, prefix: str = "") -> Iterator[tuple[str, int]]:
+        """See `Objects.walk`."""
+        return self._inner.walk(prefix)
+
+    def list_dir(self, prefix: str) -> tuple[list[str], list[str]]:
+        """See `Objects.list_dir`."""
+        return self._inner.list_dir(prefix)
+
+    def check_writable(self) -> None:
+        """Refuse."""
+        self._refuse()
+
+    def put(self, key: str, data: bytes, *, stage: str = "tmp") -> None:
+        """Refuse."""
+        self._refuse()
+
+    def create(self, key: str, data: bytes) -> bool:
+        """Refuse."""
+        self._refuse()
+
+    def delete(self, key: str) -> None:
+        """Refuse."""
+        self._refuse()
+
+    def delete_tree(self, prefix: str) -> None:
+        """Refuse."""
+        self._refuse()
+
+    def move(self, source: str, target: str) -> None:
+        """Refuse."""
+        self._refuse()
+
+    def rename_tree(self, source: str, target: str) -> None:
+        """Refuse."""
+        self._refuse()

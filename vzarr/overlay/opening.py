@@ -18,15 +18,24 @@ from vzarr.errors import (
     FormatError,
     InvalidInputError,
     NotFoundError,
-    UnsupportedError,
 )
 from vzarr.overlay import arrays, layout, plans, refs
+from vzarr.overlay.authority import Authority
+from vzarr.overlay.dag import first_parents
 from vzarr.overlay.fileobjects import FileObjects
 from vzarr.overlay.kv import open_kv
-from vzarr.overlay.kv.base import OrderedKV
+from vzarr.overlay.kv.section import Section, Unreachable
+from vzarr.overlay.locks import FileLocks, Locks, ProcessLocks
 from vzarr.overlay.log import RepoLog
 from vzarr.overlay.memoryobjects import MemoryObjects
-from vzarr.overlay.objects import Objects
+from vzarr.overlay.objects import Objects, ReadOnly
+from vzarr.overlay.remoteobjects import RemoteObjects
+from vzarr.overlay.state import State
+
+EMBEDDED = "embedded"
+"""In place of a URL of keys: they lie in the repo itself."""
+_OWNER = b"@"
+"""Row of a repo's section of a key store that says whose it is."""
 
 
 def open_objects(url: str | os.PathLike[str]) -> Objects:
@@ -35,12 +44,12 @@ def open_objects(url: str | os.PathLike[str]) -> Objects:
     Parameters
     ----------
     url
-        A local path, ``file://`` path, or ``memory://name``.
+        A local path, ``file://`` path, ``memory://name``, or a URL of an object store (``s3://bucket/folder``).
 
     Raises
     ------
     UnsupportedError
-        If the URL names another protocol.
+        If the URL names a protocol that nothing is known of.
     """
     text = os.fspath(url)
     if not text:
@@ -52,27 +61,44 @@ def open_objects(url: str | os.PathLike[str]) -> Objects:
         return FileObjects(Path(unquote(parts.path)).absolute())
     if parts.scheme == "memory":
         return MemoryObjects((parts.netloc + parts.path).strip("/"))
-    raise UnsupportedError(f"cannot open {text!r}: this release keeps repos in file:// and memory:// only")
+    return RemoteObjects.of(text)
 
 
-def create(objects: Objects, alias: str, description: str, root: str | None, user: str, app: str) -> None:
+def create(
+    objects: Objects, alias: str, description: str, root: str | None, user: str, app: str, keys: str | None = None
+) -> None:
     """Make a repo with an open, empty root version.
+
+    Parameters
+    ----------
+    keys
+        URL of the key authority; by default the keys are kept beside the objects.
 
     Raises
     ------
     AlreadyExistsError
         If there is one already; of several racing callers one succeeds.
+    InvalidInputError
+        If the objects lie where no keys can be kept, and `keys` is not given.
+    AuthorityUnavailableError
+        If the key authority cannot be reached.
     """
     asked = root
     root = refs.check_node_id(root) if root is not None else uuids.uuid4().hex
-    meta = {"format": layout.FORMAT, "root": root, "keys": {"id": secrets.token_hex(16), "url": "embedded"}}
+    meta = {"format": layout.FORMAT, "root": root}
+    meta["keys"] = {"id": secrets.token_hex(16), "url": _keys_url(objects, keys)}
+    objects.check_writable()
+    _claim(meta)  # first: keys that cannot be reached leave nothing behind, and keys without a claim serve nobody
     if not objects.create(layout.REPO, orjson.dumps(meta, option=orjson.OPT_INDENT_2)):
+        _claim(meta, drop=True)
         # A creation that was cut off left no log; whoever makes the first entry finishes it.
-        begun = read_meta(objects)["root"]
+        meta = read_meta(objects)
+        begun = meta["root"]
         if objects.get(layout.log_entry(0)) is not None:
             raise AlreadyExistsError(f"{objects.url} is a repo already")
         if asked and asked != begun:
             raise AlreadyExistsError(f"{objects.url} was begun with root {begun}; create it with that root, or without")
+        open_authority(objects, meta).close()  # or two machines would each be the authority
         root = begun
     assert root is not None
     objects.create(f"{layout.zarr(root)}/{arrays.doc_key('')}", arrays.group_doc(None))
@@ -104,12 +130,108 @@ def read_meta(objects: Objects) -> dict[str, Any]:
     return meta
 
 
-def open_authority(objects: Objects, meta: Mapping[str, Any]) -> OrderedKV:
-    """The key authority: embedded beside files, in memory beside memory."""
-    if isinstance(objects, FileObjects):
-        try:
-            Path(objects.path("keys")).mkdir(exist_ok=True)
-        except OSError as e:
-            raise AuthorityUnavailableError(f"cannot make {objects.path('keys')}: {e.strerror or e}") from e
-        return open_kv(f"sqlite:///{objects.path(layout.database())}")
-    return open_kv(f"memory://{meta['keys']['id']}")
+def open_authority(objects: Objects, meta: Mapping[str, Any]) -> Authority:
+    """The key authority that ``vzarr.json`` names: keys, and the locks that go with them.
+
+    Raises
+    ------
+    AuthorityUnavailableError
+        If it cannot be reached from here: sealed versions can be read without it.
+    """
+    url, number = _keys(meta)
+    if url == EMBEDDED:
+        return _embedded(objects, number)
+    store = open_kv(url, create=False)
+    kv = Section(store, _section(number))
+    if kv.get(_OWNER) is None:
+        store.close()
+        raise AuthorityUnavailableError(
+            f"{url} holds no keys of {objects.url}: they lie on another machine, or are lost"
+        )
+    return Authority(kv, objects, _locks_beside(url, number))
+
+
+def reach_authority(objects: Objects, meta: Mapping[str, Any]) -> tuple[Authority, Objects]:
+    """A repo's authority and objects; where the authority cannot be reached, both only to read sealed versions."""
+    try:
+        return open_authority(objects, meta), objects
+    except AuthorityUnavailableError as e:
+        keys = Unreachable(f"{e}; sealed versions can be read")
+        shown = ReadOnly(objects, keys.refuse)
+        return Authority(keys, shown, ProcessLocks(objects.url)), shown
+
+
+def check_reachable(authority: Authority, state: State, ref: str, node: str) -> None:
+    """Refuse an open version that cannot be seen from here, naming one that can.
+
+    Raises
+    ------
+    AuthorityUnavailableError
+        If it is open and the authority cannot be reached.
+    """
+    keys = authority.kv
+    if isinstance(keys, Unreachable) and not state.nodes[node].sealed:
+        sealed = next((n for n in first_parents(node, state.parents) if state.nodes[n].sealed), None)
+        instead = f": its newest sealed ancestor is {sealed}, {ref}@sealed" if sealed else ", and nothing is sealed yet"
+        raise AuthorityUnavailableError(f"version {node} is open, and {keys.reason}{instead}")
+
+
+def _embedded(objects: Objects, number: str) -> Authority:
+    if isinstance(objects, MemoryObjects):
+        return Authority(open_kv(f"memory://{number}"), objects, ProcessLocks(objects.url))
+    if not isinstance(objects, FileObjects):
+        raise AuthorityUnavailableError(f"the keys of {objects.url} lie in the folder from which it was copied")
+    try:
+        Path(objects.path("keys")).mkdir(exist_ok=True)
+    except OSError as e:
+        raise AuthorityUnavailableError(f"no keys can be kept in {objects.url}: {e.strerror or e}") from e
+    return Authority(
+        open_kv(f"sqlite:///{objects.path(layout.database())}"), objects, FileLocks(objects.root, keep=True)
+    )
+
+
+def _keys_url(objects: Objects, given: str | None) -> str:
+    """Where a new repo's keys shall lie, as ``vzarr.json`` says it."""
+    if given in (None, "", EMBEDDED):
+        if isinstance(objects, FileObjects | MemoryObjects):
+            return EMBEDDED
+        raise InvalidInputError(
+            f"{objects.url} can hold no keys: name a place for them, such as keys='sqlite:///PATH' on a disk of this"
+            " machine (vzarr create URL --keys sqlite:///PATH)"
+        )
+    assert given is not None
+    scheme, _, rest = given.partition("://")
+    if scheme == "memory":
+        raise InvalidInputError("keys in memory would end with this process: use sqlite:///PATH")
+    if scheme == "sqlite" and len(rest) > 1 and rest.startswith("/"):
+        return f"sqlite:///{Path(rest[1:]).expanduser().absolute()}"
+    return given
+
+
+def _keys(meta: Mapping[str, Any]) -> tuple[str, str]:
+    """URL and id of the keys that ``vzarr.json`` names."""
+    named = meta.get("keys")
+    found = named if isinstance(named, dict) else {}
+    return str(found.get("url", EMBEDDED)), str(found.get("id", ""))
+
+
+def _section(number: str) -> bytes:
+    return b"R" + number.encode() + b"\0"
+
+
+def _claim(meta: Mapping[str, Any], *, drop: bool = False) -> None:
+    """Mark the repo's part of its key store: a store without the mark is another machine's, or a new one."""
+    url, number = _keys(meta)
+    if url == EMBEDDED:
+        return
+    kv = Section(open_kv(url), _section(number))
+    try:
+        mark = orjson.dumps({"root": meta["root"]})
+        kv.transact(lambda txn: txn.delete(_OWNER) if drop else txn.put(_OWNER, mark))
+    finally:
+        kv.close()
+
+
+def _locks_beside(url: str, number: str) -> Locks:
+    path = url.removeprefix("sqlite:///")
+    return FileLocks(f"{path}.locks/{number}", keep=False)

@@ -6,13 +6,8 @@ import uuid as uuids
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, TypeVar
 
-from vzarr.errors import (
-    FormatError,
-    InvalidInputError,
-    UnsupportedError,
-)
-from vzarr.overlay import arrays, gc, layout, locks, merge, opening, plans, refs, seal
-from vzarr.overlay.authority import Authority
+from vzarr.errors import FormatError, InvalidInputError, UnsupportedError
+from vzarr.overlay import arrays, gc, layout, merge, opening, plans, refs, seal
 from vzarr.overlay.commit import seal_version
 from vzarr.overlay.dag import Position
 from vzarr.overlay.diff import Diff, diff_views, keys_written
@@ -51,18 +46,19 @@ class Repo:
 
     def __init__(self, objects: Objects) -> None:
         meta = opening.read_meta(objects)
+        self.authority, objects = opening.reach_authority(objects, meta)
         self.objects, self.url = objects, objects.url
         self._log = RepoLog(objects)
-        if not self._log.open().nodes:
+        state = self._log.open()
+        if not state.nodes:
             raise FormatError(f"{objects.url} was never finished; create it again")
-        self.authority = Authority(opening.open_authority(objects, meta), objects)
-        self._storage = Storage.of(objects, self.state.root)
+        self._storage = Storage.of(objects, state.root)
         self._keys = VersionedKV(self.authority.kv, lambda a, b: self.state.is_ancestor(a, b))
         self._shelf = Shelf(self._storage, self.authority, lambda: self.state)
 
     @classmethod
     def create(
-        cls, url: str, *, alias: str = "", description: str = "", root: str | None = None,
+        cls, url: str, *, alias: str = "", description: str = "", root: str | None = None, keys: str | None = None,
         user: str = "", app: str = "",
     ) -> Repo:  # fmt: skip
         """Make a repo with an open, empty root version.
@@ -70,19 +66,23 @@ class Repo:
         Parameters
         ----------
         url
-            A local path, ``file://`` or ``memory://`` URL.
+            A local path, or a ``file://``, ``memory://`` or object store's URL, such as ``s3://bucket/folder``.
         alias, description
             For people.
         root
             Id of the root version; random by default.
+        keys
+            URL of the key authority, ``sqlite:///PATH``; by default in the repo, which an object store cannot do.
 
         Raises
         ------
         AlreadyExistsError
             If there is a repo already; of several racing callers one succeeds.
+        InvalidInputError, AuthorityUnavailableError
+            If `keys` is missing or unfit, or cannot be reached.
         """
         objects = opening.open_objects(url)
-        opening.create(objects, alias, description, root, user, app)
+        opening.create(objects, alias, description, root, user, app, keys)
         return cls(objects)
 
     @classmethod
@@ -126,8 +126,17 @@ class Repo:
         return Version(self, self.uuid)
 
     def __getitem__(self, ref: str) -> Version:
-        """The version that a branch, tag, id, unique prefix or ``prefix:branch~2`` names."""
-        return Version(self, self.resolve(ref))
+        """The version that a branch, tag, id, unique prefix or ``prefix:branch~2`` names.
+
+        Raises
+        ------
+        AuthorityUnavailableError
+            If it is open and the repo's keys cannot be reached from here.
+        """
+        state = self.state
+        node = refs.resolve(state, ref)
+        opening.check_reachable(self.authority, state, ref, node)
+        return Version(self, node)
 
     def resolve(self, ref: str) -> str:
         """Id of the version that `ref` names (see `refs`)."""
@@ -168,7 +177,7 @@ class Repo:
         plans.check_open(self.state, node)
         self.authority.writer(node).finish()  # or who commits now would wait until this lease is seen to be idle
         # A second committer must not touch the folder after the first has sealed it, so it waits and then looks again.
-        with locks.alone(self.objects, layout.node(node)):
+        with self.authority.locks.alone(layout.node(node)):
             plans.check_open(self.state, node)
             info = self.state.nodes[node]
             self._settle(node)
@@ -206,7 +215,7 @@ class Repo:
         plans.check_free(state, tag)
         parent = self._shelf.record(node)
         # The seal stands at a name that others may want too: who writes it must be the one who publishes it.
-        with locks.alone(self.objects, layout.node(tag)):
+        with self.authority.locks.alone(layout.node(tag)):
             plans.check_free(self.state, tag)
             sums = seal.write_sums(self.objects, tag)
             data = seal.Record((node,), parent.tree, parent.table, sums).to_bytes()

@@ -1,0 +1,110 @@
+"""A part of a key store that belongs to one repo, so that one database serves many; and keys that cannot be reached."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, NoReturn, TypeVar
+
+from vzarr.errors import AuthorityUnavailableError
+from vzarr.overlay.kv.base import Item, OrderedKV, Reader, Transaction, prefix_end
+
+T = TypeVar("T")
+
+
+class _Part:
+    """Read verbs on the rows below a prefix, which is not seen."""
+
+    def __init__(self, inner: Reader, prefix: bytes) -> None:
+        self._inner, self._prefix = inner, prefix
+
+    def get(self, key: bytes) -> bytes | None:
+        """Value of `key`, or None where there is none."""
+        return self._inner.get(self._prefix + key)
+
+    def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        """Values of `keys`, in their order, all as of one moment."""
+        return self._inner.get_many([self._prefix + key for key in keys])
+
+    def scan(
+        self, start: bytes, end: bytes | None = None, *, limit: int | None = None, reverse: bool = False
+    ) -> Iterator[Item]:
+        """Pairs of a range in key order, as `Reader.scan` defines."""
+        cut = len(self._prefix)
+        stop = prefix_end(self._prefix) if end is None else self._prefix + end
+        for key, value in self._inner.scan(self._prefix + start, stop, limit=limit, reverse=reverse):
+            yield key[cut:], value
+
+
+class _PartTxn(_Part):
+    def __init__(self, inner: Transaction, prefix: bytes) -> None:
+        super().__init__(inner, prefix)
+        self._txn = inner
+
+    def put(self, key: bytes, value: bytes) -> None:
+        self._txn.put(self._prefix + key, value)
+
+    def delete(self, key: bytes) -> None:
+        self._txn.delete(self._prefix + key)
+
+
+class Section(_Part):
+    """An `OrderedKV` of the rows of another whose keys begin with a prefix.
+
+    Parameters
+    ----------
+    kv
+        The whole store; closed with its section.
+    prefix
+        What the section's keys begin with.
+    """
+
+    def __init__(self, kv: OrderedKV, prefix: bytes) -> None:
+        super().__init__(kv, prefix)
+        self._kv = kv
+
+    @contextmanager
+    def snapshot(self) -> Iterator[Reader]:
+        """A view of this moment, for as long as the context lasts."""
+        with self._kv.snapshot() as moment:
+            yield _Part(moment, self._prefix)
+
+    def transact(self, fn: Callable[[Transaction], T]) -> T:
+        """Run ``fn(txn)`` as one serialisable transaction, as `OrderedKV.transact` defines."""
+        return self._kv.transact(lambda txn: fn(_PartTxn(txn, self._prefix)))
+
+    def close(self) -> None:
+        """Close the whole store."""
+        self._kv.close()
+
+
+class Unreachable:
+    """An `OrderedKV` that cannot be reached from here: everything but closing raises.
+
+    Parameters
+    ----------
+    reason
+        Why, and what would help.
+    """
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+
+    def refuse(self, *_args: Any, **_options: Any) -> NoReturn:
+        """Say why.
+
+        Raises
+        ------
+        AuthorityUnavailableError
+            Always.
+        """
+        raise AuthorityUnavailableError(self.reason)
+
+    get = get_many = scan = transact = refuse
+
+    def snapshot(self) -> AbstractContextManager[Reader]:
+        """See `refuse`."""
+        self.refuse()
+
+    def close(self) -> None:
+        """Nothing is open."""
