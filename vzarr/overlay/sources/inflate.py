@@ -89,8 +89,11 @@ def unlz4(data: memoryview | bytes, limit: int) -> bytes:
     """Expand the block stream of the Java library net.jpountz (``LZ4BlockOutputStream``), which N5 calls lz4.
 
     A block is ``LZ4Block``, a token (method in its upper four bits), the packed and the plain length and an xxHash-32,
-    little-endian; one of length 0 ends the stream.  The lengths are checked, the hashes are not.
+    little-endian; one of length 0 ends the stream.  The lengths are checked, the hashes are not.  Without that word the
+    data are one bare block of exactly `limit` bytes, as z5 writes them.
     """
+    if bytes(data[: len(_LZ4_MAGIC)]) != _LZ4_MAGIC:
+        return _lz4_block(_LZ4_PACKED, memoryview(data), limit)
     view, total = memoryview(data), 0
     parts: list[bytes] = []
     while len(view) >= _LZ4_HEAD.size:
