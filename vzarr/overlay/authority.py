@@ -260,6 +260,8 @@ class Writer:
 
         def take(txn: Transaction) -> None:
             self._authority.check_open(txn, self._node)
+            if self._lease:
+                txn.delete(layout.row_lease(self._node, self._lease))
             txn.put(layout.row_lease(self._node, lease), self._lease_row())
 
         self._authority.kv.transact(take)
@@ -315,10 +317,11 @@ class Writer:
             self._valid_until = started + LEASE_SECONDS - MARGIN_SECONDS
 
     def _release(self) -> None:
-        lease, self._lease, self._valid_until = self._lease, "", 0.0
-        self._finishing = False
+        self._finishing, self._valid_until = False, 0.0
+        # If this fails the lease stays known, so that whoever commits next gives it up instead of waiting for its end.
+        self._authority.drop_lease(self._node, self._lease)
+        self._lease = ""
         self._released.set()
-        self._authority.drop_lease(self._node, lease)
 
 
 def _refusal(node: str, state: str) -> SealedError:

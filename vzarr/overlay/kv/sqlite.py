@@ -8,6 +8,7 @@ two calls.
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import sqlite3
 import weakref
@@ -72,6 +73,12 @@ def _never_close(connection: sqlite3.Connection) -> None:
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
 
 
+def _failed(path: str, error: sqlite3.Error) -> StorageError:
+    """The error for a statement that failed; a full disk has the number that it has everywhere."""
+    full = getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_FULL
+    return StorageError(errno.ENOSPC if full else errno.EIO, f"key store {path}: {error}")
+
+
 class _View:
     """Read verbs over one connection, within whatever transaction that is in."""
 
@@ -85,7 +92,7 @@ class _View:
         try:
             return self._connection.execute(sql, values).fetchall()
         except sqlite3.Error as error:
-            raise StorageError(f"key store {self._path}: {error}") from error
+            raise _failed(self._path, error) from error
 
     def get(self, key: bytes) -> bytes | None:
         found = self._query("SELECT v FROM kv WHERE k = ?", key)
