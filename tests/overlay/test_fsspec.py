@@ -1,13 +1,11 @@
-"""The file system: fsspec's own tests on a root and on a version that inherits, URLs, and mappers that zarr uses."""
+"""The file system: URLs, files, and mappers that zarr uses; fsspec's own tests are in ``tests/peers``."""
 
 from __future__ import annotations
 
 import pickle
-from collections.abc import Iterator
 from pathlib import Path
 
 import fsspec
-import fsspec.tests.abstract as peers
 import numpy as np
 import pytest
 import zarr
@@ -32,42 +30,6 @@ def painted(repo: vzarr.Repo) -> vzarr.Repo:
     root.write("em/0", (0, 0, 0), DATA)
     root.commit("painted").newversion().write("em/0", (0, 0, 0), DATA[:4, :4, :4] + 1)
     return repo
-
-
-class Peer(peers.AbstractFixtures):
-    """What fsspec's tests need to know of a file system."""
-
-    @pytest.fixture(params=["root", "child"])
-    def fs(self, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[VersionFileSystem]:
-        with vzarr.create(str(tmp_path / "repo")) as repo:
-            yield VersionFileSystem(repo.root if request.param == "root" else repo.root.commit().newversion())
-
-    @pytest.fixture
-    def fs_path(self) -> str:
-        return ""
-
-    @pytest.fixture
-    def fs_join(self):
-        return lambda *parts: "/".join(parts)
-
-    @pytest.fixture
-    def supports_empty_directories(self) -> bool:
-        return False
-
-
-class TestCopy(peers.AbstractCopyTests, Peer): ...
-
-
-class TestGet(peers.AbstractGetTests, Peer): ...
-
-
-class TestPut(peers.AbstractPutTests, Peer): ...
-
-
-class TestOpen(peers.AbstractOpenTests, Peer): ...
-
-
-class TestPipe(peers.AbstractPipeTests, Peer): ...
 
 
 # -- URLs

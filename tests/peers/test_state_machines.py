@@ -112,6 +112,4 @@ def test_hierarchies(url: str, depth: int):
 @pytest.mark.slow
 @pytest.mark.parametrize("depth", [0, 2])
 def test_any_keys(url: str, depth: int):
-    if depth == 0 and not url.startswith("memory:"):
-        pytest.skip("an open root on files is its folder: no key can be both a file and a folder")
     _run(Keys, url, depth)
