@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -150,7 +151,14 @@ def test_an_entry_that_makes_no_sense_is_found(repo: vzarr.Repo):
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b'{"checkpoint": 255, "entries": []}', b'{"checkpoint": 0, "entries": [{"number": 1}]}']
+    "data",
+    [
+        b"",
+        b'{"checkpoint": 255, "entries": []}',
+        b'{"checkpoint": 0, "entries": [{"number": 1}]}',
+        b'{"checkpoint": 0, "state": {}}',
+        b'{"checkpoint": 0, "state": null}',
+    ],
 )
 def test_a_wrong_hint_is_found(repo: vzarr.Repo, data: bytes):
     (folder(repo) / layout.LATEST).write_bytes(data)
@@ -160,9 +168,9 @@ def test_a_wrong_hint_is_found(repo: vzarr.Repo, data: bytes):
 def test_a_wrong_checkpoint_is_found(repo: vzarr.Repo):
     state, _ = logcheck.read_log(repo.objects)
     key = folder(repo) / layout.checkpoint(state.next - 1)
-    key.write_bytes(orjson.dumps(state.to_json()))
+    key.write_bytes(state.compact().to_bytes())
     assert names(repo) == set()
-    key.write_bytes(orjson.dumps({**state.to_json(), "alias": "other"}))
+    key.write_bytes(replace(state, alias="other").compact().to_bytes())
     assert names(repo) == {"checkpoint-damaged"}
 
 

@@ -16,7 +16,7 @@ from vzarr.overlay.state import State
 GRACE_SECONDS = 24 * 3600.0
 """How old what looks unfinished must be before it counts as abandoned: a tag or merge under way looks the same."""
 KEPT_CHECKPOINTS = 2
-_CHECKPOINT = re.compile(r"checkpoint-\d{20}\.json")
+_CHECKPOINT = re.compile(r"checkpoint-\d{20}\.(?:table|json)")
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,11 @@ def log_entry(number: int) -> str:
 
 def checkpoint(number: int) -> str:
     """Key of the checkpoint that includes entry `number`."""
+    return f"log/checkpoint-{number:020d}.table"
+
+
+def checkpoint_json(number: int) -> str:
+    """Key of the same as earlier releases wrote it."""
     return f"log/checkpoint-{number:020d}.json"
 
 

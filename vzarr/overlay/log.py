@@ -2,7 +2,7 @@
 
 Whoever creates entry N has published it; whoever loses reads what won, validates again on the new state, and
 tries N + 1.  ``log/latest`` is a hint that saves a reader from walking the log: the number of the newest checkpoint
-and the entries since.  A stale hint costs probes, never truth.
+and what changed since.  A stale hint costs probes, never truth.
 """
 
 from __future__ import annotations
@@ -41,16 +41,15 @@ class RepoLog:
     def __init__(self, objects: Objects) -> None:
         self._objects = objects
         self._lock = threading.RLock()
-        self._state = State()
-        self._recent: list[Entry] = []
-        self._checkpoint = 0
+        self._state = self._base = State()
+        self._base_stored = False
 
     def open(self) -> State:
         """Read the state from the newest checkpoint that the hint names and all entries after it."""
         with self._lock:
             hint = self._objects.get(layout.LATEST)
             if hint is not None:
-                self._start_from(_json(layout.LATEST, hint))
+                self._start_from(hint)
             return self.refresh()
 
     def refresh(self) -> State:
@@ -61,10 +60,7 @@ class RepoLog:
             while (data := self._objects.get(layout.log_entry(number))) is not None:
                 fresh.append(_entry(layout.log_entry(number), _json(layout.log_entry(number), data)))
                 number += 1
-            if fresh:
-                self._state = replay(self._state, fresh)
-                self._recent.extend(fresh)
-                self._follow_checkpoint()
+            self._follow(fresh)
             return self._state
 
     def publish(self, plan: Plan, *, user: str = "", app: str = "") -> tuple[Entry, State]:
@@ -88,8 +84,7 @@ class RepoLog:
                 state = self.refresh()
                 entry = Entry(state.next, secrets.token_hex(16), now(), user, app, TOOL, tuple(plan(state)))
                 if self._create(entry):
-                    self._state = replay(state, [entry])
-                    self._recent.append(entry)
+                    self._follow([entry])
                     self._write_hints(entry.number)
                     return entry, self._state
 
@@ -111,36 +106,86 @@ class RepoLog:
         there = self._objects.get(key)
         return there is not None and _json(key, there).get("id") == entry.id
 
+    def _follow(self, entries: list[Entry]) -> None:
+        """Add entries to the state; at each checkpoint its versions become a table, whoever writes that."""
+        while entries:
+            count = min(len(entries), layout.CHECKPOINT_EVERY - self._state.next % layout.CHECKPOINT_EVERY)
+            self._state = replay(self._state, entries[:count])
+            entries = entries[count:]
+            if self._state.next % layout.CHECKPOINT_EVERY == 0:
+                self._state = self._base = self._state.compact()
+                self._base_stored = False
+
     def _write_hints(self, number: int) -> None:
         """Checkpoint and hint may lag behind or be lost; readers only probe a little more."""
-        if (number + 1) % layout.CHECKPOINT_EVERY == 0:
-            self._objects.put(layout.checkpoint(number), orjson.dumps(self._state.to_json()))
-            self._checkpoint, self._recent = number, []
-            older = number - 2 * layout.CHECKPOINT_EVERY
-            if older > 0:
-                self._objects.delete(layout.checkpoint(older))
-        if (number + 1) % layout.HINT_EVERY == 0:
-            recent = [e for e in self._recent if e.number > self._checkpoint or not self._checkpoint]
-            self._objects.put(layout.LATEST, orjson.dumps({"checkpoint": self._checkpoint, "entries": recent}))
+        if (number + 1) % layout.HINT_EVERY:
+            return
+        last = self._base.next - 1
+        if self._base.next and not self._base_stored:
+            # Whoever published its last entry may have died before this, and the hint would name nothing.
+            if number == last or self._objects.size(layout.checkpoint(last)) is None:
+                self._objects.put(layout.checkpoint(last), self._base.to_bytes())
+                older = last - 2 * layout.CHECKPOINT_EVERY
+                if older > 0:
+                    self._objects.delete(layout.checkpoint(older))
+                    self._objects.delete(layout.checkpoint_json(older))
+            self._base_stored = True
+        hint = {"checkpoint": max(0, last), "state": self._state.since(self._base)}
+        self._objects.put(layout.LATEST, orjson.dumps(hint))
 
-    def _follow_checkpoint(self) -> None:
-        """Let hints build on a checkpoint that another writer made, lest they name one that is gone."""
-        number = self._state.next - self._state.next % layout.CHECKPOINT_EVERY - 1
-        if number > self._checkpoint and self._objects.size(layout.checkpoint(number)) is not None:
-            self._checkpoint = number
-            self._recent = [e for e in self._recent if e.number > number]
+    def _start_from(self, data: bytes) -> None:
+        found = read_hint(self._objects, data)
+        if found is not None:
+            self._base, self._state = found
+            self._base_stored = True
 
-    def _start_from(self, hint: dict[str, Any]) -> None:
-        number = hint.get("checkpoint", 0)
-        if number:
-            data = self._objects.get(layout.checkpoint(number))
-            if data is None:
-                return
-            self._state = State.from_json(_json(layout.checkpoint(number), data))
-            self._checkpoint = number
-        entries = [_entry(layout.LATEST, e) for e in hint.get("entries", ())]
-        self._state = replay(self._state, entries)
-        self._recent = entries
+
+def read_hint(objects: Objects, data: bytes) -> tuple[State, State] | None:
+    """State at the checkpoint that a hint names, and the one that the hint leads to.
+
+    Returns
+    -------
+    pair of State, or None
+        None when the checkpoint is missing.
+
+    Raises
+    ------
+    FormatError
+        If hint or checkpoint are damaged.
+    """
+    hint = _json(layout.LATEST, data)
+    base = read_checkpoint(objects, hint.get("checkpoint", 0))
+    if base is None:
+        return None
+    try:
+        if "state" in hint:
+            return base, base.then(hint["state"])
+        # As earlier releases wrote it.
+        return base, replay(base, [_entry(layout.LATEST, e) for e in hint.get("entries", ())])
+    except (ValueError, LookupError, TypeError, AttributeError) as e:
+        raise FormatError(f"{layout.LATEST} is damaged: {e!r}") from e
+
+
+def read_checkpoint(objects: Objects, number: int) -> State | None:
+    """State after entry `number` by its checkpoint, or None where that is missing; 0 stands for an empty one.
+
+    Raises
+    ------
+    FormatError
+        If it is damaged.
+    """
+    if not number:
+        return State()
+    key = layout.checkpoint(number)
+    data = objects.get(key)
+    try:
+        if data is not None:
+            return State.from_bytes(data)
+        key = layout.checkpoint_json(number)
+        data = objects.get(key)
+        return None if data is None else State.from_json(_json(key, data))
+    except (ValueError, LookupError, TypeError) as e:
+        raise FormatError(f"{key} is damaged: {e!r}") from e
 
 
 def _json(key: str, data: bytes) -> dict[str, Any]:

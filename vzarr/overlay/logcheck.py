@@ -5,17 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import orjson
 
 from vzarr.errors import FormatError, StorageError
 from vzarr.overlay import layout
+from vzarr.overlay.log import read_checkpoint, read_hint
 from vzarr.overlay.objects import Objects
 from vzarr.overlay.state import Entry, State, replay
 
 _ENTRY = re.compile(r"(\d{20})\.json")
-_CHECKPOINT = re.compile(r"checkpoint-(\d{20})\.json")
+_CHECKPOINT = re.compile(r"checkpoint-(\d{20})\.(?:table|json)")
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def read_log(objects: Objects) -> tuple[State, list[Finding]]:
     names = objects.list_dir("log")[1]
     numbers = sorted(int(m[1]) for m in map(_ENTRY.fullmatch, names) if m)
     entries, findings = _entries(objects, numbers)
-    checkpoints = sorted(int(m[1]) for m in map(_CHECKPOINT.fullmatch, names) if m)
+    checkpoints = sorted({int(m[1]) for m in map(_CHECKPOINT.fullmatch, names) if m})
     state = State()
     for end in [*(c for c in checkpoints if c < len(entries)), len(entries) - 1]:
         try:
@@ -54,7 +54,7 @@ def read_log(objects: Objects) -> tuple[State, list[Finding]]:
             key = f"log/ (entries up to {end})"
             return state, [*findings, Finding("log-damaged", key, f"the log does not add up: {e!r}")]
         if end in checkpoints:
-            findings += _against(objects, layout.checkpoint(end), state)
+            findings += _against(objects, end, state)
     return state, [*findings, *_hint(objects, entries)]
 
 
@@ -76,29 +76,26 @@ def _entries(objects: Objects, numbers: list[int]) -> tuple[list[Entry], list[Fi
     return found, []
 
 
-def _against(objects: Objects, key: str, state: State) -> Iterator[Finding]:
+def _against(objects: Objects, number: int, state: State) -> Iterator[Finding]:
     try:
-        if State.from_json(orjson.loads(objects.get(key) or b"")) == state:
+        if read_checkpoint(objects, number) == state:
             return
         message = "it is not what the log's entries add up to"
-    except (ValueError, LookupError, TypeError, StorageError) as e:
+    except (FormatError, StorageError) as e:
         message = f"it cannot be read: {e!r}"
-    yield Finding("checkpoint-damaged", key, message)
+    yield Finding("checkpoint-damaged", layout.checkpoint(number), message)
 
 
 def _hint(objects: Objects, entries: list[Entry]) -> Iterator[Finding]:
     try:
         data = objects.get(layout.LATEST)
-        if data is None:
-            return
-        hint: dict[str, Any] = orjson.loads(data)
-        known = [e for e in entries if e.number in {h["number"] for h in hint["entries"]}]
-        same = orjson.loads(orjson.dumps(known)) == hint["entries"]
-        there = not hint["checkpoint"] or objects.size(layout.checkpoint(hint["checkpoint"])) is not None
-    except (ValueError, LookupError, TypeError, StorageError) as e:
+        found = None if data is None else read_hint(objects, data)
+    except (FormatError, StorageError) as e:
         yield Finding("hint-damaged", layout.LATEST, f"it cannot be read: {e!r}")
         return
-    if not same:
-        yield Finding("hint-damaged", layout.LATEST, "it holds entries that are not those of the log")
-    if not there:
-        yield Finding("hint-damaged", layout.LATEST, f"it names checkpoint {hint['checkpoint']}, which is missing")
+    if data is None:
+        return
+    if found is None:
+        yield Finding("hint-damaged", layout.LATEST, "it names a checkpoint that is missing")
+    elif found[1] != replay(State(), entries[: found[1].next]):
+        yield Finding("hint-damaged", layout.LATEST, "it says what is not what the log's entries add up to")

@@ -15,7 +15,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import orjson
@@ -50,8 +50,23 @@ def digest(node: str) -> bytes:
     return blake2b(node.encode(), digest_size=16).digest()
 
 
-@dataclass(frozen=True)
-class Ref:
+Names = Callable[[bytes], tuple[str, ...]]
+"""Turns a palette, 16 bytes per entry, into node ids."""
+
+
+def names_below(root: str) -> Names:
+    """How palettes of a repo are read: ids as they stand there, and the root's by its digest."""
+    mark = digest(root).hex()
+
+    def names(palette: bytes) -> tuple[str, ...]:
+        digits = palette.hex()
+        found = tuple([digits[at : at + 32] for at in range(0, len(digits), 32)])
+        return tuple(root if name == mark else name for name in found) if mark != root and mark in found else found
+
+    return names
+
+
+class Ref(NamedTuple):
     """Where a page or directory block is: bytes `offset` to `offset + length` of the pages that `node` wrote."""
 
     node: str
@@ -89,13 +104,12 @@ class Page:
         return [self.owners[i - FIRST_OWNER] for i in used], renumber[self.codes].astype(kind)
 
     @classmethod
-    def decode(cls, data: bytes, names: Callable[[bytes], str]) -> Page:
-        """Inverse of `encode`; `names` turns the 16 bytes of a palette entry into a node id."""
+    def decode(cls, data: bytes, names: Names) -> Page:
+        """Inverse of `encode`."""
         raw = bytes(_ZSTD.decode(data))
         count, itemsize = _PAGE.unpack_from(raw)
         at = _PAGE.size + 16 * count
-        owners = tuple(names(raw[i : i + 16]) for i in range(_PAGE.size, at, 16))
-        return cls(owners, np.frombuffer(raw, "<u1" if itemsize == 1 else "<u2", offset=at))
+        return cls(names(raw[_PAGE.size : at]), np.frombuffer(raw, "<u1" if itemsize == 1 else "<u2", offset=at))
 
     def owner(self, local: int) -> str | int:
         """Owner of a chunk by its place in the page, or one of the codes below `FIRST_OWNER`."""
@@ -128,12 +142,12 @@ def encode_block(block: Block) -> bytes:
     return bytes(_ZSTD.encode(_BLOCK.pack(len(owners), len(rows)) + b"".join(map(digest, owners)) + columns))
 
 
-def decode_block(data: bytes, names: Callable[[bytes], str]) -> dict[int, Ref]:
+def decode_block(data: bytes, names: Names) -> dict[int, Ref]:
     """Inverse of `encode_block`."""
     raw = bytes(_ZSTD.decode(data))
     count, n = _BLOCK.unpack_from(raw)
     at = _BLOCK.size + 16 * count
-    owners = [names(raw[i : i + 16]) for i in range(_BLOCK.size, at, 16)]
+    owners = names(raw[_BLOCK.size : at])
     columns = []
     for name in _REF.names or ():
         kind = _REF[name]
@@ -182,12 +196,12 @@ class PageReader:
     objects
         Where the repo lives.
     names
-        Turns the 16 bytes of a palette entry into a node id.
+        Reads palettes (see `names_below`).
     limit
         Bytes of decoded pages and blocks to keep.
     """
 
-    def __init__(self, objects: Objects, names: Callable[[bytes], str], limit: int = 64 << 20) -> None:
+    def __init__(self, objects: Objects, names: Names, limit: int = 64 << 20) -> None:
         self._objects, self._names, self._limit = objects, names, limit
         self._lock = threading.Lock()
         self._kept: OrderedDict[Ref, tuple[Page | dict[int, Ref], int]] = OrderedDict()

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 
 from vzarr.errors import InvalidInputError, NotFoundError
 from vzarr.overlay import layout
@@ -118,12 +119,12 @@ def _branch_or_prefix(state: State, ref: str) -> str:
 
 def _on_branch(state: State, branch: str) -> str:
     name, back = _split(branch)
-    versions = state.branch_versions(name)
-    if not versions:
+    if state.leaf(name) is None:
         raise NotFoundError(f"no branch {name!r}")
-    if (back or 0) >= len(versions):
+    found = next(islice(state.back_from(name), back or 0, None), None)
+    if found is None:
         raise NotFoundError(f'parent {back} is out of range for branch "{name}"')
-    return versions[back or 0]
+    return found
 
 
 def _split(text: str) -> tuple[str, int | None]:

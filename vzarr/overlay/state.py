@@ -6,17 +6,20 @@ against the state that the entry follows, and the log decides who came first.
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Iterable, Mapping
+import struct
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
+import orjson
+
 from vzarr.errors import FormatError
 from vzarr.overlay.dag import Position
-
-MASTER = ""
-"""How the default branch is recorded; people write it ``master``."""
+from vzarr.overlay.nodes import MASTER as MASTER
+from vzarr.overlay.nodes import NodeInfo as NodeInfo
+from vzarr.overlay.nodes import Nodes, Packed
 
 Op = dict[str, Any]
 
@@ -49,27 +52,6 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class NodeInfo:
-    """One version, as the log knows it (times are RFC 3339 in UTC)."""
-
-    id: str
-    version_id: int
-    parents: tuple[str, ...]
-    branch: str = MASTER
-    note: str = ""
-    log: tuple[str, ...] = ()
-    seal: str | None = None
-    created: str = ""
-    updated: str = ""
-    line: int = 0
-
-    @property
-    def sealed(self) -> bool:
-        """Whether the version can never change again."""
-        return self.seal is not None
-
-
-@dataclass(frozen=True)
 class InstanceInfo:
     """One named set of data of one datatype, as the log knows it."""
 
@@ -84,6 +66,11 @@ class InstanceInfo:
     created: str = ""
 
 
+_SCALARS = ("next", "root", "alias", "description", "created", "updated")
+_HEAD = struct.Struct("<II")
+"""How a checkpoint begins: length of its head, and CRC-32 of all after these eight bytes."""
+
+
 @dataclass(frozen=True)
 class State:
     """All that the log says; replaced, never changed.
@@ -94,8 +81,6 @@ class State:
         Number of the first entry that is not part of this state.
     root
         Id of the root version, which also names the repo.
-    successors
-        Children of each version that has any, oldest first.
     """
 
     next: int = 0
@@ -105,106 +90,156 @@ class State:
     created: str = ""
     updated: str = ""
     log: tuple[str, ...] = ()
-    nodes: Mapping[str, NodeInfo] = field(default_factory=dict)
-    successors: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    nodes: Nodes = field(default_factory=Nodes)
     instances: Mapping[str, InstanceInfo] = field(default_factory=dict)
-
-    @cached_property
-    def _sorted_ids(self) -> list[str]:
-        return sorted(self.nodes)
-
-    @cached_property
-    def _by_version_id(self) -> dict[int, str]:
-        return {n.version_id: n.id for n in self.nodes.values()}
 
     def children(self, node: str) -> list[str]:
         """Ids of a version's children, oldest first."""
-        return list(self.successors.get(node, ()))
+        return list(self.nodes.children(node))
 
     def parents(self, node: str) -> tuple[str, ...]:
         """Ids of a version's parents, in the order in which they were named."""
-        return self.nodes[node].parents
+        return self.nodes.parents(node)
 
     def with_prefix(self, prefix: str) -> list[str]:
         """Ids that start with `prefix`, sorted."""
-        ids = self._sorted_ids
-        first = bisect_left(ids, prefix)
-        last = first
-        while last < len(ids) and ids[last].startswith(prefix):
-            last += 1
-        return ids[first:last]
-
-    @cached_property
-    def _leaves(self) -> dict[str, str]:
-        """Newest version of each branch; it has no child on the branch, for children are newer."""
-        return {info.branch: info.id for info in self.nodes.values()}
+        return self.nodes.with_prefix(prefix)
 
     def leaf(self, branch: str) -> str | None:
         """Newest version of a branch that has no child on the same branch, or None for an unknown branch."""
-        return self._leaves.get(MASTER if branch == "master" else branch)
+        # The newest of all: a child is newer than what it comes from.
+        return self.nodes.last_on(MASTER if branch == "master" else branch)
 
     def branches(self) -> list[str]:
         """Names of all branches, the default one as ``master``, in order of their first version."""
-        return [b or "master" for b in dict.fromkeys(n.branch for n in self.nodes.values())]
+        return [b or "master" for b in self.nodes.branches()]
 
     def branch_versions(self, branch: str) -> list[str]:
         """Ids from a branch's leaf to the root; of a merge all parents, then on through the last one."""
+        return list(self.back_from(branch))
+
+    def back_from(self, branch: str) -> Iterator[str]:
+        """The same, one after the other."""
         at = self.leaf(branch)
         if at is None:
-            return []
-        found = [at]
-        while parents := self.nodes[at].parents:
-            found.extend(parents)
+            return
+        yield at
+        while parents := self.nodes.parents(at):
+            yield from parents
             at = parents[-1]
-        return found
 
     def position(self, node: str) -> Position:
         """Place of a version for the key store (see `Position`)."""
         info = self.nodes[node]
-        first = self.nodes[self._by_version_id[info.line]]
-        return Position(info.line, info.version_id, tuple(self.position(p) for p in first.parents))
+        return Position(info.line, info.version_id, self._line_parents(info.line))
+
+    @cached_property
+    def _known_lines(self) -> dict[int, tuple[Position, ...]]:
+        return {}
+
+    def _line_parents(self, line: int) -> tuple[Position, ...]:
+        """Positions that a line came from; a line comes from older ones only, and histories may be deep."""
+        known, above = self._known_lines, {}
+        todo = [line]
+        while todo:
+            at = todo.pop()
+            if at not in known and at not in above:
+                above[at] = [self.nodes[p] for p in self.nodes.numbered(at).parents]
+                todo += [p.line for p in above[at]]
+        for at, parents in sorted(above.items()):
+            known[at] = tuple(Position(p.line, p.version_id, known[p.line]) for p in parents)
+        return known[line]
 
     def is_ancestor(self, a: int, b: int) -> bool:
-        """Whether the version numbered `a` is the one numbered `b` or an ancestor of it."""
-        above, seen = [self._by_version_id[b]], set()
-        while above:
-            info = self.nodes[above.pop()]
-            if info.version_id == a:
+        """Whether the version numbered `a` is the one numbered `b` or an ancestor of it; by lines, not by versions."""
+        line = self.nodes.numbered(a).line
+        todo, seen = [(self.nodes.numbered(b).line, b)], set[int]()
+        while todo:
+            at, last = todo.pop()
+            if at == line and a <= last:
                 return True
-            if info.version_id > a and info.id not in seen:
-                seen.add(info.id)
-                above.extend(info.parents)
+            # A second way into a line may reach further down it, but what it came from is the same.
+            if at > a and at not in seen:
+                seen.add(at)
+                todo += [(p.line, p.version) for p in self._line_parents(at)]
         return False
 
-    def to_json(self) -> dict[str, Any]:
-        """Plain data for a checkpoint."""
-        data = {k: getattr(self, k) for k in ("next", "root", "alias", "description", "created", "updated", "log")}
-        data["nodes"] = [vars(n) for n in self.nodes.values()]
-        data["instances"] = [vars(i) for i in self.instances.values()]
+    def compact(self) -> State:
+        """The same, its versions in columns."""
+        return replace(self, nodes=self.nodes.compact())
+
+    def to_bytes(self) -> bytes:
+        """Bytes of a checkpoint; the state must be `compact`."""
+        packed = self.nodes.packed
+        head = {name: getattr(self, name) for name in (*_SCALARS, "log")}
+        instances = [vars(i) for i in self.instances.values()]
+        data = orjson.dumps({**head, "instances": instances, "nodes": packed.head()})
+        rest = data + packed.to_bytes()
+        return _HEAD.pack(len(data), zlib.crc32(rest)) + rest
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> State:
+        """Inverse of `to_bytes`.
+
+        Raises
+        ------
+        ValueError, LookupError, TypeError
+            If the bytes are no checkpoint.
+        """
+        if len(data) < _HEAD.size:
+            raise ValueError("it is cut short")
+        length, checksum = _HEAD.unpack_from(data)
+        if zlib.crc32(memoryview(data)[_HEAD.size :]) != checksum:
+            raise ValueError("its checksum differs")
+        end = _HEAD.size + length
+        plain = orjson.loads(data[_HEAD.size : end])
+        return cls(
+            **{k: plain[k] for k in _SCALARS},
+            log=tuple(plain["log"]),
+            nodes=Nodes(Packed.from_bytes(data[end:], plain["nodes"])),
+            instances=_instances(plain["instances"]),
+        )
+
+    def since(self, base: State) -> dict[str, Any]:
+        """What became of an older, compact state, as plain data: as much as changed."""
+        data: dict[str, Any] = {name: getattr(self, name) for name in _SCALARS}
+        data["log"] = self.log[len(base.log) :]
+        data["nodes"] = dict(self.nodes.changed)
+        if self.instances != base.instances:
+            data["instances"] = [vars(i) for i in self.instances.values()]
         return data
+
+    def then(self, data: Mapping[str, Any]) -> State:
+        """Inverse of `since`, on the older state.
+
+        Raises
+        ------
+        ValueError, LookupError, TypeError
+            If the data are none that `since` gave.
+        """
+        if any(len(row) != len(NodeInfo.FIELDS) for row in data["nodes"].values()):
+            raise ValueError("a version has not all its fields")
+        return State(
+            **{k: data[k] for k in _SCALARS},
+            log=(*self.log, *data["log"]),
+            nodes=Nodes(self.nodes.packed, data["nodes"]),
+            instances=_instances(data["instances"]) if "instances" in data else self.instances,
+        )
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> State:
-        """Inverse of `to_json`."""
-        # The one loop that every opening of a repo runs for every version.
-        nodes = [NodeInfo(**{**n, "parents": tuple(n["parents"]), "log": tuple(n["log"])}) for n in data["nodes"]]
-        instances = [InstanceInfo(**_tuples(i, "syncs")) for i in data["instances"]]
-        plain = {k: v for k, v in data.items() if k not in ("nodes", "instances", "log")}
+        """A state from a checkpoint as earlier releases wrote it."""
+        nodes = [NodeInfo(**_tuples(n, "parents", "log")) for n in data["nodes"]]
         return cls(
-            **plain,
+            **{k: data[k] for k in _SCALARS},
             log=tuple(data["log"]),
-            nodes={n.id: n for n in nodes},
-            successors=_successors(nodes),
-            instances={i.name: i for i in instances},
+            nodes=Nodes().edited({n.id: n for n in nodes}).compact(),
+            instances=_instances(data["instances"]),
         )
 
 
-def _successors(nodes: Iterable[NodeInfo]) -> dict[str, tuple[str, ...]]:
-    found: dict[str, tuple[str, ...]] = {}
-    for info in nodes:
-        for parent in info.parents:
-            found[parent] = (*found.get(parent, ()), info.id)
-    return found
+def _instances(rows: Iterable[Mapping[str, Any]]) -> dict[str, InstanceInfo]:
+    return {i["name"]: InstanceInfo(**_tuples(i, "syncs")) for i in rows}
 
 
 def _tuples(data: Mapping[str, Any], *names: str) -> dict[str, Any]:
@@ -219,8 +254,7 @@ def replay(state: State, entries: Iterable[Entry]) -> State:
     FormatError
         If an entry holds an operation that this release does not know, or entries are missing.
     """
-    scalars = {k: getattr(state, k) for k in ("next", "root", "alias", "description", "created", "updated")}
-    draft = _Draft(scalars, list(state.log), dict(state.nodes), dict(state.successors), dict(state.instances))
+    draft = _Draft({k: getattr(state, k) for k in _SCALARS}, list(state.log), state.nodes, dict(state.instances))
     for entry in entries:
         if entry.number != draft.scalars["next"]:
             raise FormatError(f"log entry {draft.scalars['next']} is missing")
@@ -230,8 +264,7 @@ def replay(state: State, entries: Iterable[Entry]) -> State:
     return State(
         **draft.scalars,
         log=tuple(draft.log),
-        nodes=draft.nodes,
-        successors=draft.successors,
+        nodes=state.nodes.edited(draft.nodes),
         instances=draft.instances,
     )
 
@@ -240,9 +273,15 @@ def replay(state: State, entries: Iterable[Entry]) -> State:
 class _Draft:
     scalars: dict[str, Any]
     log: list[str]
-    nodes: dict[str, NodeInfo]
-    successors: dict[str, tuple[str, ...]]
+    before: Nodes
     instances: dict[str, InstanceInfo]
+    nodes: dict[str, NodeInfo] = field(default_factory=dict)
+    count: int = 0
+    lines: dict[int, str] = field(default_factory=dict)
+    """Newest version of each line that these entries made or continued."""
+
+    def node(self, name: str) -> NodeInfo:
+        return self.nodes.get(name) or self.before[name]
 
     def apply(self, op: Op, time: str) -> None:
         method = getattr(self, "op_" + str(op.get("op")).replace("-", "_"), None)
@@ -260,22 +299,28 @@ class _Draft:
         self.log.extend(f"{time}  {line}" for line in op["lines"])
 
     def op_node(self, op: Op, time: str) -> None:
-        number = len(self.nodes) + 1
+        if op["id"] in self.nodes or op["id"] in self.before:
+            raise FormatError(f"the log makes version {op['id']} twice")
+        self.count += 1
+        number = len(self.before) + self.count
         parents = tuple(op["parents"])
         self.nodes[op["id"]] = NodeInfo(
             op["id"], number, parents, op["branch"], op["note"], created=time, updated=time,
-            line=self._line(parents, number),
+            line=self._line(op["id"], parents, number),
         )  # fmt: skip
-        for parent in parents:
-            self.successors[parent] = (*self.successors.get(parent, ()), op["id"])
 
-    def _line(self, parents: tuple[str, ...], number: int) -> int:
+    def _line(self, node: str, parents: tuple[str, ...], number: int) -> int:
         """A line goes on through the first child of a version with one parent; all else starts a new one."""
         if len(parents) != 1:
+            self.lines[number] = node
             return number
-        line = self.nodes[parents[0]].line
-        taken = any(self.nodes[c].line == line for c in self.successors.get(parents[0], ()))
-        return number if taken else line
+        parent = self.node(parents[0])
+        last = self.lines.get(parent.line) or (parent.id if self.before.ends_line(parent) else "")
+        if last != parent.id:
+            self.lines[number] = node
+            return number
+        self.lines[parent.line] = node
+        return parent.line
 
     def op_seal(self, op: Op, time: str) -> None:
         self._change(op["id"], time, seal=op["sha256"])
@@ -285,10 +330,10 @@ class _Draft:
 
     def op_node_log(self, op: Op, time: str) -> None:
         lines = tuple(f"{time}  {line}" for line in op["lines"])
-        self._change(op["id"], time, log=self.nodes[op["id"]].log + lines)
+        self._change(op["id"], time, log=self.node(op["id"]).log + lines)
 
     def _change(self, node: str, time: str, **changes: Any) -> None:
-        self.nodes[node] = replace(self.nodes[node], updated=time, **changes)
+        self.nodes[node] = replace(self.node(node), updated=time, **changes)
 
     def op_instance(self, op: Op, time: str) -> None:
         info = {k: v for k, v in op.items() if k != "op"}

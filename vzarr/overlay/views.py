@@ -18,7 +18,7 @@ from vzarr.errors import ConflictError, FormatError, SealedError, StorageError
 from vzarr.geometry import Coord
 from vzarr.overlay import layout, seal
 from vzarr.overlay.objects import Objects
-from vzarr.overlay.owners import CONFLICT, Owners, PageReader, Table, digest
+from vzarr.overlay.owners import CONFLICT, Owners, PageReader, Table, names_below
 from vzarr.overlay.tree import ArrayEntry, Entry, Tree
 
 Found = tuple[bytes, int]
@@ -36,8 +36,7 @@ class Storage:
     @classmethod
     def of(cls, objects: Objects, root: str) -> Storage:
         """Storage of a repo whose root version has the id `root`."""
-        mark = digest(root)
-        return cls(objects, root, PageReader(objects, lambda d: root if d == mark else d.hex()))
+        return cls(objects, root, PageReader(objects, names_below(root)))
 
     def chunk_key(self, node: str, entry: ArrayEntry, coord: Coord) -> str:
         """Object key of a chunk (global coordinates) of an array as `node` stores it."""

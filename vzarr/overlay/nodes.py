@@ -1,0 +1,394 @@
+"""The versions of a repo as a mapping that costs nothing to open at any depth: packed columns, and what changed since.
+
+A checkpoint of the log keeps a row per version.  Reading one makes no object per row: a version is looked up among the
+ids as they stand there, and becomes a `NodeInfo` when somebody asks for it.  The format is in docs/format.md.
+"""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from hashlib import blake2b
+from itertools import pairwise
+from typing import Any, ClassVar
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from vzarr.overlay import layout
+
+MASTER = ""
+"""How the default branch is recorded; people write it ``master``."""
+
+_COLUMNS = {
+    "id": "V16", "seal": "V32", "created": "<i8", "updated": "<i8",
+    "parent": "<u4", "branch": "<u4", "line": "<u4", "text": "<u4",
+}  # fmt: skip
+"""Columns of a packed table in the order of the file, and the type of each."""
+_MERGED = 0xFFFFFFFF
+"""In place of a parent: the row's text names the parents."""
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+Row = Sequence[Any]
+"""A version without its id, as plain data (see `NodeInfo.FIELDS`)."""
+_NUMBER, _PARENTS, _BRANCH, _LINE = 0, 1, 2, -1
+"""Places in a row."""
+_SEARCHES = 8
+"""Look-ups that search a table's ids, before a dictionary of them is worth its price."""
+
+
+@dataclass(frozen=True)
+class NodeInfo:
+    """One version, as the log knows it (times are RFC 3339 in UTC)."""
+
+    id: str
+    version_id: int
+    parents: tuple[str, ...]
+    branch: str = MASTER
+    note: str = ""
+    log: tuple[str, ...] = ()
+    seal: str | None = None
+    created: str = ""
+    updated: str = ""
+    line: int = 0
+
+    FIELDS: ClassVar[tuple[str, ...]] = (
+        "version_id", "parents", "branch", "note", "log", "seal", "created", "updated", "line",
+    )  # fmt: skip
+    """Fields of a row: all but the id."""
+
+    @property
+    def sealed(self) -> bool:
+        """Whether the version can never change again."""
+        return self.seal is not None
+
+    def to_row(self) -> Row:
+        """All but the id, as plain data in the order of `FIELDS`."""
+        return [getattr(self, name) for name in self.FIELDS]
+
+    @classmethod
+    def from_row(cls, node: str, row: Row) -> NodeInfo:
+        """Inverse of `to_row`."""
+        number, parents, branch, note, log, *rest = row
+        return cls(node, number, tuple(parents), branch, note, tuple(log), *rest)
+
+
+class Packed:
+    """Versions 1 to `count`, as columns over the bytes of a checkpoint.
+
+    Parameters
+    ----------
+    columns
+        Column -> one value per version, in their order.
+    texts
+        What does not fit a row, one JSON object after the other; column ``text`` says where each ends.
+    branches
+        Names that column ``branch`` counts.
+    names
+        Row (from 0) of each version whose id is not 32 hex digits.
+    """
+
+    def __init__(
+        self, columns: Mapping[str, NDArray[Any]], texts: bytes, branches: Sequence[str], names: Mapping[str, int]
+    ) -> None:
+        self.columns, self.texts, self.branches, self.names = columns, texts, tuple(branches), names
+        self.count = len(columns["text"])
+        self._ids = columns["id"].tobytes()
+        self._searches = 0
+
+    @classmethod
+    def empty(cls) -> Packed:
+        """A table without rows."""
+        return cls({name: np.zeros(0, kind) for name, kind in _COLUMNS.items()}, b"", (), {})
+
+    @classmethod
+    def from_bytes(cls, data: bytes, head: Mapping[str, Any]) -> Packed:
+        """Columns as `to_bytes` gave them.
+
+        Raises
+        ------
+        ValueError
+            If they are cut short.
+        """
+        count, at, columns = head["count"], 0, {}
+        for name, kind in _COLUMNS.items():
+            columns[name] = np.frombuffer(data, kind, count, at)
+            at += columns[name].nbytes
+        texts = data[at:]
+        if len(texts) != (int(columns["text"][-1]) if count else 0):
+            raise ValueError("the table is cut short")
+        return cls(columns, texts, head["branches"], head["names"])
+
+    def head(self) -> dict[str, Any]:
+        """What `from_bytes` needs beside the bytes, as plain data."""
+        return {"count": self.count, "branches": list(self.branches), "names": dict(self.names)}
+
+    def to_bytes(self) -> bytes:
+        """The columns one after the other, then the texts."""
+        return b"".join([*(self.columns[name].tobytes() for name in _COLUMNS), self.texts])
+
+    def row(self, node: str) -> int | None:
+        """Row of a version, or None for an unknown one."""
+        if not layout.HEX_ID.fullmatch(node):
+            return self.names.get(node)
+        if self._searches >= _SEARCHES:
+            return self._rows.get(node)
+        self._searches += 1
+        sought = bytes.fromhex(node)
+        at = self._ids.find(sought)
+        while at > 0 and at % 16:
+            at = self._ids.find(sought, at + 1)
+        return None if at < 0 or at // 16 in self._named else at // 16
+
+    def node(self, row: int) -> str:
+        """Id of the version in a row."""
+        return self._named.get(row) or self._ids[16 * row : 16 * row + 16].hex()
+
+    def ids(self) -> list[str]:
+        """Ids of all versions, in their order."""
+        digits = self._ids.hex()
+        found = [digits[at : at + 32] for at in range(0, len(digits), 32)]
+        for name, row in self.names.items():
+            found[row] = name
+        return found
+
+    def parents(self, row: int) -> tuple[str, ...]:
+        """Ids of a version's parents."""
+        parent = self._parent[row]
+        if parent == _MERGED:
+            return tuple(self._text(row)["parents"])
+        return (self.node(parent - 1),) if parent else ()
+
+    def info(self, row: int) -> NodeInfo:
+        """The version in a row."""
+        column, text = self.columns, self._text(row)
+        seal = column["seal"][row].tobytes()
+        known: dict[str, Any] = {
+            "seal": seal.hex() if any(seal) else None,
+            "created": _moment(int(column["created"][row])),
+            "updated": _moment(int(column["updated"][row])),
+            **text,
+        }
+        known["log"] = tuple(known.get("log", ()))
+        known["parents"] = self.parents(row)
+        known["branch"] = self.branches[column["branch"][row]]
+        return NodeInfo(id=self.node(row), version_id=row + 1, line=int(column["line"][row]), **known)
+
+    def last_on(self, branch: str) -> int | None:
+        """Row of the newest version on a branch, or None for an unknown one."""
+        if branch not in self.branches:
+            return None
+        return int(np.flatnonzero(self.columns["branch"] == self.branches.index(branch))[-1])
+
+    def ends(self, line: int, row: int) -> bool:
+        """Whether no version after a row is on a line."""
+        return not np.any(self.columns["line"][row + 1 :] == line)
+
+    @cached_property
+    def children(self) -> Mapping[str, tuple[str, ...]]:
+        """Children of each version that has any, oldest first."""
+        found: dict[str, list[str]] = {}
+        ids = self.ids()
+        for row, parent in enumerate(self._parent):
+            for name in (ids[parent - 1],) if 0 < parent < _MERGED else self.parents(row) if parent else ():
+                found.setdefault(name, []).append(ids[row])
+        return {name: tuple(children) for name, children in found.items()}
+
+    @cached_property
+    def sorted_ids(self) -> list[str]:
+        """Ids of all versions, sorted."""
+        return sorted(self.ids())
+
+    @cached_property
+    def _parent(self) -> memoryview:
+        # Plain integers, one by one, at a third of numpy's price.
+        return memoryview(np.ascontiguousarray(self.columns["parent"], np.uint32))
+
+    @cached_property
+    def _rows(self) -> dict[str, int]:
+        return {name: row for row, name in enumerate(self.ids())}
+
+    @cached_property
+    def _named(self) -> dict[int, str]:
+        return {row: name for name, row in self.names.items()}
+
+    def _text(self, row: int) -> dict[str, Any]:
+        ends = self.columns["text"]
+        text = self.texts[int(ends[row - 1]) if row else 0 : int(ends[row])]
+        found: dict[str, Any] = orjson.loads(text) if text else {}
+        return found
+
+    def with_rows(self, infos: Iterable[NodeInfo]) -> Packed:
+        """A table with some rows replaced, and others (the next ones, in their order) added."""
+        infos = list(infos)
+        count = max([self.count, *(i.version_id for i in infos)])
+        columns = {name: np.zeros(count, kind) for name, kind in _COLUMNS.items()}
+        for name, column in columns.items():
+            column[: self.count] = self.columns[name]
+        ends = [0, *self.columns["text"].tolist()]
+        texts = [self.texts[a:b] for a, b in pairwise(ends)] + [b""] * (count - self.count)
+        branches, names = {b: i for i, b in enumerate(self.branches)}, dict(self.names)
+        rows = {i.id: i.version_id - 1 for i in infos}
+        for info in infos:
+            row = info.version_id - 1
+            if not layout.HEX_ID.fullmatch(info.id):
+                names[info.id] = row
+            columns["line"][row] = info.line
+            columns["branch"][row] = branches.setdefault(info.branch, len(branches))
+            above = [rows[p] if p in rows else self.row(p) for p in info.parents]
+            plain = _fit(info, above[0] if len(above) == 1 else None)
+            text = plain.pop("text")
+            for name, value in plain.items():
+                columns[name][row] = value
+            texts[row] = orjson.dumps(text) if text else b""
+        columns["text"][:] = np.cumsum([len(t) for t in texts])
+        return Packed(columns, b"".join(texts), tuple(branches), names)
+
+
+def _fit(info: NodeInfo, parent: int | None) -> dict[str, Any]:
+    """A version as values of a row's columns; what they cannot hold is in ``text``, a dictionary."""
+    text: dict[str, Any] = {name: value for name in ("note", "log") if (value := getattr(info, name))}
+    row: dict[str, Any] = {"id": np.void(_id_bytes(info.id)), "text": text}
+    if info.parents:
+        row["parent"] = _MERGED if parent is None else parent + 1
+        if parent is None:
+            text["parents"] = info.parents
+    for name in ("created", "updated"):
+        stamp = getattr(info, name)
+        row[name] = _micros(stamp)
+        if _moment(row[name]) != stamp:
+            text[name] = stamp
+    seal = bytes.fromhex(info.seal) if info.seal and _SHA256.fullmatch(info.seal) else b""
+    row["seal"] = np.void(seal.ljust(32, b"\0"))
+    if info.seal is not None and not any(seal):
+        text["seal"] = info.seal
+    return row
+
+
+def _id_bytes(node: str) -> bytes:
+    return bytes.fromhex(node) if layout.HEX_ID.fullmatch(node) else blake2b(node.encode(), digest_size=16).digest()
+
+
+def _micros(stamp: str) -> int:
+    """Microseconds since 1970 that a time names, or 0 for what is none."""
+    try:
+        return (datetime.fromisoformat(stamp).astimezone(UTC) - _EPOCH) // _MICROSECOND
+    except (ValueError, OverflowError):
+        return 0
+
+
+def _moment(micros: int) -> str:
+    """A time as the log records it."""
+    return (_EPOCH + micros * _MICROSECOND).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+@dataclass(frozen=True, eq=False)
+class Nodes(Mapping[str, NodeInfo]):
+    """Every version by id, oldest first; replaced, never changed.
+
+    Parameters
+    ----------
+    packed
+        Those of a checkpoint.
+    changed
+        Newer ones, in their order, and older ones that are not as `packed` has them: made objects only when asked for.
+    """
+
+    packed: Packed = field(default_factory=Packed.empty)
+    changed: Mapping[str, Row] = field(default_factory=dict)
+
+    def __getitem__(self, node: str) -> NodeInfo:
+        known = self.changed.get(node)
+        if known is not None:
+            return NodeInfo.from_row(node, known)
+        row = self.packed.row(node)
+        if row is None:
+            raise KeyError(node)
+        return self.packed.info(row)
+
+    def __contains__(self, node: object) -> bool:
+        return node in self.changed or (isinstance(node, str) and self.packed.row(node) is not None)
+
+    def __iter__(self) -> Iterator[str]:
+        yield from self.packed.ids()
+        yield from self._new
+
+    def __len__(self) -> int:
+        return self.packed.count + len(self._new)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Nodes) and list(self.items()) == list(other.items())
+
+    __hash__ = None  # type: ignore[assignment]
+
+    @cached_property
+    def _new(self) -> list[str]:
+        """Ids of versions that `packed` does not have, oldest first."""
+        count = self.packed.count
+        return [node for node, row in self.changed.items() if row[_NUMBER] > count]
+
+    @cached_property
+    def _new_children(self) -> dict[str, tuple[str, ...]]:
+        found: dict[str, tuple[str, ...]] = {}
+        for child in self._new:
+            for parent in self.changed[child][_PARENTS]:
+                found[parent] = (*found.get(parent, ()), child)
+        return found
+
+    def numbered(self, number: int) -> NodeInfo:
+        """The version of a number, counted from 1."""
+        count = self.packed.count
+        return self[self.packed.node(number - 1) if number <= count else self._new[number - 1 - count]]
+
+    def parents(self, node: str) -> tuple[str, ...]:
+        """Ids of a version's parents: they never change."""
+        known = self.changed.get(node)
+        if known is not None:
+            return tuple(known[_PARENTS])
+        row = self.packed.row(node)
+        if row is None:
+            raise KeyError(node)
+        return self.packed.parents(row)
+
+    def children(self, node: str) -> tuple[str, ...]:
+        """Ids of a version's children, oldest first."""
+        return (*self.packed.children.get(node, ()), *self._new_children.get(node, ()))
+
+    def ends_line(self, info: NodeInfo) -> bool:
+        """Whether a version is the newest on its line."""
+        later = any(r[_LINE] == info.line and r[_NUMBER] > info.version_id for r in self.changed.values())
+        return not later and self.packed.ends(info.line, info.version_id - 1)
+
+    def last_on(self, branch: str) -> str | None:
+        """Newest version of a branch, or None for an unknown branch."""
+        for node in reversed(self._new):
+            if self.changed[node][_BRANCH] == branch:
+                return node
+        row = self.packed.last_on(branch)
+        return None if row is None else self.packed.node(row)
+
+    def branches(self) -> list[str]:
+        """Names of all branches, in order of their first version."""
+        return list(dict.fromkeys([*self.packed.branches, *(self.changed[n][_BRANCH] for n in self._new)]))
+
+    def with_prefix(self, prefix: str) -> list[str]:
+        """Ids that start with `prefix`, sorted."""
+        ids = self.packed.sorted_ids
+        first = last = bisect_left(ids, prefix)
+        while last < len(ids) and ids[last].startswith(prefix):
+            last += 1
+        return sorted([*ids[first:last], *(n for n in self._new if n.startswith(prefix))])
+
+    def edited(self, changes: Mapping[str, NodeInfo]) -> Nodes:
+        """The same with some versions changed or, in their order, added."""
+        return Nodes(self.packed, {**self.changed, **{node: info.to_row() for node, info in changes.items()}})
+
+    def compact(self) -> Nodes:
+        """The same, all in columns."""
+        return Nodes(self.packed.with_rows(self[n] for n in self.changed))
