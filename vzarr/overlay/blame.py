@@ -90,6 +90,10 @@ def blame_array(view: View, state: State, path: str, entry: ArrayEntry, chunks: 
     area = blocks_of_box(window, chunks)
     owners = np.full(shape_of(area), NOBODY, np.int32)
     grid = Grid.of(view, entry)
+    if grid.source is not None:
+        adopted = intersect(area, grid.source)
+        if not is_empty(adopted):
+            owners[slices(adopted, area[0])] = state.nodes[grid.root].version_id
     n = side(len(chunks))
     for at, page in grid.pages():
         inside = tuple(a * n for a in at), tuple(a * n + n for a in at)

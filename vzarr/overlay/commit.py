@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from vzarr.geometry import Coord
+from vzarr.geometry import Coord, intersect, iter_coords
 from vzarr.overlay import layout, seal
+from vzarr.overlay.adopted import source_box
 from vzarr.overlay.kv import sidecar
 from vzarr.overlay.marks import marked
 from vzarr.overlay.openview import OpenView
@@ -112,6 +113,11 @@ def _masked(view: OpenView | RootView, entry: ArrayEntry) -> dict[Coord, str | i
         for coord, code in zip(map(tuple, coords.tolist()), page.codes[local].tolist(), strict=True):
             if code >= FIRST_OWNER and any(coord[: len(m)] == m for m in masks):
                 found[coord] = DELETED
+    box = source_box(entry)
+    if box is not None:
+        for mask in masks:
+            inside = (*mask, *box[0][len(mask) :]), (*(c + 1 for c in mask), *box[1][len(mask) :])
+            found |= {c: DELETED for c in iter_coords(intersect(box, inside)) if view.base.in_source(entry, c)}
     return found
 
 

@@ -9,11 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vzarr.errors import ConflictError
-from vzarr.geometry import Coord
+from vzarr.geometry import Box, Coord, intersect, slices
+from vzarr.overlay.adopted import source_box
 from vzarr.overlay.commit import array_changes, base_owners
 from vzarr.overlay.merge import differing_pages
 from vzarr.overlay.openview import OpenView
-from vzarr.overlay.owners import CONFLICT, FIRST_OWNER, Owners, Page, by_page, coords_in, side
+from vzarr.overlay.owners import ABSENT, CONFLICT, FIRST_OWNER, Owners, Page, by_page, coords_in, side
 from vzarr.overlay.rootview import RootView
 from vzarr.overlay.tree import ArrayEntry, ArrayId
 from vzarr.overlay.views import SealedView, View, nothing
@@ -33,25 +34,33 @@ class Grid:
         Pages of the version, or of what an open one builds on.
     changed
         Pages in which an open version did something, as they are now, by page coordinate.
+    source
+        Chunks that an adopted array's source may have, upper corner exclusive; they count as stored by the `root`
+        as long as no version wrote them, and the source is not asked.
+    root
+        Id of the root.
     """
 
     array: ArrayId
     ndim: int
     owners: Owners
     changed: Mapping[Coord, Page] = field(default_factory=dict)
+    source: Box | None = None
+    root: str = ""
 
     @classmethod
     def of(cls, view: View, entry: ArrayEntry) -> Grid:
         """Grid of an array that a version has."""
+        adopted = source_box(entry), view.storage.root
         if isinstance(view, SealedView):
-            return cls(entry.id, entry.spec.ndim, view.owners)
+            return cls(entry.id, entry.spec.ndim, view.owners, {}, *adopted)
         assert isinstance(view, OpenView | RootView)
         owners = view.base.owners if isinstance(view, OpenView) else base_owners(view)
         changed = {}
         for at, local, names in by_page(array_changes(view, entry)):
             page = owners.page(entry.id, at) or Page.empty(entry.spec.ndim)
             changed[at] = page.with_codes(local, names)
-        return cls(entry.id, entry.spec.ndim, owners, changed)
+        return cls(entry.id, entry.spec.ndim, owners, changed, *adopted)
 
     @classmethod
     def empty(cls, view: View, entry: ArrayEntry) -> Grid:
@@ -60,24 +69,41 @@ class Grid:
 
     def page(self, at: Coord) -> Page | None:
         """The page at a page coordinate, or None where nothing was ever written."""
-        return self.changed.get(at) or self.owners.page(self.array, at)
+        found = self.changed.get(at) or self.owners.page(self.array, at)
+        return found if self.source is None else self._with_source(at, found)
 
     def pages(self) -> Iterator[tuple[Coord, Page]]:
-        """Every page: its coordinate, and what it says."""
+        """Every page that some version wrote: its coordinate, and what it says."""
+        for at, page in self._written():
+            yield at, page if self.source is None else self._with_source(at, page) or page
+
+    def _written(self) -> Iterator[tuple[Coord, Page]]:
         for at, ref in self.owners.pages(self.array):
             if at not in self.changed:
                 yield at, self.owners.reader.page(ref)
         yield from self.changed.items()
 
+    def _with_source(self, at: Coord, page: Page | None) -> Page | None:
+        """A page in which the root owns what nobody wrote and the source may have."""
+        assert self.source is not None
+        n = side(self.ndim)
+        lo = tuple(a * n for a in at)
+        inside = slices(intersect(self.source, (lo, tuple(a + n for a in lo))), lo)
+        mine = np.zeros((n,) * self.ndim, bool)
+        mine[tuple(slice(s.start, max(s.start, s.stop)) for s in inside)] = True
+        codes = np.zeros(n**self.ndim, np.uint8) if page is None else page.codes
+        local = np.flatnonzero(mine.reshape(-1) & (codes == ABSENT))
+        return (page or Page.empty(self.ndim)).with_codes(local, [self.root] * local.size) if local.size else page
+
     def stored(self) -> Iterator[tuple[NDArray[np.int64], list[str]]]:
-        """Stored chunks page by page: global chunk coordinates, shape (n, ndim), and the owner of each.
+        """Chunks that versions stored, page by page: global chunk coordinates, shape (n, ndim), and each one's owner.
 
         Raises
         ------
         ConflictError
             If the array has chunks that merged versions changed differently.
         """
-        for at, page in self.pages():
+        for at, page in self._written():
             unresolved = np.flatnonzero(page.codes == CONFLICT)
             if unresolved.size:
                 coords = [tuple(c) for c in self.coords(at, unresolved).tolist()]
@@ -91,7 +117,7 @@ class Grid:
         """Chunks that merged versions changed differently, and that nobody has written since."""
         return [
             tuple(coord)
-            for at, page in self.pages()
+            for at, page in self._written()
             for coord in self.coords(at, np.flatnonzero(page.codes == CONFLICT)).tolist()
         ]
 

@@ -75,6 +75,11 @@ def sums(uuid: str) -> str:
     return f"nodes/{uuid}/sums/sha256"
 
 
+def pins(uuid: str, digest: str) -> str:
+    """Key of what the objects of an adopted source were, by the hash of its bytes."""
+    return f"nodes/{uuid}/pins/{digest}"
+
+
 def loose(uuid: str, key: str) -> str:
     """Key of a loose object: one that is no chunk and no metadata of a known array."""
     return f"nodes/{uuid}/loose/{hashlib.sha256(key.encode()).hexdigest()}"

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from vzarr.errors import ConflictError
 from vzarr.geometry import Box, Coord
 from vzarr.overlay import layout, seal
+from vzarr.overlay.adopted import covers, source_box
 from vzarr.overlay.dag import Parents, independent, merge_bases
 from vzarr.overlay.objects import Objects
 from vzarr.overlay.owners import (
@@ -42,6 +43,8 @@ Conflict = tuple[str, Box | None]
 Owner = str | int
 
 _SHOWN = 5
+_SOURCE = -1
+"""Owner, while deciding, of what no version wrote and an adopted source may have."""
 
 
 class Joiner(NamedTuple):
@@ -174,12 +177,15 @@ def _merge_array(
     """Chunks in which the merge differs from the first head."""
     changes: dict[Coord, Owner] = {}
     sources = [v.owners for v in views]
+    adopted = source_box(entry)
     for at in sorted(differing_pages(entry.id, sources)):
         pages = [o.page(entry.id, at) for o in sources]
         old = [b.owners.page(entry.id, at) for b in bases]
         for coord, local in _differing_chunks(pages, at, entry.spec.ndim):
-            owner = rule.decide([_owner(p, local) for p in pages], [_owner(p, local) for p in old])
-            if owner != _owner(pages[0], local):
+            nobody = _SOURCE if adopted is not None and covers(adopted, coord) else ABSENT
+            owner = rule.decide([_owner(p, local, nobody) for p in pages], [_owner(p, local, nobody) for p in old])
+            owner = ABSENT if owner == _SOURCE else owner
+            if owner != _owner(pages[0], local, ABSENT):
                 changes[coord] = owner
             if owner == CONFLICT:
                 conflicts.append((path, _box(coord, entry)))
@@ -227,8 +233,9 @@ def common_codes(page: Page | None, order: Mapping[str, int], size: int) -> NDAr
     return np.asarray(table[page.codes])
 
 
-def _owner(page: Page | None, local: int) -> Owner:
-    return ABSENT if page is None else page.owner(local)
+def _owner(page: Page | None, local: int, nobody: Owner) -> Owner:
+    owner = ABSENT if page is None else page.owner(local)
+    return nobody if owner == ABSENT else owner
 
 
 def _box(coord: Coord, entry: ArrayEntry) -> Box | None:

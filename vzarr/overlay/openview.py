@@ -124,9 +124,9 @@ class OpenView(View):
             return None if is_marker(self.storage.objects, own, found) else self.node
         return None if self._masked(entry, coord) else self.base.chunk_owner(entry, coord)
 
-    def chunk_coords(self, entry: ArrayEntry) -> NDArray[np.int64]:
+    def chunk_coords(self, entry: ArrayEntry, box: Box | None = None) -> NDArray[np.int64]:
         """The base's chunks that are not deleted, and the own ones."""
-        inherited = {tuple(c) for c in self.base.chunk_coords(entry).tolist()}
+        inherited = {tuple(c) for c in self.base.chunk_coords(entry, box).tolist()}
         for mask in self._masks.get(entry.id, ()):
             inherited = {c for c in inherited if c[: len(mask)] != mask}
         for coord, key, size in self.own_chunks(entry):
@@ -135,6 +135,10 @@ class OpenView(View):
             else:
                 inherited.add(coord)
         return np.array(sorted(inherited), np.int64).reshape(-1, entry.spec.ndim)
+
+    def in_source(self, entry: ArrayEntry, coord: Coord) -> bool:
+        """Whether neither this version nor its base ever wrote or deleted a chunk; its own folder is not asked."""
+        return not self._masked(entry, coord) and self.base.in_source(entry, coord)
 
     def own_chunks(self, entry: ArrayEntry) -> list[tuple[Coord, str, int]]:
         """Chunks in the version's own folder: global coordinates, object key and size, markers included."""
@@ -275,7 +279,7 @@ class OpenView(View):
     def delete_chunk(self, entry: ArrayEntry, coord: Coord) -> None:
         """Delete a chunk: a marker where the base has one, else just the own object."""
         key = self.storage.chunk_key(self.node, entry, coord)
-        inherited = self.base.owners.owner(entry.id, coord) not in (ABSENT, DELETED)
+        inherited = self.base.owners.owner(entry.id, coord) not in (ABSENT, DELETED) or self.in_source(entry, coord)
         with self.writer.write() as stage:
             if inherited and not self._masked(entry, coord):
                 self.storage.objects.put(key, layout.MARKER, stage=stage)
@@ -329,7 +333,7 @@ class OpenView(View):
         if not any(is_array_doc(n, parse_doc(n, d) or {}) for n, d in docs.items()):
             return Entry(docs)
         if isinstance(old, ArrayEntry) and parse_array(docs).meaning == old.spec.meaning:
-            return ArrayEntry(docs, old.id, old.origin)
+            return replace(old, docs=docs)
         row = txn.get(layout.row_state(self.node))
         counter = orjson.loads(row)["counter"] if row else 0
         return ArrayEntry(docs, ArrayId(self.node, path, counter))
@@ -357,7 +361,8 @@ class OpenView(View):
     def _release_chunks(self, path: str, entry: ArrayEntry) -> None:
         assert entry.spec is not None
         folder = f"{path}/" if path else ""
-        for row in self.chunk_coords(entry).tolist():
+        # What a source has it keeps: it was seen by the metadata alone.
+        for row in self.chunk_coords(replace(entry, source=None)).tolist():
             found = self.read_chunk(entry, tuple(row))
             if found is not None:
                 shown = tuple(r - s for r, s in zip(row, entry.shift, strict=True))

@@ -191,7 +191,13 @@ def _decoded(
                 return None
             return codec.decode(data, None if fresh else scratch, rows)
     view.check_missing(places)
-    return None
+    source = view.source(entry, coord)
+    if source is None:
+        return None
+    if source.array.decodes:
+        return source.voxels(coord)
+    found = source.fetch(coord)
+    return None if found is None else codec.decode(found[0], None if fresh else scratch, rows)
 
 
 def _scratch(codec: ChunkCodec) -> tuple[bytearray, NDArray[Any]]:

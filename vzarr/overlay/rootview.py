@@ -1,7 +1,8 @@
 """An open root: its folder is plain Zarr and the only truth, so that any tool may write it until it is sealed.
 
-One exception: an array that reaches below voxel 0 cannot be plain.  Its entry is kept as a row of the key authority,
-and what stands in the folder is marked so that readers without vzarr refuse it.
+Two exceptions: an array that reaches below voxel 0 cannot be plain, nor one that was adopted, most of whose chunks are
+elsewhere.  Its entry is kept as a row of the key authority, and what stands in the folder is marked so that readers
+without vzarr refuse it.
 """
 
 from __future__ import annotations
@@ -31,11 +32,12 @@ from vzarr.overlay.tree import (
     below,
     is_array_doc,
     parse_doc,
+    spec_of,
     split_doc,
     split_origin,
     with_window,
 )
-from vzarr.overlay.views import SealedView, Storage, View, stored_coords
+from vzarr.overlay.views import Found, SealedView, Storage, View, is_marker, rows_of, stored_coords
 
 _Docs = dict[str, bytes]
 
@@ -50,7 +52,7 @@ class RootView(View):
     node
         Id of the version.
     authority
-        Keeps the writers' leases, and the entries of arrays that reach below voxel 0.
+        Keeps the writers' leases, and the entries of arrays that are not plain.
     load_sealed
         Gives the version as it was sealed, once it has been.
     """
@@ -87,13 +89,13 @@ class RootView(View):
         return self._marked.get(path) or self._read(path)
 
     def marked(self) -> Mapping[str, ArrayEntry]:
-        """Arrays that reach below voxel 0, by path."""
+        """Arrays that are not plain, by path: those that reach below voxel 0, and adopted ones."""
         self.look()
         return self._marked
 
     @property
     def known_marked(self) -> Mapping[str, ArrayEntry]:
-        """Arrays that reach below voxel 0, as of the last look: mostly none, and then every key is a plain file."""
+        """The same as of the last look: mostly there are none, and then every key is a plain file."""
         if self._counter < 0:
             self.look()
         return self._marked
@@ -117,14 +119,28 @@ class RootView(View):
         return (self.storage.chunk_key(self.node, entry, coord),)
 
     def chunk_owner(self, entry: ArrayEntry, coord: Coord) -> str | None:
-        """The version itself, where the chunk exists."""
-        size = self.storage.objects.size(self.storage.chunk_key(self.node, entry, coord))
-        return None if size is None else self.node
+        """The version itself, where the chunk exists or an adopted source may have it."""
+        own = self.storage.chunk_key(self.node, entry, coord)
+        found = self.storage.objects.fetch(own, 0, len(layout.MARKER) if entry.source is not None else 0)
+        if found is None:
+            return self.node if self.in_source(entry, coord) else None
+        return None if is_marker(self.storage.objects, own, found) else self.node
 
-    def chunk_coords(self, entry: ArrayEntry) -> NDArray[np.int64]:
-        """Chunks in the array's folder."""
-        rows = [c for c, _key, _size in self.own_chunks(entry)]
-        return np.array(rows, np.int64).reshape(-1, entry.spec.ndim)
+    def chunk_coords(self, entry: ArrayEntry, box: Box | None = None) -> NDArray[np.int64]:
+        """Chunks in the array's folder, and those of an adopted array's source."""
+        source = self.storage.sources.of(entry)
+        coords = set() if source is None else set(source.coords(box))
+        for coord, key, size in self.own_chunks(entry):
+            if size == len(layout.MARKER) and self.storage.objects.get(key) == layout.MARKER:
+                coords.discard(coord)
+            else:
+                coords.add(coord)
+        return rows_of(coords, entry.spec.ndim)
+
+    def in_source(self, entry: ArrayEntry, coord: Coord) -> bool:
+        """Whether the source may have a chunk; what the folder holds comes first."""
+        source = self.storage.sources.of(entry)
+        return source is not None and source.covers(coord)
 
     def own_chunks(self, entry: ArrayEntry) -> list[tuple[Coord, str, int]]:
         """Chunks in the array's folder: global coordinates, object key and size."""
@@ -139,7 +155,7 @@ class RootView(View):
         state, counter = self.authority.node_state(self.node)
         if state == SEALED:
             sealed = self._load_sealed(self.node)
-            self._marked = {p: e for p, e in sealed.tree.arrays().items() if any(e.origin)}
+            self._marked = {p: e for p, e in sealed.tree.arrays().items() if not _is_plain(e)}
             return
         if counter == self._counter:
             return
@@ -200,6 +216,9 @@ class RootView(View):
         if doc is not None and is_array_doc(name, doc) and RESERVED.search(path):
             raise InvalidInputError(f"array name {path!r} ends like the folders of arrays made in later versions")
         entry = self.marked().get(path)
+        if entry is not None and entry.source is not None and _remakes(entry, name, data):
+            self.delete_dir(path)
+            entry = None
         if entry is not None and doc is not None:
             data, _ = split_origin(name, data)
             changed = replace(entry, docs={**entry.docs, name: data})
@@ -217,8 +236,13 @@ class RootView(View):
 
     def delete_doc(self, key: str) -> None:
         """Remove a metadata document."""
-        path, _ = split_doc(key)
-        if path in self.marked():
+        path, name = split_doc(key)
+        entry = self.marked().get(path)
+        if entry is not None and entry.source is not None and name in entry.docs:
+            # With its metadata an adopted array's link to its source goes, and so do the edits on top of it.
+            self.delete_dir(path)
+            return
+        if entry is not None:
             self.authority.edit(self.node, lambda txn: txn.delete(layout.row_tree(self.node, path)))
         self.delete_loose(key)
 
@@ -231,7 +255,7 @@ class RootView(View):
             if not isinstance(old, ArrayEntry):
                 return
             new = with_window(old, box, step)
-            if any(new.origin):
+            if not _is_plain(new):
                 self._put_marked(txn, path, new)
             elif new is not old:
                 for name, data in new.docs.items():
@@ -266,9 +290,9 @@ class RootView(View):
         with self.writer.write():
             if inside is not None and inside[0] not in gone:
                 leading = chunk_prefix(inside[1], prefix[len(inside[0]) :].strip("/"))
-                for coord, key, _size in self.own_chunks(inside[1]):
-                    if leading is not None and coord[: len(leading)] == leading:
-                        self.storage.objects.delete(key)
+                for row in [] if leading is None else self.chunk_coords(inside[1]).tolist():
+                    if tuple(row[: len(leading or ())]) == leading:
+                        self.delete_chunk(inside[1], tuple(row))
                 return
             if gone:
                 self.authority.edit(self.node, lambda txn: self._unmark(txn, gone))
@@ -282,9 +306,39 @@ class RootView(View):
             self.storage.objects.put(self.storage.chunk_key(self.node, entry, coord), data, stage=stage)
 
     def delete_chunk(self, entry: ArrayEntry, coord: Coord) -> None:
-        """Delete a chunk."""
+        """Delete a chunk: a marker where an adopted source may have one."""
+        key = self.storage.chunk_key(self.node, entry, coord)
+        with self.writer.write() as stage:
+            if self.in_source(entry, coord):
+                self.storage.objects.put(key, layout.MARKER, stage=stage)
+            else:
+                self.storage.objects.delete(key)
+
+    def adopt(self, groups: Mapping[str, bytes], adopted: Mapping[str, ArrayEntry]) -> None:
+        """Take in arrays whose chunks are elsewhere, and the groups around them, in one transaction.
+
+        Parameters
+        ----------
+        groups
+            Documents of groups by key.
+        adopted
+            Entries by path, whose identity this version gives.
+        """
+
+        def change(txn: Transaction) -> None:
+            for path, entry in adopted.items():
+                self._put_marked(txn, path, replace(entry, id=ArrayId(self.node, path)))
+
         with self.writer.write():
-            self.storage.objects.delete(self.storage.chunk_key(self.node, entry, coord))
+            for key, data in groups.items():
+                self._put(key, data)
+            self.authority.edit(self.node, change)
+
+    def read_loose(self, key: str, offset: int = 0, length: int | None = None) -> Found | None:
+        """Bytes of a key that is no chunk and no metadata, at its own place."""
+        if self._is_part(self._marked, key):
+            return None
+        return self.storage.objects.fetch(f"{self.folder}/{key}", offset, length)
 
     def put_loose(self, key: str, data: bytes) -> None:
         """Store any key at its own place."""
@@ -307,6 +361,17 @@ class RootView(View):
         txn.put(layout.row_tree(self.node, path), orjson.dumps(entry.to_json()))
         for name, data in marked(entry.docs, entry.origin).items():
             self._put(f"{path}/{name}" if path else name, data)
+
+
+def _is_plain(entry: ArrayEntry) -> bool:
+    """Whether an array of a root stands in its folder as any reader expects it."""
+    return not any(entry.origin) and entry.source is None
+
+
+def _remakes(entry: ArrayEntry, name: str, data: bytes) -> bool:
+    """Whether a document makes an array anew instead of editing it."""
+    spec = spec_of(name, data)
+    return name != ".zattrs" and (spec is None or spec.meaning != entry.spec.meaning)
 
 
 class _Known(Mapping[str, Entry]):

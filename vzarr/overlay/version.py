@@ -296,7 +296,7 @@ class Version:
     ) -> NDArray[np.int64]:
         """Coordinates of stored chunks, shape (n, ndim), sorted; only those in a box of chunk coordinates if given."""
         box = None if lo is None or hi is None else (tuple(lo), tuple(hi))
-        found = regions.coords_within(self.view.chunk_coords(self._entry(path)), box)
+        found = regions.coords_within(self.view.chunk_coords(self._entry(path), box), box)
         return found[np.lexsort(found.T[::-1])] if found.shape[1] else found
 
     def owners(self, path: str, coords: Iterable[Sequence[int]]) -> list[str | None]:

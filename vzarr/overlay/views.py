@@ -8,17 +8,18 @@ kinds only, each under the writer's lease of the node.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vzarr.errors import ConflictError, FormatError, SealedError, StorageError
-from vzarr.geometry import Coord
+from vzarr.geometry import Box, Coord
 from vzarr.overlay import layout, seal
+from vzarr.overlay.adopted import Adopted, Sources
 from vzarr.overlay.objects import Objects
-from vzarr.overlay.owners import CONFLICT, Owners, PageReader, Table, names_below
+from vzarr.overlay.owners import ABSENT, CONFLICT, Owners, PageReader, Table, names_below
 from vzarr.overlay.tree import ArrayEntry, Entry, Tree
 
 Found = tuple[bytes, int]
@@ -27,16 +28,18 @@ Found = tuple[bytes, int]
 
 @dataclass(frozen=True)
 class Storage:
-    """What every view of a repo shares: where objects are, the root's id, and the decoded owner pages."""
+    """What every view of a repo shares: where objects are, the root's id, decoded owner pages, and opened sources."""
 
     objects: Objects
     root: str
     pages: PageReader
+    sources: Sources
 
     @classmethod
     def of(cls, objects: Objects, root: str) -> Storage:
         """Storage of a repo whose root version has the id `root`."""
-        return cls(objects, root, PageReader(objects, names_below(root)))
+        pages = PageReader(objects, names_below(root))
+        return cls(objects, root, pages, Sources(objects))
 
     def chunk_key(self, node: str, entry: ArrayEntry, coord: Coord) -> str:
         """Object key of a chunk (global coordinates) of an array as `node` stores it."""
@@ -87,11 +90,25 @@ class View(ABC):
 
     @abstractmethod
     def chunk_owner(self, entry: ArrayEntry, coord: Coord) -> str | None:
-        """Id of the node that stored a chunk, or None when the chunk is absent or deleted."""
+        """Id of the node that stored a chunk, or None when the chunk is absent or deleted.
+
+        Chunks that no version ever wrote belong to the root where an adopted source may have them; the source is
+        not asked.
+        """
 
     @abstractmethod
-    def chunk_coords(self, entry: ArrayEntry) -> NDArray[np.int64]:
-        """Global coordinates of every stored chunk of an array, shape (n, ndim), in no set order."""
+    def chunk_coords(self, entry: ArrayEntry, box: Box | None = None) -> NDArray[np.int64]:
+        """Global coordinates of every stored chunk of an array, shape (n, ndim), in no set order.
+
+        Parameters
+        ----------
+        box
+            Chunk coordinates that matter, upper corner exclusive; others may be given too.
+        """
+
+    @abstractmethod
+    def in_source(self, entry: ArrayEntry, coord: Coord) -> bool:
+        """Whether an adopted array's source says what a chunk is, since no version ever wrote or deleted it."""
 
     def look(self) -> None:  # noqa: B027 - only open versions change
         """Take note of what others changed since the last look."""
@@ -113,7 +130,12 @@ class View(ABC):
             if found is not None:
                 return None if is_marker(self.storage.objects, place, found) else found
         self.check_missing(places)
-        return None
+        source = self.source(entry, coord)
+        return None if source is None else source.fetch(coord, offset, length)
+
+    def source(self, entry: ArrayEntry, coord: Coord) -> Adopted | None:
+        """The source that says what a chunk is which is at none of its places, or None."""
+        return self.storage.sources.of(entry) if entry.source is not None and self.in_source(entry, coord) else None
 
     def check_missing(self, places: tuple[str, ...]) -> None:
         """Tell a chunk that is absent from one that is gone: what a sealed version stored must be where it was put.
@@ -182,22 +204,41 @@ class SealedView(View):
 
     def chunk_places(self, entry: ArrayEntry, coord: Coord) -> tuple[str, ...]:
         """The owner's object key, or nothing."""
-        owner = self.chunk_owner(entry, coord)
-        return () if owner is None else (self.storage.chunk_key(owner, entry, coord),)
+        owner = self._owner(entry, coord)
+        return (self.storage.chunk_key(owner, entry, coord),) if isinstance(owner, str) else ()
 
-    def chunk_owner(self, entry: ArrayEntry, coord: Coord) -> str | None:
-        """Owner by the version's pages."""
+    def _owner(self, entry: ArrayEntry, coord: Coord) -> str | int:
         owner = self.owners.owner(entry.id, coord)
         if owner == CONFLICT:
             raise ConflictError(
                 f"chunk {coord} of {entry.id.path} was changed differently in the merged versions", [coord]
             )
-        return owner if isinstance(owner, str) else None
+        return owner
 
-    def chunk_coords(self, entry: ArrayEntry) -> NDArray[np.int64]:
-        """Coordinates in the version's pages."""
+    def chunk_owner(self, entry: ArrayEntry, coord: Coord) -> str | None:
+        """Owner by the version's pages."""
+        owner = self._owner(entry, coord)
+        if isinstance(owner, str):
+            return owner
+        return self.storage.root if self.in_source(entry, coord) else None
+
+    def chunk_coords(self, entry: ArrayEntry, box: Box | None = None) -> NDArray[np.int64]:
+        """Coordinates in the version's pages, and those of an adopted array's source."""
         parts = [coords for coords, _, _ in self.owners.chunks(entry.id, entry.spec.ndim)]
+        source = self.storage.sources.of(entry)
+        if source is not None:
+            parts.append(rows_of((c for c in source.coords(box) if self.in_source(entry, c)), entry.spec.ndim))
         return np.concatenate(parts) if parts else np.zeros((0, entry.spec.ndim), np.int64)
+
+    def in_source(self, entry: ArrayEntry, coord: Coord) -> bool:
+        """Whether the version's pages know nothing of a chunk that lies where the source may have one."""
+        source = self.storage.sources.of(entry)
+        return source is not None and source.covers(coord) and self.owners.owner(entry.id, coord) == ABSENT
+
+
+def rows_of(coords: Iterable[Coord], ndim: int) -> NDArray[np.int64]:
+    """Coordinates as an array of shape (n, ndim)."""
+    return np.array(list(coords), np.int64).reshape(-1, ndim)
 
 
 def nothing(storage: Storage, node: str) -> SealedView:

@@ -85,6 +85,10 @@ class SourceArray(ABC):
         """URL of the object that is a chunk as it stands, or None where chunks are made on the way."""
         return None
 
+    def path(self, coord: Coord) -> str | None:
+        """Local path of the object that is a chunk as it stands, or None."""
+        return None
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -192,8 +196,8 @@ class Volume:
     voxel_sizes
         Per scale the size of a voxel along each axis; empty where the source does not say.
     translations
-        Per scale the centre of the first voxel of the shown array along each axis, in the same units; empty where the
-        source does not say.
+        Per scale the centre of the first voxel (at `Layout.offset`) along each axis, in the same units; empty where
+        the source does not say.
     labels
         Whether the source says that it is a segmentation; None where it does not say.
     attributes

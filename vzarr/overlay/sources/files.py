@@ -12,9 +12,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
-from vzarr.errors import InvalidInputError, StorageError, UnsupportedError
+from vzarr.errors import StorageError
 
 _ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG)
 
@@ -106,7 +105,7 @@ class LocalFiles(Files):
     def read(self, key: str, offset: int = 0, length: int | None = None) -> Answer | None:
         """Read a range of a file (see `Files.read`)."""
         try:
-            with open(self.path(key), "rb", buffering=0) as file:
+            with Path(self.path(key)).open("rb", buffering=0) as file:
                 about = os.fstat(file.fileno())
                 start = max(0, about.st_size + offset) if offset < 0 else min(offset, about.st_size)
                 count = about.st_size - start if length is None else max(0, min(length, about.st_size - start))
@@ -139,32 +138,3 @@ class LocalFiles(Files):
                 yield from self.walk(key)
             else:
                 yield key, entry.stat().st_size
-
-
-def open_files(url: str | os.PathLike[str]) -> Files:
-    """Open the folder that a URL names for reading.
-
-    Parameters
-    ----------
-    url
-        A local path, or a URL of any protocol that fsspec knows; a scheme before ``://`` may be preceded by the name
-        of a format (``n5://``, ``zarr://``, ``precomputed://``), which is ignored here.
-
-    Raises
-    ------
-    InvalidInputError
-        If it is empty, or holds a password.
-    UnsupportedError
-        If nothing installed reads its protocol.
-    """
-    text = os.fspath(url).strip()
-    if not text:
-        raise InvalidInputError("a source is named by a path or a URL")
-    if "://" not in text:
-        return LocalFiles(Path(text).expanduser().absolute())
-    parts = urlsplit(text)
-    if parts.scheme == "file":
-        return LocalFiles(Path(unquote(parts.path)).absolute())
-    if parts.password or (parts.username and parts.scheme in ("http", "https")):
-        raise InvalidInputError("a source's URL is written into the repo: give credentials by the environment instead")
-    raise UnsupportedError(f"cannot open {text!r}: no reader for {parts.scheme}:// yet")
