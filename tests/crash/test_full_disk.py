@@ -5,44 +5,27 @@ from __future__ import annotations
 import errno
 import json
 import re
-import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 import vzarr
 from tests.crash.full_disk import block
+from tests.namespaces import run_apart
 from vzarr.overlay.verify import verify
 
-# A name space of its own lets anybody mount a file system that only this test sees.
-SMALL = ["unshare", "--map-root-user", "--mount", "sh", "-c"]
 SCRIPT = """
-set -e
 mount -t tmpfs -o size=2m tmpfs "$1"
 "$2" -m tests.crash.full_disk "$1"
 cp -r "$1/repo" "$3"
 """
 
 
-def _possible(folder: Path) -> bool:
-    if shutil.which("unshare") is None:
-        return False
-    mount = 'mount -t tmpfs -o size=1m tmpfs "$0"'
-    return subprocess.run([*SMALL, mount, str(folder)], capture_output=True, check=False).returncode == 0
-
-
 def test_nothing_acknowledged_is_lost(tmp_path: Path):
     small, kept = tmp_path / "small", tmp_path / "kept"
     small.mkdir()
-    if not _possible(small):
-        pytest.skip("no file system can be mounted here")
-    ran = subprocess.run(
-        [*SMALL, SCRIPT, "sh", str(small), sys.executable, str(kept)],
-        cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False, timeout=120,
-    )  # fmt: skip
+    ran = run_apart(small, SCRIPT, small, sys.executable, kept)
     assert ran.returncode == 0, ran.stderr
     said = [json.loads(line) for line in ran.stdout.splitlines()]
     failures = [line for line in said if "failed" in line]
