@@ -211,8 +211,22 @@ class Sidecar:
         return self._deleted.length
 
     def __iter__(self) -> Iterator[Change]:
-        for start in range(0, len(self), BLOCK):
-            stop = min(start + BLOCK, len(self))
+        return self._rows(0, len(self))
+
+    def within(self, start: bytes, end: bytes | None, *, reverse: bool = False) -> Iterator[Change]:
+        """Changes with ``start <= key < end`` in key order, or from the last if `reverse`."""
+        places = range(len(self))
+        low = bisect_left(places, start, key=self._key)
+        high = len(self) if end is None else max(low, bisect_left(places, end, key=self._key))
+        if not reverse:
+            yield from self._rows(low, high)
+            return
+        for stop in range(high, low, -BLOCK):
+            yield from reversed(list(self._rows(max(low, stop - BLOCK), stop)))
+
+    def _rows(self, low: int, high: int) -> Iterator[Change]:
+        for start in range(low, high, BLOCK):
+            stop = min(start + BLOCK, high)
             key_offsets = self._key_offsets.span(start, stop + 1).tolist()
             value_offsets = self._value_offsets.span(start, stop + 1).tolist()
             for i, gone in enumerate(self._deleted.span(start, stop).tolist()):

@@ -1,0 +1,158 @@
+"""Keys of a sealed version without any key store: sidecars laid over each other, the nearest first.
+
+A version's keys are those of its *layers*, a list of sidecars (see `sidecar`): its own changes, and below them what
+its ancestors sealed.  A layer is folded into the one above it as soon as that is half as big, so a version has few
+layers at any depth, and each change is written anew about as often as the logarithm of their number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
+from heapq import merge as merged
+from itertools import groupby, islice
+from typing import NamedTuple
+
+import orjson
+
+from vzarr.errors import FormatError
+from vzarr.overlay.kv.base import Item
+from vzarr.overlay.kv.sidecar import Change, Sidecar
+
+FOLD = 2
+"""A layer is folded into those above it when it has at most so many times their keys."""
+_UNSET = object()
+
+
+class Layer(NamedTuple):
+    """One sidecar among those of a version.
+
+    Parameters
+    ----------
+    node
+        Id of the node that holds it.
+    name
+        Name of its folder below the node's ``keys/``.
+    size
+        Number of its keys, deleted ones included.
+    """
+
+    node: str
+    name: str
+    size: int
+
+
+Layers = tuple[Layer, ...]
+
+
+def to_bytes(layers: Mapping[str, Layers]) -> bytes:
+    """Layers of each instance, by data id, as deterministic JSON."""
+    return orjson.dumps({name: [list(layer) for layer in each] for name, each in sorted(layers.items())})
+
+
+def from_bytes(data: bytes) -> dict[str, Layers]:
+    """Inverse of `to_bytes`.
+
+    Raises
+    ------
+    FormatError
+        If the bytes are no such list.
+    """
+    try:
+        plain = orjson.loads(data)
+        return {name: tuple(Layer(*row) for row in rows) for name, rows in plain.items()}
+    except (orjson.JSONDecodeError, TypeError, AttributeError) as e:
+        raise FormatError(f"a list of key layers is damaged: {e}") from e
+
+
+def folds(counts: Sequence[int]) -> int:
+    """How many of a version's layers are to be written as one.
+
+    Parameters
+    ----------
+    counts
+        Numbers of keys, nearest first; the first is what the version itself changed.
+
+    Returns
+    -------
+    int
+        1 where the version's own changes stay a layer of their own, 0 without layers.
+    """
+    total = taken = 0
+    for count in counts:
+        if taken and count > FOLD * total:
+            break
+        total, taken = total + count, taken + 1
+    return taken
+
+
+def folded(layers: Sequence[Iterable[Change]], *, keep_deleted: bool) -> Iterator[Change]:
+    """Several layers as one: the nearest decides.
+
+    Parameters
+    ----------
+    layers
+        Changes in ascending order of keys, nearest layer first.
+    keep_deleted
+        Whether deletions hide something in layers further down.
+    """
+    ranked = [((key, rank, value) for key, value in layer) for rank, layer in enumerate(layers)]
+    for key, group in groupby(merged(*ranked, key=lambda row: row[:2]), key=lambda row: row[0]):
+        value = next(group)[2]
+        if value is not None or keep_deleted:
+            yield key, value
+
+
+class SealedKeys:
+    """The keys of one instance at a sealed version, read from folders alone.
+
+    Has the reading verbs of `versioned.InstanceKeys`.
+
+    Parameters
+    ----------
+    layers
+        The version's layers of that instance, nearest first.
+    get
+        ``get(node, name)`` gives an object below a node's ``keys/``, or None where there is none.
+    """
+
+    def __init__(self, layers: Layers, get: Callable[[str, str], bytes | None]) -> None:
+        self._layers, self._get = layers, get
+
+    @cached_property
+    def sidecars(self) -> list[Sidecar]:
+        """The layers, opened."""
+        return [Sidecar(self._reader(layer)) for layer in self._layers]
+
+    def _reader(self, layer: Layer) -> Callable[[str], bytes | None]:
+        return lambda name: self._get(layer.node, f"{layer.name}/{name}")
+
+    def get(self, key: bytes) -> bytes | None:
+        """Value of `key`, or None where it is absent or deleted."""
+        for sidecar in self.sidecars:
+            found = sidecar.lookup(key, _UNSET)
+            if found is not _UNSET:
+                assert found is None or isinstance(found, bytes)
+                return found
+        return None
+
+    def get_many(self, keys: Iterable[bytes]) -> list[bytes | None]:
+        """Values of `keys`, in their order."""
+        return [self.get(key) for key in keys]
+
+    def scan(
+        self, start: bytes = b"", end: bytes | None = None, *, limit: int | None = None, reverse: bool = False
+    ) -> Iterator[Item]:
+        """Keys with ``start <= key < end`` and their values, in key order, or from the last if `reverse`."""
+        ranges = [sidecar.within(start, end, reverse=reverse) for sidecar in self.sidecars]
+        ranked = [((key, rank, value) for key, value in each) for rank, each in enumerate(ranges)]
+        # From the last key the ranks come in the order of layers too, for equal keys are told apart by a stable merge.
+        rows = merged(*ranked, key=lambda row: row[0], reverse=reverse)
+        seen = (next(group) for _, group in groupby(rows, key=lambda row: row[0]))
+        return islice(((key, value) for key, _, value in seen if value is not None), limit)
+
+    def scan_keys(
+        self, start: bytes = b"", end: bytes | None = None, *, limit: int | None = None, reverse: bool = False
+    ) -> Iterator[bytes]:
+        """The keys that `scan` gives."""
+        return (key for key, _ in self.scan(start, end, limit=limit, reverse=reverse))
