@@ -19,34 +19,42 @@ from vzarr.overlay.merge import Joiner
 from vzarr.overlay.repo import Repo
 from vzarr.overlay.store import VersionStore
 from vzarr.overlay.version import Version
-from vzarr.types import registry
+from vzarr.types import adoption, registry
 
 __version__ = "0.1.0"
 __all__ = ["Repo", "Version", "VersionStore", "create", "errors", "open"]
 
 Repo.opener = registry.open_instance
 Repo.settler = registry.settle
+Repo.adopter = adoption.adopt
 Repo.joiner = Joiner(registry.is_derived, registry.merge_conflicts, registry.join)
 
 
-def create(url: str, *, alias: str = "", description: str = "", root: str | None = None) -> Repo:
+def create(
+    url: str, *, alias: str = "", description: str = "", root: str | None = None, keys: str | None = None
+) -> Repo:
     """Make a repo with an open, empty root version.
 
     Parameters
     ----------
     url
-        A local path, or a ``file://`` or ``memory://`` URL.
+        A local path, or a ``file://``, ``memory://`` or object store's URL, such as ``s3://bucket/folder``.
     alias, description
         For people.
     root
         Id of the root version, which names the repo; random by default.
+    keys
+        Where the keys of open versions lie, ``sqlite:///PATH``; by default in the repo, which an object store cannot
+        do.
 
     Raises
     ------
     AlreadyExistsError
         If there is a repo already.
+    InvalidInputError, AuthorityUnavailableError
+        If `keys` is missing or unfit, or cannot be reached.
     """
-    return Repo.create(url, alias=alias, description=description, root=root)
+    return Repo.create(url, alias=alias, description=description, root=root, keys=keys)
 
 
 def open(url: str) -> Repo:

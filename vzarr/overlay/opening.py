@@ -85,7 +85,7 @@ def create(
     """
     asked = root
     root = refs.check_node_id(root) if root is not None else uuids.uuid4().hex
-    meta = {"format": layout.FORMAT, "root": root}
+    meta: dict[str, Any] = {"format": layout.FORMAT, "root": root}
     meta["keys"] = {"id": secrets.token_hex(16), "url": _keys_url(objects, keys)}
     objects.check_writable()
     _claim(meta)  # first: keys that cannot be reached leave nothing behind, and keys without a claim serve nobody

@@ -1,12 +1,13 @@
 """Whole regions of an array as numpy, in global signed voxel coordinates: reading, and writing whole chunks.
 
 Per chunk: one owner look-up, one ``open`` and ``readv`` into a reused buffer, one decode into a reused scratch
-array, one strided copy.  Two threads share the work, the caller being one of them.
+array, one strided copy.  Two threads share the work, the caller being one of them; on object stores, many.
 """
 
 from __future__ import annotations
 
 import contextvars
+import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -29,6 +30,18 @@ Editable = OpenView | RootView
 
 _local = threading.local()
 _helper = ThreadPoolExecutor(1, thread_name_prefix="vzarr-regions")
+_helpers = ThreadPoolExecutor(64, thread_name_prefix="vzarr-requests")
+"""For object stores, where most of the time is waiting."""
+
+
+def _after_fork() -> None:
+    """Helpers stay behind in the parent."""
+    global _helper, _helpers
+    _helper = ThreadPoolExecutor(1, thread_name_prefix="vzarr-regions")
+    _helpers = ThreadPoolExecutor(64, thread_name_prefix="vzarr-requests")
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 def read_region(view: View, entry: ArrayEntry, box: Box, out: NDArray[Any] | None = None) -> NDArray[Any]:
@@ -68,7 +81,7 @@ def read_region(view: View, entry: ArrayEntry, box: Box, out: NDArray[Any] | Non
         voxels = _decoded(view, entry, coord, codec, rows=rows)
         target[slices(part, box[0])] = codec.fill if voxels is None else voxels[slices(part, lo)]
 
-    share(fill, coords)
+    share(fill, coords, view.storage.objects.concurrency)
     return out
 
 
@@ -79,10 +92,12 @@ def read_chunks(view: View, entry: ArrayEntry, coords: Sequence[Coord]) -> Itera
     def one(coord: Coord) -> NDArray[Any] | None:
         return _decoded(view, entry, coord, codec, fresh=True)
 
+    threads = view.storage.objects.concurrency
     # A few at a time: the reader of a stream should not hold all of it.
-    for start in range(0, len(coords), 32):
-        some = coords[start : start + 32]
-        yield from zip(some, share(one, some), strict=True)
+    step = max(32, 2 * threads)
+    for start in range(0, len(coords), step):
+        some = coords[start : start + step]
+        yield from zip(some, share(one, some, threads), strict=True)
 
 
 def write_chunks(view: Editable, entry: ArrayEntry, chunks: Mapping[Coord, NDArray[Any]], aside: str = "") -> None:
@@ -112,7 +127,7 @@ def write_chunks(view: Editable, entry: ArrayEntry, chunks: Mapping[Coord, NDArr
             key = f"{layout.aside(view.node, aside)}/{'_'.join(map(str, coord))}"
             view.storage.objects.put(key, data, stage=stage)
 
-    share(one, list(chunks))
+    share(one, list(chunks), view.storage.objects.concurrency)
 
 
 def place_chunks(view: Editable, entry: ArrayEntry, aside: str) -> None:
@@ -141,11 +156,11 @@ def write_region(view: Editable, entry: ArrayEntry, lo: Coord, voxels: NDArray[A
             whole[slices(part, start)] = voxels[slices(part, lo)]
         view.put_chunk(entry, coord, codec.encode(whole))
 
-    share(one, list(iter_coords(blocks_of_box(box, codec.shape))))
+    share(one, list(iter_coords(blocks_of_box(box, codec.shape))), view.storage.objects.concurrency)
 
 
-def share(work: Callable[[Coord], T], coords: Sequence[Coord]) -> list[T]:
-    """Results of `work` for each coordinate in order, done by the caller and one helper thread."""
+def share(work: Callable[[Coord], T], coords: Sequence[Coord], threads: int = 2) -> list[T]:
+    """Results of `work` for each coordinate in order, done by the caller and helper threads."""
     if len(coords) < 2:
         return [work(c) for c in coords]
     results: list[Any] = [None] * len(coords)
@@ -163,12 +178,16 @@ def share(work: Callable[[Coord], T], coords: Sequence[Coord]) -> list[T]:
             stop.set()
             raise
 
-    other: Future[None] = _helper.submit(contextvars.copy_context().run, run)
+    pool = _helper if threads == 2 else _helpers
+    others: list[Future[None]] = [
+        pool.submit(contextvars.copy_context().run, run) for _ in range(min(threads, len(coords)) - 1)
+    ]
     try:
         run()
     finally:
-        if not other.cancel():
-            other.result()
+        for other in others:
+            if not other.cancel():
+                other.result()
     return results
 
 

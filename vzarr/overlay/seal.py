@@ -132,7 +132,7 @@ def write_sums(objects: Objects, node: str) -> str:
     journal = f"{folder}/journal/"
     # In the order of whole keys: a folder is walked name by name, where "a.b" comes after "a/b".
     keys = sorted(k for k, _ in objects.walk(folder) if k not in own and not k.startswith(journal))
-    with ThreadPoolExecutor(2) as pool:
+    with ThreadPoolExecutor(objects.concurrency) as pool:
         rows = pool.map(lambda k: (k, *_digest(objects, k)), keys)
         lines = [f"{digest} {size} {key[len(folder) + 1 :]}\n" for key, digest, size in rows]
     data = "".join(lines).encode()

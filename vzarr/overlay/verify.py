@@ -62,7 +62,7 @@ def verify(objects: Objects, ref: str | None = None) -> Iterator[Finding]:
     if state.root != root:
         yield Finding("repo-damaged", layout.REPO, f"it names the root {root}, the log {state.root or 'none'}")
         return
-    with ThreadPoolExecutor(WORKERS) as pool:
+    with ThreadPoolExecutor(max(WORKERS, objects.concurrency)) as pool:
         check = _Check(Storage.of(objects, root), state, pool)
         if ref is not None:
             yield from _once(check.version(state.nodes[refs.resolve(state, ref)], whole=True))
