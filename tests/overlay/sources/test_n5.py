@@ -18,11 +18,14 @@ from hypothesis import strategies as st
 from zarr.core.buffer import default_buffer_prototype
 from zarr.storage import MemoryStore
 
+import vzarr
 from vzarr.errors import InvalidInputError, StorageError, UnsupportedError
+from vzarr.overlay.adopt import adopt_volume
 from vzarr.overlay.fileobjects import FileObjects
 from vzarr.overlay.sources import n5
 from vzarr.overlay.sources.base import SourceArray
 from vzarr.overlay.sources.files import LocalFiles
+from vzarr.overlay.sources.formats import open_volume
 from vzarr.overlay.sources.n5attributes import DTYPES
 from vzarr.overlay.sources.n5blocks import DEFAULT, VARLENGTH, Compression
 from vzarr.overlay.sources.n5write import write_attributes, write_dataset, write_multiscale
@@ -332,3 +335,27 @@ def test_larger_and_smaller_blocks_than_their_place(tmp_path: Path):
         assert np.array_equal(found[:2, :3, :4], whole[:2, :3, :4])
         assert not found[2:, :, :6].any()
         assert not found[:, :, 4:6].any()
+
+
+# -- as the root of a repo
+
+
+@pytest.mark.parametrize("name", ["gzip", "blosc", "bzip2"])
+def test_adopted_and_edited(tmp_path: Path, name: str):
+    scales = [voxels("uint16"), voxels("uint16")[::2, ::2, ::2]]
+    sizes = [(8.0, 8.0, 8.0), (16.0, 16.0, 16.0)]
+    source = FileObjects(tmp_path / "em.n5")
+    write_multiscale(source, "em", scales, voxel_sizes=sizes, chunks=CHUNKS, compression=compression(name))
+    before = {key: source.get(key) for key, _ in source.walk()}
+    with vzarr.create(str(tmp_path / "repo")) as repo:
+        adopt_volume(repo.root, "em", open_volume(f"{tmp_path}/em.n5/em"))
+        assert np.array_equal(repo.root.zarr["em/0"][...], scales[0])
+        assert np.array_equal(repo.root.read("em/1", (0, 0, 0), scales[1].shape), scales[1])
+        child = repo.root.commit().newversion()
+        child.write("em/0", (3, 3, 3), np.full((4, 4, 4), 999, "u2"))
+        wanted = scales[0].copy()
+        wanted[3:7, 3:7, 3:7] = 999
+        assert np.array_equal(child.commit().zarr["em/0"][...], wanted)
+        assert np.array_equal(repo.root.zarr["em/0"][...], scales[0])
+        assert np.array_equal(child.read("em/0", (2, 2, 2), (11, 9, 7)), wanted[2:, 2:, 2:])
+    assert {key: source.get(key) for key, _ in source.walk()} == before

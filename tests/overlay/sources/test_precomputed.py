@@ -20,9 +20,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+import vzarr
 from vzarr.errors import InvalidInputError, StorageError, UnsupportedError
+from vzarr.overlay.adopt import adopt_volume
 from vzarr.overlay.sources import precomputed
 from vzarr.overlay.sources.files import Answer, LocalFiles
+from vzarr.overlay.sources.formats import open_volume
 from vzarr.overlay.sources.precomputedchunks import decode_chunk, decode_segmentation
 from vzarr.overlay.sources.precomputedinfo import Scale
 from vzarr.overlay.sources.precomputedshards import morton, murmur3, unmorton
@@ -429,3 +432,28 @@ def test_a_volume_that_is_gone(tmp_path: Path):
     (tmp_path / "info").unlink()
     with pytest.raises(StorageError, match="is gone"):
         precomputed.open_array(LocalFiles(tmp_path), found.locator)
+
+
+# -- as the root of a repo
+
+
+@pytest.mark.parametrize("kind", ["raw u1", "raw u2 x 3", "cseg u8", "sharded, hashed"])
+def test_adopted_and_edited(tmp_path: Path, kind: str):
+    encoding, dtype, channels, scale = KINDS[kind]
+    wanted = voxels(dtype, channels)
+    written(tmp_path / "source", wanted, encoding, **scale)
+    lead = (0,) if channels > 1 else ()
+    wanted = wanted if lead else wanted[0]
+    lo = lead + OFFSET
+    hi = tuple(a + n for a, n in zip(lo, wanted.shape, strict=True))
+    with vzarr.create(str(tmp_path / "repo")) as repo:
+        adopt_volume(repo.root, "em", open_volume(f"precomputed://{tmp_path}/source"))
+        assert np.array_equal(repo.root.read("em/0", lo, hi), wanted)
+        child = repo.root.commit().newversion()
+        at = tuple(a + 2 for a in OFFSET)
+        edit = np.full((channels,) * bool(lead) + (3, 3, 3), 77, dtype)
+        child.write("em/0", lead + at, edit)
+        changed = wanted.copy()
+        changed[..., 2:5, 2:5, 2:5] = 77
+        assert np.array_equal(child.commit().read("em/0", lo, hi), changed)
+        assert np.array_equal(repo.root.read("em/0", lo, hi), wanted)

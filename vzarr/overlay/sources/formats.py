@@ -7,13 +7,13 @@ from collections.abc import Callable
 from types import ModuleType
 
 from vzarr.errors import InvalidInputError, NotFoundError
-from vzarr.overlay.sources import zarrsource
+from vzarr.overlay.sources import n5, precomputed, zarrsource
 from vzarr.overlay.sources.base import ChunkReader, Locator, SourceArray, Volume
 from vzarr.overlay.sources.files import Files
 from vzarr.overlay.sources.locate import open_files
 from vzarr.overlay.sources.regrid import Regridded
 
-FORMATS: dict[str, ModuleType] = {"zarr": zarrsource}
+FORMATS: dict[str, ModuleType] = {"zarr": zarrsource, "n5": n5, "precomputed": precomputed}
 """Modules by format, in the order in which a source's format is guessed (see `vzarr.overlay.sources`)."""
 
 

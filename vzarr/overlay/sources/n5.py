@@ -250,6 +250,8 @@ class N5Array(SourceArray):
             return answer.data[head.length :], size
         start = max(0, size + offset) if offset < 0 else min(offset, size)
         count = size - start if length is None else max(0, min(length, size - start))
+        if not count:
+            return b"", size
         part = self.files.read(key, head.length + start, count)
         return None if part is None else (part.data, size)
 
