@@ -15,7 +15,7 @@ from vzarr.errors import VzarrError
 
 VERBS = {
     **dict.fromkeys(("init", "log", "show", "commit", "newversion", "branch", "tag", "merge"), "history"),
-    **dict.fromkeys(("ingest", "types"), "data"),
+    **dict.fromkeys(("ingest", "adopt", "types"), "data"),
     **dict.fromkeys(("diff", "blame"), "compare"),
     **dict.fromkeys(("verify", "gc", "du"), "care"),
     **dict.fromkeys(("flatten", "export-refs"), "export"),

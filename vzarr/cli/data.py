@@ -1,4 +1,4 @@
-"""The verb that brings data in, and the one that says what kinds of data there are."""
+"""The verbs that bring data in, or take them in where they are, and the one that says what kinds of data there are."""
 
 from __future__ import annotations
 
@@ -26,6 +26,12 @@ def register(app: typer.Typer) -> None:
         "vzarr ingest /data/fly raw volume.npy.gz --version side --voxel-size 30,8,8",
     )
     app.command(epilog=examples(*lines))(ingest)
+    lines = (
+        "vzarr adopt /data/fly grayscale s3://bucket/fly.zarr --pin",
+        "vzarr adopt /data/fly segmentation precomputed://https://host/layer --type labelmap",
+        "vzarr adopt /data/fly raw /data/volume.n5/raw",
+    )
+    app.command(epilog=examples(*lines))(adopt)
     app.command(epilog=examples("vzarr types", "vzarr types --json"))(types)
 
 
@@ -66,6 +72,36 @@ def ingest(
         lo, hi = made.version.bounds(f"{name}/0") or ((0, 0, 0), (0, 0, 0))
         value = {"instance": name, "type": typename, "version": made.version.uuid, "lo_zyx": lo, "hi_zyx": hi}
         emit(value, f"ingested {name} [{typename}] into {made.version.uuid}", as_json=as_json)
+
+
+def adopt(
+    url: RepoUrl,
+    name: Annotated[str, typer.Argument(help="Name of the new instance.", show_default=False)],
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="Zarr array, OME-Zarr group, N5 dataset or precomputed layer: a path, s3:// or http(s):// URL.",
+            show_default=False,
+        ),
+    ],
+    typename: Annotated[
+        str | None, typer.Option("--type", help="Datatype, or 'zarr' for none; guessed from the voxels by default.")
+    ] = None,
+    pin: Annotated[
+        bool, typer.Option("--pin", help="Record what each object is; later changes are errors.")
+    ] = False,
+    hashed: Annotated[bool, typer.Option("--hash", help="Pin by SHA-256 too, which reads the whole source.")] = False,
+    user: User = "",
+    as_json: AsJson = False,
+) -> None:
+    """Make an existing volume an instance of the open root, in place: nothing is copied."""
+    with closing(vzarr.open(url)) as repo:
+        how = "hash" if hashed else "stamp" if pin else ""
+        made = repo.adopt(name, source, pin=how, typename=typename, user=user or default_user())
+        kind = made.info.typename if made is not None else "zarr"
+        shape = repo.root.bounds(f"{name}/0") or ((0, 0, 0), (0, 0, 0))
+        value = {"instance": name, "type": kind, "source": source, "pinned": bool(how), "lo": shape[0], "hi": shape[1]}
+        emit(value, f"adopted {name} [{kind}] from {source}", as_json=as_json)
 
 
 def _numbers(text: str) -> float | tuple[float, ...]:

@@ -113,6 +113,17 @@ class Grid:
                 owners = [page.owners[c - FIRST_OWNER] for c in page.codes[local].tolist()]
                 yield self.coords(at, local), owners
 
+    def is_unwritten(self, coord: Coord) -> bool:
+        """Whether no version ever wrote or deleted a chunk."""
+        n = side(self.ndim)
+        page = self.changed.get(tuple(c // n for c in coord))
+        if page is None:
+            return self.owners.owner(self.array, coord) == ABSENT
+        local = 0
+        for c in coord:
+            local = local * n + c % n
+        return page.owner(local) == ABSENT
+
     def conflicts(self) -> list[Coord]:
         """Chunks that merged versions changed differently, and that nobody has written since."""
         return [

@@ -21,7 +21,7 @@ import numpy as np
 import orjson
 
 from vzarr.errors import AlreadyExistsError, InvalidInputError, StorageError, UnsupportedError
-from vzarr.overlay.standalone import chunk_places, documents, places
+from vzarr.overlay.standalone import chunk_places, documents, place_bytes, place_url, places
 from vzarr.overlay.tree import ArrayEntry
 from vzarr.overlay.views import View
 from vzarr.overlay.zarr2 import as_v2
@@ -40,9 +40,12 @@ def references(view: View) -> Mapping[str, Any]:
     ConflictError
         If the version has chunks in conflict.
     """
-    base = _base(view)
+    _check_reachable(view)
     refs: dict[str, Any] = {key: _inline(data) for key, data in documents(view)}
-    refs.update((key, [f"{base}/{place}"]) for key, place in places(view))
+    for key, place in places(view):
+        url = place_url(view, place)
+        # Chunks that are decoded on the way are nowhere as the metadata describe them: they go into the document.
+        refs[key] = [url] if url is not None else _base64(place_bytes(view, place))
     return {"version": 1, "refs": refs}
 
 
@@ -74,11 +77,9 @@ def export_references(view: View, target: str | os.PathLike[str]) -> int:
     raise InvalidInputError(f"references are written as FILE.json or FOLDER.parq, not {path.name!r}")
 
 
-def _base(view: View) -> str:
-    url = view.storage.objects.url
-    if url.startswith("memory:"):
+def _check_reachable(view: View) -> None:
+    if view.storage.objects.url.startswith("memory:"):
         raise UnsupportedError("a repo in memory cannot be referred to from outside")
-    return url
 
 
 def _publish(path: Path, write: Callable[[Path], int]) -> int:
@@ -104,11 +105,16 @@ def _inline(data: bytes) -> str:
     try:
         return data.decode()
     except UnicodeDecodeError:
-        return "base64:" + base64.b64encode(data).decode()
+        return _base64(data)
+
+
+def _base64(data: bytes) -> str:
+    return "base64:" + base64.b64encode(data).decode()
 
 
 def _write_parquet(view: View, draft: Path) -> int:
-    base, metadata = _base(view), {}
+    _check_reachable(view)
+    metadata = {}
     draft.mkdir(parents=True)
     count = 0
     for path, entry in sorted(view.entries.items()):
@@ -120,19 +126,22 @@ def _write_parquet(view: View, draft: Path) -> int:
         if isinstance(entry, ArrayEntry):
             if not path:
                 raise UnsupportedError("references in parquet have no place for an array without a path")
-            count += _write_chunks(view, entry, docs[".zarray"], base, draft / path)
+            count += _write_chunks(view, entry, docs[".zarray"], draft / path)
     meta = {"metadata": metadata, "record_size": RECORD_SIZE}
     (draft / ".zmetadata").write_bytes(orjson.dumps(meta))
     return count + len(metadata)
 
 
-def _write_chunks(view: View, entry: ArrayEntry, doc: Mapping[str, Any], base: str, folder: Path) -> int:
+def _write_chunks(view: View, entry: ArrayEntry, doc: Mapping[str, Any], folder: Path) -> int:
     grid = tuple(-(-n // c) for n, c in zip(doc["shape"], doc["chunks"], strict=True))
     records: dict[int, dict[int, str]] = defaultdict(dict)
     for coord, place in chunk_places(view, entry):
         if all(c < n for c, n in zip(coord, grid, strict=True)):
             number = int(np.ravel_multi_index(coord, grid)) if grid else 0
-            records[number // RECORD_SIZE][number % RECORD_SIZE] = f"{base}/{place}"
+            url = place_url(view, place)
+            if url is None:
+                raise UnsupportedError("chunks of an adopted array that are decoded on the way go into JSON only")
+            records[number // RECORD_SIZE][number % RECORD_SIZE] = url
     folder.mkdir(parents=True, exist_ok=True)
     rows = min(RECORD_SIZE, prod(grid))
     for record, urls in records.items():

@@ -40,9 +40,10 @@ class Repo:
     """Makes the handle of an instance at a version; set by who knows the datatypes."""
     settler: ClassVar[Callable[[Version], None] | None] = None
     """Lets the instances of a version finish interrupted writes before it is sealed; set likewise."""
-
     joiner: ClassVar[merge.Joiner | None] = None
     """Joins the data of instances when versions are merged; set likewise."""
+    adopter: ClassVar[Callable[..., Any] | None] = None
+    """Makes an existing volume an instance; set likewise."""
 
     def __init__(self, objects: Objects) -> None:
         meta = opening.read_meta(objects)
@@ -319,6 +320,12 @@ class Repo:
         }
         _entry, state = self._log.publish(plans.instance(version.uuid, info), user=user, app=app)
         return state.instances[name]
+
+    def adopt(self, name: str, url: str, *, pin: bool | str = False, typename: str | None = None, **who: str) -> Any:
+        """Make an existing volume an instance of the open root, in place (see `vzarr.types.adoption.adopt`)."""
+        if Repo.adopter is None:
+            raise UnsupportedError("no datatypes are loaded; import vzarr")
+        return Repo.adopter(self.root, name, url, pin=pin, typename=typename, **who)
 
     def update_instance(
         self, name: str, *, config: Mapping[str, str] | None = None, tags: Mapping[str, str] | None = None,

@@ -9,11 +9,12 @@ import errno
 import os
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vzarr.errors import AlreadyExistsError, StorageError
 from vzarr.geometry import Coord
+from vzarr.overlay.adopted import Adopted
 from vzarr.overlay.grid import Grid
 from vzarr.overlay.tree import ArrayEntry
 from vzarr.overlay.views import View, loose_place
@@ -36,8 +37,60 @@ def documents(view: View) -> Iterator[tuple[str, bytes]]:
             yield f"{path}/{name}" if path else name, data
 
 
-def places(view: View) -> Iterator[tuple[str, str]]:
-    """All other keys of a version, and the object that each is.
+@dataclass(frozen=True)
+class SourceChunk:
+    """A chunk of an adopted array that no version wrote: its source, and its global coordinate there."""
+
+    source: Adopted
+    coord: Coord
+
+    def get(self) -> bytes:
+        """Its bytes.
+
+        Raises
+        ------
+        StorageError
+            If the source is gone, or the chunk.
+        """
+        found = self.source.fetch(self.coord)
+        if found is None:
+            raise StorageError(f"chunk {self.coord} of {self.source.url} was listed and is gone")
+        return found[0]
+
+
+Place = str | SourceChunk
+"""Where a key's bytes are: an object of the repo, or an adopted source."""
+
+
+def place_bytes(view: View, place: Place) -> bytes:
+    """Bytes at a place.
+
+    Raises
+    ------
+    StorageError
+        If they are missing.
+    """
+    data = place.get() if isinstance(place, SourceChunk) else view.storage.objects.get(place)
+    if data is None:
+        raise StorageError(f"{place} is missing: version {view.node} needs it")
+    return data
+
+
+def place_url(view: View, place: Place) -> str | None:
+    """URL of the object at a place, or None where there is no such object, because a source is decoded on the way."""
+    if isinstance(place, SourceChunk):
+        return place.source.array.place(place.coord)
+    return f"{view.storage.objects.url}/{place}"
+
+
+def _path(view: View, place: Place) -> str | None:
+    if isinstance(place, SourceChunk):
+        return place.source.array.path(place.coord)
+    return view.storage.objects.path(place)
+
+
+def places(view: View) -> Iterator[tuple[str, Place]]:
+    """All other keys of a version, and where each is; adopted sources are listed.
 
     Raises
     ------
@@ -53,8 +106,8 @@ def places(view: View) -> Iterator[tuple[str, str]]:
         yield key, loose_place(view.storage, node, key)
 
 
-def chunk_places(view: View, entry: ArrayEntry) -> Iterator[tuple[Coord, str]]:
-    """Chunks of an array, by the coordinates that readers use, and the object that each is.
+def chunk_places(view: View, entry: ArrayEntry) -> Iterator[tuple[Coord, Place]]:
+    """Chunks of an array, by the coordinates that readers use, and where each is; an adopted source is listed.
 
     Raises
     ------
@@ -66,6 +119,14 @@ def chunk_places(view: View, entry: ArrayEntry) -> Iterator[tuple[Coord, str]]:
             shown = tuple(c - s for c, s in zip(row, entry.shift, strict=True))
             if min(shown, default=0) >= 0:
                 yield shown, view.storage.chunk_key(owner, entry, tuple(row))
+    source = view.storage.sources.of(entry)
+    if source is None:
+        return
+    written = Grid.of(view, replace(entry, source=None))
+    for coord in source.coords():
+        shown = tuple(c - s for c, s in zip(coord, entry.shift, strict=True))
+        if min(shown, default=0) >= 0 and written.is_unwritten(coord):
+            yield shown, SourceChunk(source, coord)
 
 
 def flatten(view: View, target: str | os.PathLike[str], *, copy: bool = False) -> Flattened:
@@ -113,13 +174,10 @@ def _write(view: View, folder: Path, copy: bool) -> Flattened:
         keys += 1
     for key, place in places(view):
         keys += 1
-        if not copy and _link(view.storage.objects.path(place), _target(folder, key)):
+        if not copy and _link(_path(view, place), _target(folder, key)):
             linked += 1
             continue
-        whole = view.storage.objects.get(place)
-        if whole is None:
-            raise StorageError(f"{place} is missing: version {view.node} needs it")
-        _target(folder, key).write_bytes(whole)
+        _target(folder, key).write_bytes(place_bytes(view, place))
     return Flattened(keys, linked)
 
 

@@ -6,7 +6,7 @@ names every object.  What the pages say is held against the folders and against 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from typing import Any, TypeVar
@@ -21,6 +21,7 @@ from vzarr.overlay.logcheck import Finding, read_log
 from vzarr.overlay.merge import common_codes
 from vzarr.overlay.objects import Objects
 from vzarr.overlay.owners import CONFLICT, DELETED, FIRST_OWNER, Owners, Page, Ref, Table, coords_in, side
+from vzarr.overlay.sourcecheck import check_source
 from vzarr.overlay.state import NodeInfo, State
 from vzarr.overlay.tree import ArrayEntry, Tree
 from vzarr.overlay.views import Storage, loose_place
@@ -102,6 +103,7 @@ class _Check:
     def __init__(self, storage: Storage, state: State, pool: ThreadPoolExecutor) -> None:
         self.storage, self.objects, self.state, self.pool = storage, storage.objects, state, pool
         self._kept: dict[seal.Part, Any] = {}
+        self._checked: list[Mapping[str, Any]] = []
 
     def version(self, info: NodeInfo, *, whole: bool) -> Iterator[Finding]:
         """Findings in one version; with `whole` also in what it takes from its ancestors."""
@@ -123,6 +125,7 @@ class _Check:
         table = yield from self._part("table", layout.owner_table, record.table, Table.from_bytes)
         if tree is not None:
             yield from self._loose(tree)
+            yield from self._sources(tree)
         if tree is not None and table is not None:
             pages = _Pages(self, info, Owners(table, self.storage.pages), whole)
             yield from (f for entry in tree.arrays().values() for f in pages.of(entry))
@@ -200,6 +203,12 @@ class _Check:
     def _loose(self, tree: Tree) -> Iterator[Finding]:
         places = {loose_place(self.storage, node, key): key for key, node in tree.loose.items()}
         yield from self.share(lambda place: self.exists("loose", place, f"loose key {places[place]!r}"), places)
+
+    def _sources(self, tree: Tree) -> Iterator[Finding]:
+        for entry in tree.arrays().values():
+            if entry.source is not None and entry.source not in self._checked:
+                self._checked.append(entry.source)
+                yield from check_source(self.objects, entry.source, self.share)
 
     def exists(self, what: str, key: str, name: str) -> Finding | None:
         """Finding for an object that is not there."""

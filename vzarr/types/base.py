@@ -30,6 +30,10 @@ def _nothing_to_prepare(instance: Any) -> None:
     """Leave a new instance as it is: it has no arrays."""
 
 
+def _nothing_adopted(instance: Any) -> None:
+    """Leave an instance over adopted arrays as it is: it keeps nothing beside them."""
+
+
 def _nothing_to_settle(instance: Any) -> None:
     """Leave an instance as it is: its writes are whole by themselves."""
 
@@ -68,6 +72,8 @@ class Datatype:
         defaults filled in; raises `InvalidInputError`.
     prepare
         Makes the arrays of a new instance, given its handle.
+    adopted
+        Called with the handle of an instance whose arrays were adopted: makes what the datatype keeps beside them.
     settle
         Called with a handle before its version is sealed: finishes what a writer that is gone left half done.
     resume
@@ -96,6 +102,7 @@ class Datatype:
     type_version: str = "0.1"
     configure: Callable[[Mapping[str, str]], dict[str, str]] = _no_settings
     prepare: Callable[[Any], None] = _nothing_to_prepare
+    adopted: Callable[[Any], None] = _nothing_adopted
     settle: Callable[[Any], object] = _nothing_to_settle
     resume: Callable[[Any], object] = _nothing_to_settle
     conflicts: Callable[[Any], Sequence[Any]] = _no_conflicts

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from vzarr.geometry import Coord
 from vzarr.types.base import Datatype
 from vzarr.types.labelmap import (
+    adopted,
     allocate,
     bulk,
     compose,
@@ -169,6 +170,7 @@ LABELMAP = Datatype(
     type_version="0.1",
     configure=description.configure,
     prepare=LabelMap.make_arrays,
+    adopted=adopted.build_index,
     settle=compose.settle,
     resume=compose.resume,
     conflicts=compose.conflicts,
