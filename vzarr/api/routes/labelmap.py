@@ -10,6 +10,7 @@ from vzarr.api.routes import (
     labelmap_edits,
     labelmap_indices,
     labelmap_labels,
+    labelmap_nanovdb,
     labelmap_sparsevol,
     labelmap_voxels,
 )
@@ -19,6 +20,7 @@ for part in (
     labelmap_voxels,
     labelmap_bodies,
     labelmap_sparsevol,
+    labelmap_nanovdb,
     labelmap_indices,
     labelmap_batches,
     labelmap_edits,

@@ -14,7 +14,7 @@ from numpy.typing import DTypeLike, NDArray
 from vzarr.errors import UnsupportedError
 from vzarr.geometry import Box, Coord
 from vzarr.types import voxels
-from vzarr.types.labelmap import reads, volumes
+from vzarr.types.labelmap import nanovdb, reads, volumes
 from vzarr.types.labelmap.index import LabelIndex
 from vzarr.types.labelmap.relabel import contains, relabel
 from vzarr.types.labelmap.rows import Header, Labels, unpack_blocks
@@ -187,6 +187,21 @@ class Body:
         which = np.repeat(np.arange(len(x)), length)
         along = np.arange(which.size) - np.repeat(np.cumsum(length) - length, length)
         return np.stack([z[which], y[which], x[which] + along], 1)
+
+    def nanovdb(self, scale: int = 0, *, name: str = "") -> bytes:
+        """Its voxels as a NanoVDB file of one ``OnIndex`` grid, for ray tracers; see `nanovdb.encode`.
+
+        Parameters
+        ----------
+        name
+            Of the grid; by default the instance and the label.
+
+        Raises
+        ------
+        InvalidInputError
+            If no grid can be called so.
+        """
+        return nanovdb.encode_volume(volumes.SparseVolume(self.view, self.index, scale), name)
 
     def mesh(self, scale: int = 0, *, reduction: int = 0, max_error: float | None = None) -> Any:
         """Its surface as a triangle mesh, in the unit of the voxel size; needs the extra ``mesh`` (zmesh).
