@@ -301,7 +301,7 @@ class Nodes(Mapping[str, NodeInfo]):
     """
 
     packed: Packed = field(default_factory=Packed.empty)
-    changed: Mapping[str, Row] = field(default_factory=dict)
+    changed: dict[str, Row] = field(default_factory=dict)
 
     def __getitem__(self, node: str) -> NodeInfo:
         known = self.changed.get(node)
@@ -362,8 +362,10 @@ class Nodes(Mapping[str, NodeInfo]):
 
     def ends_line(self, info: NodeInfo) -> bool:
         """Whether a version is the newest on its line."""
-        later = any(r[_LINE] == info.line and r[_NUMBER] > info.version_id for r in self.changed.values())
-        return not later and self.packed.ends(info.line, info.version_id - 1)
+        for row in reversed(self.changed.values()):
+            if row[_LINE] == info.line and row[_NUMBER] > self.packed.count:
+                return bool(row[_NUMBER] == info.version_id)
+        return self.packed.ends(info.line, info.version_id - 1)
 
     def last_on(self, branch: str) -> str | None:
         """Newest version of a branch, or None for an unknown branch."""

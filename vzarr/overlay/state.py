@@ -217,7 +217,7 @@ class State:
         ValueError, LookupError, TypeError
             If the data are none that `since` gave.
         """
-        if any(len(row) != len(NodeInfo.FIELDS) for row in data["nodes"].values()):
+        if not {*map(len, data["nodes"].values())} <= {len(NodeInfo.FIELDS)}:
             raise ValueError("a version has not all its fields")
         return State(
             **{k: data[k] for k in _SCALARS},

@@ -168,8 +168,19 @@ def test_no_key_store(path, content):
         SqliteKV(path)
 
 
+def test_what_only_looked_like_a_key_store_is_noticed_when_it_is_used(path):
+    raw = sqlite3.connect(path)
+    raw.execute("CREATE TABLE other (x)")
+    raw.close()
+    kv = SqliteKV(path)
+    with pytest.raises(AuthorityUnavailableError, match=r"keys\.db"):
+        kv.get(b"k")
+    kv.close()
+
+
 def test_failure_is_not_absence(path):
     kv = SqliteKV(path)
+    assert kv.get(b"k") is None
     raw = sqlite3.connect(path)
     raw.execute("DROP TABLE kv")
     raw.close()

@@ -27,6 +27,9 @@ BUSY_SECONDS = 30.0
 FORK_SECONDS = 1.0
 SYNCHRONOUS = {"process": "NORMAL", "fsync": "FULL"}
 
+_MAGIC = b"SQLite format 3\0"
+"""How a SQLite file begins (SQLite documentation, "Database File Format")."""
+
 _SCANS = {
     (bounded, reverse): "SELECT k, v FROM kv WHERE k >= ?"
     + (" AND k < ?" if bounded else "")
@@ -63,6 +66,16 @@ def _create(path: str) -> None:
         draft.unlink()
     except (sqlite3.Error, OSError) as error:
         raise AuthorityUnavailableError(f"cannot create key store {path}: {error}") from error
+
+
+def _is_promising(path: str) -> bool:
+    """Whether a file looks like a store that can be used, so that nobody need try yet."""
+    try:
+        with Path(path).open("rb", buffering=0) as file:
+            begins = file.read(len(_MAGIC))
+    except OSError:
+        return False
+    return begins == _MAGIC and os.access(path, os.R_OK | os.W_OK) and os.access(Path(path).parent, os.W_OK)
 
 
 def _never_close(connection: sqlite3.Connection) -> None:
@@ -157,7 +170,7 @@ class SqliteKV:
     Raises
     ------
     AuthorityUnavailableError
-        `path` cannot be opened, or is no key store.
+        `path` cannot be opened, or is no key store; also at the first use of a file that only looked like one.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, create: bool = True, durability: str = "process") -> None:
@@ -174,8 +187,12 @@ class SqliteKV:
         self._fork_waited = False
         if create and not Path(self._path).exists():
             _create(self._path)
-        with self._reader():
-            _live.add(self)
+        self._check()
+        # Opening a connection costs a quarter of opening a repo, and readers of sealed versions need none.
+        if not _is_promising(self._path):
+            with self._reader():
+                pass
+        _live.add(self)
 
     def get(self, key: bytes) -> bytes | None:
         """Value of `key`, or None where there is none."""
