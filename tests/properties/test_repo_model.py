@@ -129,11 +129,28 @@ class RepoMachine(RuleBasedStateMachine):
         self.http = TestClient(create_app(Settings(), self.hub), base_url="http://localhost")
         self.made = 0
 
-    @initialize(fill=st.sampled_from([0, 9]))
-    def init(self, fill: int) -> None:
+    @initialize(fill=st.sampled_from([0, 9]), adopted=st.none() | st.sets(COORDS.filter(lambda c: min(c) >= 0)))
+    def init(self, fill: int, adopted: set[Coord] | None) -> None:
         self.repo = vzarr.create(str(self.folder / "repo"))
         self.models = {self.repo.uuid: Model()}
         self.fill = fill
+        if adopted is not None:
+            self._adopt(adopted)
+
+    def _adopt(self, coords: set[Coord]) -> None:
+        """The root begins with an array that lies elsewhere and has some of its chunks."""
+        source, chunks = str(self.folder / "source.zarr"), (SIDE, SIDE)
+        array = zarr.create_array(
+            source, shape=(2 * SIDE, 2 * SIDE), chunks=chunks, dtype="u2", compressors=None, fill_value=self.fill
+        )
+        held = {c: np.full(chunks, 100 + n, "u2") for n, c in enumerate(sorted(c for c in coords if max(c) < 2))}
+        for (y, x), chunk in held.items():
+            array[y * SIDE : (y + 1) * SIDE, x * SIDE : (x + 1) * SIDE] = chunk
+        self.repo.adopt("g", source, typename="zarr")
+        model, root = self.models[self.repo.uuid], self.repo.uuid
+        model.groups["g"] = {}
+        model.arrays["g/0"] = Array((root, "g/0"), self.fill, (0, 0), array.shape)
+        model.arrays["g/0"].chunks = {c: (root, chunk) for c, chunk in held.items()}
 
     def teardown(self) -> None:
         try:

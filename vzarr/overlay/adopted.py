@@ -89,6 +89,10 @@ class Adopted:
             self.check(time.monotonic())
         return found
 
+    def has(self, coord: Coord) -> bool:
+        """Whether the source has a chunk."""
+        return self.fetch(coord, 0, 0) is not None
+
     def voxels(self, coord: Coord) -> NDArray[Any] | None:
         """A chunk decoded, of a source that decodes (see `SourceArray.voxels`); otherwise as `fetch`."""
         found = self._fresh().voxels(coord)
@@ -104,7 +108,7 @@ class Adopted:
         self.check(time.monotonic())
         count = int(np.prod([b - a for a, b in zip(*inside, strict=True)], dtype=object))
         if count <= PROBED:
-            yield from (c for c in iter_coords(inside) if self.array.fetch(c, 0, 0) is not None)
+            yield from (c for c in iter_coords(inside) if self.has(c))
             return
         yield from (c for c in self.array.coords() if covers(inside, c))
 

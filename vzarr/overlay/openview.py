@@ -279,7 +279,7 @@ class OpenView(View):
     def delete_chunk(self, entry: ArrayEntry, coord: Coord) -> None:
         """Delete a chunk: a marker where the base has one, else just the own object."""
         key = self.storage.chunk_key(self.node, entry, coord)
-        inherited = self.base.owners.owner(entry.id, coord) not in (ABSENT, DELETED) or self.in_source(entry, coord)
+        inherited = self.base.owners.owner(entry.id, coord) not in (ABSENT, DELETED) or self.source_has(entry, coord)
         with self.writer.write() as stage:
             if inherited and not self._masked(entry, coord):
                 self.storage.objects.put(key, layout.MARKER, stage=stage)

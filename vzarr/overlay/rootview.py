@@ -306,10 +306,10 @@ class RootView(View):
             self.storage.objects.put(self.storage.chunk_key(self.node, entry, coord), data, stage=stage)
 
     def delete_chunk(self, entry: ArrayEntry, coord: Coord) -> None:
-        """Delete a chunk: a marker where an adopted source may have one."""
+        """Delete a chunk: a marker where an adopted source has one."""
         key = self.storage.chunk_key(self.node, entry, coord)
         with self.writer.write() as stage:
-            if self.in_source(entry, coord):
+            if self.source_has(entry, coord):
                 self.storage.objects.put(key, layout.MARKER, stage=stage)
             else:
                 self.storage.objects.delete(key)

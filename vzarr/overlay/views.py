@@ -137,6 +137,11 @@ class View(ABC):
         """The source that says what a chunk is which is at none of its places, or None."""
         return self.storage.sources.of(entry) if entry.source is not None and self.in_source(entry, coord) else None
 
+    def source_has(self, entry: ArrayEntry, coord: Coord) -> bool:
+        """Whether a chunk that no version ever wrote or deleted is in its array's source."""
+        source = self.source(entry, coord)
+        return source is not None and source.has(coord)
+
     def check_missing(self, places: tuple[str, ...]) -> None:
         """Tell a chunk that is absent from one that is gone: what a sealed version stored must be where it was put.
 
