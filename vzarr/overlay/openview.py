@@ -134,7 +134,7 @@ class OpenView(View):
                 inherited.discard(coord)
             else:
                 inherited.add(coord)
-        return np.array(sorted(inherited), np.int64).reshape(-1, entry.spec.ndim)
+        return np.array(sorted(inherited), np.int64).reshape(len(inherited), entry.spec.ndim)
 
     def in_source(self, entry: ArrayEntry, coord: Coord) -> bool:
         """Whether neither this version nor its base ever wrote or deleted a chunk; its own folder is not asked."""

@@ -243,7 +243,8 @@ class SealedView(View):
 
 def rows_of(coords: Iterable[Coord], ndim: int) -> NDArray[np.int64]:
     """Coordinates as an array of shape (n, ndim)."""
-    return np.array(list(coords), np.int64).reshape(-1, ndim)
+    rows = list(coords)
+    return np.array(rows, np.int64).reshape(len(rows), ndim)
 
 
 def nothing(storage: Storage, node: str) -> SealedView:

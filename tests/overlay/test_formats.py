@@ -1,0 +1,221 @@
+"""Zarr's formats under a history: each version equals the plain Zarr that the same calls make, byte for byte."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numcodecs
+import numpy as np
+import pytest
+import zarr
+from zarr.codecs import GzipCodec, TransposeCodec
+from zarr.storage import MemoryStore
+
+import vzarr
+from vzarr import VersionStore
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::zarr.errors.UnstableSpecificationWarning",
+    "ignore::zarr.errors.ZarrUserWarning",
+    "ignore:.*onsolidated metadata:UserWarning",
+)
+
+SHAPE, CHUNKS = (10, 7), (4, 3)
+RECORD = np.dtype([("id", "<u4"), ("weight", "<f4")])
+
+V3: dict[str, Any] = {"zarr_format": 3}
+V2: dict[str, Any] = {"zarr_format": 2}
+FORMATS: dict[str, dict[str, Any]] = {
+    "v3": {**V3, "dtype": "u2"},
+    "v3 sharded": {**V3, "dtype": "u2", "shards": (8, 6)},
+    "v3 dots": {**V3, "dtype": "i4", "chunk_key_encoding": {"name": "default", "separator": "."}},
+    "v3 keys of v2": {**V3, "dtype": "i4", "chunk_key_encoding": {"name": "v2", "separator": "/"}},
+    "v3 F order": {**V3, "dtype": "f4", "filters": [TransposeCodec(order=(1, 0))], "fill_value": float("nan")},
+    "v3 bytes": {**V3, "dtype": "S5", "fill_value": b"-"},
+    "v3 text": {**V3, "dtype": "U4"},
+    "v3 strings": {**V3, "dtype": str},
+    "v3 records": {**V3, "dtype": RECORD, "fill_value": (7, 0.5)},
+    "v3 times": {**V3, "dtype": "datetime64[s]"},
+    "v2": {**V2, "dtype": "u2"},
+    "v2 slashes": {**V2, "dtype": "u2", "chunk_key_encoding": {"name": "v2", "separator": "/"}},
+    "v2 F order": {**V2, "dtype": "f8", "order": "F", "fill_value": float("nan")},
+    "v2 filters": {**V2, "dtype": "i4", "filters": [numcodecs.Delta("<i4")], "compressors": numcodecs.LZ4()},
+    "v2 strings": {**V2, "dtype": str},
+    "v2 records": {**V2, "dtype": RECORD, "fill_value": (7, 0.5)},
+    "v2 times": {**V2, "dtype": ">M8[ms]"},
+    "v2 booleans": {**V2, "dtype": "?", "compressors": None},
+}
+
+
+def values(rng: random.Random, dtype: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """Some values of any type."""
+    numbers = np.random.default_rng(rng.randrange(1 << 30)).integers(0, 99, shape)
+    if dtype is str:
+        return numbers.astype("U").astype(object)
+    if dtype == RECORD:
+        made = np.zeros(shape, RECORD)
+        made["id"], made["weight"] = numbers, numbers / 2
+        return made
+    return numbers.astype("i8").astype(dtype)
+
+
+@dataclass
+class Twins:
+    """An open version, and what plain Zarr has after the same calls."""
+
+    version: vzarr.Version
+    options: dict[str, Any]
+    rng: random.Random
+    plain: dict[str, bytes] = field(default_factory=dict)
+    sealed: list[tuple[vzarr.Version, dict[str, bytes]]] = field(default_factory=list)
+    path: str = "g/a"
+
+    def each(self, call: Callable[[zarr.Group], Any]) -> None:
+        """Do the same to both."""
+        held: dict[str, Any] = {k: zarr.core.buffer.cpu.Buffer.from_bytes(v) for k, v in self.plain.items()}
+        for store in (MemoryStore(held), self.version.store):
+            call(zarr.open_group(store, mode="a", zarr_format=self.options["zarr_format"], use_consolidated=False))
+        self.plain = {k: v.to_bytes() for k, v in held.items()}
+
+    def create(self, path: str, **changes: Any) -> None:
+        options = {"shape": SHAPE, "chunks": CHUNKS, **self.options, **changes}
+        del options["zarr_format"]
+        self.each(lambda g: g.create_array(path, overwrite=True, **options))
+
+    def write(self) -> None:
+        """Any box of the array."""
+        version = self.version.zarr[self.path]
+        lo = [self.rng.randrange(max(1, n)) for n in version.shape]
+        hi = [self.rng.randint(a, n) for a, n in zip(lo, version.shape, strict=True)]
+        box = tuple(slice(a, b) for a, b in zip(lo, hi, strict=True))
+        dtype = str if self.options["dtype"] is str and version.dtype.kind in "OT" else version.dtype
+        data = values(self.rng, dtype, tuple(b - a for a, b in zip(lo, hi, strict=True)))
+        self.each(lambda g: g[self.path].__setitem__(box, data))
+
+    def attributes(self) -> None:
+        number = self.rng.random()
+        self.each(lambda g: g[self.path].attrs.update({"n": number}))
+        self.each(lambda g: g.attrs.update({"n": number}))
+
+    def grow(self) -> None:
+        shape = tuple(n + self.rng.randrange(6) for n in self.version.zarr[self.path].shape)
+        self.each(lambda g: g[self.path].resize(shape))
+
+    def shrink(self) -> None:
+        shape = tuple(self.rng.randint(1, max(1, n)) for n in self.version.zarr[self.path].shape)
+        self.each(lambda g: g[self.path].resize(shape))
+
+    def rename(self) -> None:
+        """The array, or the group that it is in."""
+        number = f"{self.rng.randrange(1 << 20)}"
+        group, _, name = self.path.partition("/")
+        source, target = self.rng.choice([(group, f"g{number}"), (self.path, f"{group}/a{number}")])
+        self.version.rename(source, target)
+        self.plain = {
+            target + k[len(source) :] if k == source or k.startswith(f"{source}/") else k: v
+            for k, v in self.plain.items()
+        }
+        self.path = target if "/" in target else f"{target}/{name}"
+
+    def other_type(self) -> None:
+        self.create(self.path, dtype="u1", fill_value=3, filters="auto")
+        self.write()
+
+    def other_codec(self) -> None:
+        plain = self.options["zarr_format"] == 3
+        self.create(self.path, compressors=GzipCodec(level=1) if plain else numcodecs.Zlib(1))
+        self.write()
+
+    def other_grid(self) -> None:
+        self.create(self.path, chunks=(3, 5), shards=None)
+        self.write()
+
+    def delete(self) -> None:
+        """The array, and one like it at its place that has nothing."""
+        self.each(lambda g: g.__delitem__(self.path))
+        self.create(self.path)
+
+    def consolidate(self) -> None:
+        def call(group: zarr.Group) -> None:
+            zarr.consolidate_metadata(group.store, zarr_format=self.options["zarr_format"])
+
+        self.each(call)
+
+    def commit(self) -> None:
+        self.sealed.append((self.version.commit(), dict(self.plain)))
+        self.version = self.version.newversion()
+
+
+STEPS = ("write", "attributes", "grow", "shrink", "rename", "other_type", "other_codec", "other_grid", "delete")
+
+
+def keys(store: VersionStore) -> dict[str, bytes]:
+    """All that a store has."""
+    return {key: store.read(key)[0] for key in store.keys("")}
+
+
+def lived(repo: vzarr.Repo, name: str, seed: int, times: int) -> Twins:
+    """A history with every kind of step so many times, in any order."""
+    rng = random.Random(f"{name} {seed}")
+    repo.root.store.delete_sync("zarr.json")
+    twins = Twins(repo.root, FORMATS[name], rng)
+    twins.create("g/a")
+    twins.create("beside", shape=(), chunks=(), shards=None, filters="auto")
+    order = list(STEPS) * times
+    rng.shuffle(order)
+    for step in order:
+        getattr(twins, step)()
+        twins.write()
+        if rng.random() < 0.6:
+            twins.commit()
+    twins.consolidate()
+    twins.commit()
+    return twins
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize(("seed", "times"), [(0, 1), pytest.param(1, 4, marks=pytest.mark.exhaustive)])
+def test_every_version_is_the_plain_zarr_of_its_time(file_repo: vzarr.Repo, name: str, seed: int, times: int):
+    twins = lived(file_repo, name, seed, times)
+    assert len(twins.sealed) > 2
+    with vzarr.open(file_repo.url) as again:
+        for version, plain in [*twins.sealed, (twins.version, twins.plain)]:
+            assert keys(again[version.uuid].store) == plain
+
+
+def merged(a: dict[str, bytes], b: dict[str, bytes], base: dict[str, bytes]) -> dict[str, bytes]:
+    """What each side changed, on what neither did."""
+    found = dict(base)
+    for side in (a, b):
+        found.update({k: v for k, v in side.items() if base.get(k) != v})
+        for key in base.keys() - side.keys():
+            del found[key]
+    return found
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_branches_of_any_format_merge_by_chunks(name: str):
+    repo = vzarr.create(f"memory://formats-{name.replace(' ', '-')}")
+    twins = Twins(repo.root, FORMATS[name], random.Random(name))
+    twins.plain = keys(repo.root.store)
+    if twins.options["zarr_format"] == 2:
+        twins.each(lambda g: g.create_group("g"))
+    twins.create("g/a", shape=(24, 18))
+    dtype = str if twins.options["dtype"] is str else np.dtype(twins.options["dtype"])
+    data = values(twins.rng, dtype, (24, 18))
+    twins.each(lambda g: g["g/a"].__setitem__(..., data))
+    base = dict(twins.plain)
+    repo.root.commit()
+    sides = []
+    for branch, box in (("left", np.s_[:8, :6]), ("right", np.s_[16:, 12:])):
+        twins.version, twins.plain = repo.root.branch(branch), dict(base)
+        twins.each(lambda g, box=box: g["g/a"].__setitem__(box, data[::-1, ::-1][box]))
+        twins.create(f"g/{branch}")
+        twins.version.commit()
+        sides.append(twins.plain)
+    result = repo.merge(["left", "right"])
+    assert keys(result.store) == merged(*sides, base)
+    assert keys(result.commit().store) == merged(*sides, base)
