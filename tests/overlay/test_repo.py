@@ -72,7 +72,7 @@ def test_a_creation_that_was_cut_off_can_be_finished(url: str):
         assert (repo.uuid, repo.state.alias) == (first, "again")
 
 
-@pytest.mark.parametrize("url", ["", "s3://bucket/repo", "http://host/repo"])
+@pytest.mark.parametrize("url", ["", "s3://", "nope://host/repo"])
 def test_other_places_are_refused(url: str):
     for make in (vzarr.open, vzarr.create):
         with pytest.raises((InvalidInputError, UnsupportedError)):
