@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import closing
 from dataclasses import asdict
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -12,13 +13,26 @@ import typer
 import vzarr
 from vzarr.cli.output import AsJson, RepoUrl, emit, examples
 from vzarr.overlay import references, standalone
+from vzarr.overlay.shown.export import flatten_n5
+
+
+class Layout(StrEnum):
+    """Formats that a version can be written in."""
+
+    zarr = "zarr"
+    n5 = "n5"
+
 
 Which = Annotated[str, typer.Argument(metavar="REF", help="Branch, tag, uuid or unique prefix.", show_default=False)]
 
 
 def register(app: typer.Typer) -> None:
     """Add the verbs of this module to the program."""
-    lines = ("vzarr flatten /data/fly v1.0 /data/fly-v1.0.zarr", "vzarr flatten /data/fly master /tmp/fly.zarr --copy")
+    lines = (
+        "vzarr flatten /data/fly v1.0 /data/fly-v1.0.zarr",
+        "vzarr flatten /data/fly master /tmp/fly.zarr --copy",
+        "vzarr flatten /data/fly v1.0 /data/fly-v1.0.n5 --format n5",
+    )
     app.command(epilog=examples(*lines))(flatten)
 
     app.command(
@@ -31,12 +45,16 @@ def flatten(
     ref: Which,
     target: Annotated[Path, typer.Argument(metavar="TARGET", help="Folder to make.", show_default=False)],
     copy: Annotated[bool, typer.Option("--copy", help="Copy every file instead of hard-linking.")] = False,
+    layout: Annotated[Layout, typer.Option("--format", help="What to write.")] = Layout.zarr,
     as_json: AsJson = False,
 ) -> None:
-    """Write a version as a plain Zarr folder that needs neither vzarr nor the repo."""
+    """Write a version as a plain Zarr (or N5) folder that needs neither vzarr nor the repo."""
     with closing(vzarr.open(url)) as repo:
         version = repo[ref]
-        done = standalone.flatten(version.view, target, copy=copy)
+        if layout is Layout.n5:
+            done = flatten_n5(version.store, target)
+        else:
+            done = standalone.flatten(version.view, target, copy=copy)
         value = {"version": version.uuid, "target": str(target), **asdict(done)}
         emit(value, f"wrote {target}: {done.keys} keys, {done.linked} of them hard-linked", as_json=as_json)
 

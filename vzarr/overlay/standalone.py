@@ -9,6 +9,7 @@ import errno
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -150,6 +151,21 @@ def flatten(view: View, target: str | os.PathLike[str], *, copy: bool = False) -
     StorageError
         If an object of the version is missing, or the folder cannot be written.
     """
+    with whole_folder(target) as draft:
+        return _write(view, draft, copy)
+
+
+@contextmanager
+def whole_folder(target: str | os.PathLike[str]) -> Iterator[Path]:
+    """A folder to fill that gets its name when the block ends without an error.
+
+    Raises
+    ------
+    AlreadyExistsError
+        If something is there.
+    StorageError
+        If it cannot be written.
+    """
     final = Path(target).expanduser().absolute()
     if final.exists() and not (final.is_dir() and not any(final.iterdir())):
         raise AlreadyExistsError(f"{final} exists")
@@ -158,13 +174,12 @@ def flatten(view: View, target: str | os.PathLike[str], *, copy: bool = False) -
         if draft.exists():
             shutil.rmtree(draft)
         draft.mkdir(parents=True)
-        done = _write(view, draft, copy)
+        yield draft
         draft.replace(final)
     except StorageError:
         raise
     except OSError as e:
         raise StorageError(e.errno or errno.EIO, f"could not write {final}: {e.strerror or e}") from e
-    return done
 
 
 def _write(view: View, folder: Path, copy: bool) -> Flattened:
