@@ -14,7 +14,7 @@ from vzarr.api import errors, openapi
 from vzarr.api.activity import Activity, CountRequests
 from vzarr.api.dispatch import NodeDispatcher, RepoDispatcher
 from vzarr.api.hub import Hub
-from vzarr.api.routes import interface, repos, server, zarr
+from vzarr.api.routes import interface, n5, precomputed, repos, server, zarr
 from vzarr.api.security import Guard
 from vzarr.config import Settings
 
@@ -55,7 +55,9 @@ def create_app(settings: Settings, hub: Hub) -> FastAPI:
 
 
 def _add_routes(app: FastAPI, hub: Hub) -> None:
-    app.mount("/zarr", zarr.ZarrRoutes(hub))
+    app.mount("/zarr", zarr.routes(hub))
+    app.mount("/n5", n5.routes(hub))
+    app.mount("/precomputed", precomputed.routes(hub))
     app.mount("/api/node", NodeDispatcher(hub))
     app.mount("/api/repo", RepoDispatcher(hub))
     for module in (repos, server, interface):
