@@ -73,3 +73,60 @@ def test_files_of_other_kinds_and_missing_ones(tmp_path: Path):
         read_mapping(tmp_path / "m.xlsx")
     with pytest.raises(NotFoundError, match=r"m\.csv: no such file"):
         read_mapping(tmp_path / "m.csv")
+
+
+def _parquet(path: Path, columns: dict[str, np.ndarray]) -> str:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet.write_table(pyarrow.table(columns), path)
+    return str(path)
+
+
+@pytest.mark.parametrize("kind", ["npz", "parquet", "csv"])
+def test_columns_by_name(tmp_path: Path, kind: str):
+    rows = np.array(ROWS, np.uint64)
+    columns = {"score": rows[:, 1] * 2, "body": rows[:, 1], "sv": rows[:, 0]}
+    path = tmp_path / f"m.{kind}"
+    if kind == "npz":
+        np.savez(path, **columns)
+    elif kind == "parquet":
+        _parquet(path, columns)
+    else:
+        path.write_text("score,body,sv\n" + "".join(f"{b * 2},{b},{sv}\n" for sv, b in ROWS))
+    assert read_mapping(path).tolist() == CHECKED
+    assert read_mapping(path, columns=["sv", "score"]).tolist() == [[sv, 2 * b] for sv, b in CHECKED]
+    with pytest.raises(InvalidInputError, match=r"no columns 'sv' and 'root'; it has 'score', 'body', 'sv'"):
+        read_mapping(path, columns=["sv", "root"])
+
+
+def test_two_columns_need_no_names_and_an_npz_may_hold_one_table(tmp_path: Path):
+    rows = np.array(ROWS, np.uint64)
+    assert read_mapping(_parquet(tmp_path / "m.parquet", {"x": rows[:, 0], "y": rows[:, 1]})).tolist() == CHECKED
+    np.savez(tmp_path / "m.npz", rows)
+    assert read_mapping(tmp_path / "m.npz").tolist() == CHECKED
+
+
+def test_columns_of_other_things(tmp_path: Path):
+    ids = np.arange(3, dtype=np.uint64)
+    with pytest.raises(InvalidInputError, match=r"column 'body' should hold integers, it holds float64"):
+        read_mapping(_parquet(tmp_path / "f.parquet", {"sv": ids, "body": ids / 2}))
+    with pytest.raises(InvalidInputError, match=r"column 'body' has 1 empty rows"):
+        read_mapping(_parquet(tmp_path / "n.parquet", {"sv": [1, 2], "body": [1, None]}))
+    with pytest.raises(InvalidInputError, match="-1 in column 'body' is negative"):
+        read_mapping(_parquet(tmp_path / "m.parquet", {"sv": [1], "body": [-1]}))
+    np.savez(tmp_path / "m.npz", sv=ids, body=ids[:2])
+    with pytest.raises(InvalidInputError, match="3 and 2 rows"):
+        read_mapping(tmp_path / "m.npz")
+    (tmp_path / "bad.parquet").write_bytes(b"PAR1 and then nothing of the kind")
+    with pytest.raises(InvalidInputError, match=r"bad\.parquet"):
+        read_mapping(tmp_path / "bad.parquet")
+    (tmp_path / "bad.npz").write_bytes(b"PK and then nothing of the kind")
+    with pytest.raises(InvalidInputError, match=r"bad\.npz"):
+        read_mapping(tmp_path / "bad.npz")
+
+
+def test_edges(tmp_path: Path):
+    (tmp_path / "e.csv").write_text("a,b\n3,7\n7,9\n")
+    assert read_mapping(tmp_path / "e.csv", edges=True).tolist() == [[3, 7], [7, 9]]
+    with pytest.raises(InvalidInputError, match="belongs together with nothing"):
+        read_mapping([[0, 3]], edges=True)

@@ -31,7 +31,8 @@ class Deed:
     Parameters
     ----------
     action
-        ``merge``, ``cleave``, ``renumber``, ``split``, ``split-supervoxel`` or ``undo``; empty for all else.
+        ``merge``, ``cleave``, ``renumber``, ``agglomerate``, ``split``, ``split-supervoxel`` or ``undo``; empty for
+        all else.
     moves
         Supervoxels that changed bodies; those made by cuts under their new ids.
     cuts
@@ -40,6 +41,8 @@ class Deed:
         Body whose supervoxels were cut; 0 for none.
     undoes
         Mutation that was undone; 0 for none.
+    left
+        Bodies that an agglomeration took something from and that kept something.
     """
 
     action: str = ""
@@ -47,6 +50,7 @@ class Deed:
     cuts: tuple[CutRow, ...] = ()
     body: int = 0
     undoes: int = 0
+    left: tuple[int, ...] = ()
 
     @property
     def bodies(self) -> set[int]:
@@ -57,7 +61,13 @@ class Deed:
         """As JSON."""
         if not self.action:
             return b"{}"
-        fields = {"moves": self.moves, "cuts": [[*c] for c in self.cuts], "body": self.body, "undoes": self.undoes}
+        fields = {
+            "moves": self.moves,
+            "cuts": [[*c] for c in self.cuts],
+            "body": self.body,
+            "undoes": self.undoes,
+            "left": self.left,
+        }
         return orjson.dumps({"action": self.action, **{k: v for k, v in fields.items() if v}})
 
     @classmethod
@@ -66,7 +76,7 @@ class Deed:
         found = orjson.loads(value)
         moves = tuple((s, t, tuple(svs)) for s, t, svs in found.pop("moves", ()))
         cuts = tuple((sv, split, remain) for sv, split, remain in found.pop("cuts", ()))
-        return cls(moves=moves, cuts=cuts, **found)
+        return cls(moves=moves, cuts=cuts, left=tuple(found.pop("left", ())), **found)
 
 
 def key(uuid: str, mutation_id: int) -> bytes:

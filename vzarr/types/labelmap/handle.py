@@ -13,6 +13,7 @@ from vzarr.geometry import Coord
 from vzarr.types.base import Datatype
 from vzarr.types.labelmap import (
     adopted,
+    agglomerate,
     allocate,
     bulk,
     compose,
@@ -20,11 +21,13 @@ from vzarr.types.labelmap import (
     mutate,
     rows,
     splits,
+    tables,
     underway,
     undo,
     verify,
     writes,
 )
+from vzarr.types.labelmap.agglomerate import Agglomerated
 from vzarr.types.labelmap.allocate import Labelling
 from vzarr.types.labelmap.edits import Author
 from vzarr.types.labelmap.index import LabelIndex
@@ -90,6 +93,24 @@ class LabelMap(LabelView):
         """Give a body another number; the mutation id.  See `mutate.renumber`."""
         underway.recover(self, wait=False)
         return mutate.renumber(self, new, old, Author(user, app))
+
+    def agglomerate(self, table: ArrayLike, *, edges: bool = False, user: str = "", app: str = "") -> Agglomerated:
+        """Move millions of supervoxels to the bodies of a table, as one edit.  See `agglomerate.agglomerate`.
+
+        Parameters
+        ----------
+        table
+            Integers, shape (n, 2): supervoxel, body; or, if `edges`, two supervoxels that belong together.
+
+        Raises
+        ------
+        InvalidInputError
+            If the table cannot hold, or names a supervoxel that there is not; nothing has changed then.
+        """
+        underway.recover(self, wait=False)
+        check = tables.check_edges if edges else tables.check_mapping
+        checked = check(tables.as_array(table), "table")
+        return agglomerate.agglomerate(self, checked, Author(user, app), edges=edges)
 
     def split_supervoxel(
         self,

@@ -57,8 +57,9 @@ def undo(instance: Instance, mutation_id: int | None = None, author: Author = NO
 
     def change(edit: Edit) -> int:
         _refuse_twice(edit.tx, instance, number)
+        restored: set[int] = set()
         for move in reversed(deed.moves):
-            _move_back(edit, deed.action, move)
+            _move_back(edit, deed, move, restored)
         edit.deed = Deed(undoes=number)
         edit.log({"Action": "undo-complete", "Undone": number})
         return edit.number
@@ -103,22 +104,24 @@ def _refuse_twice(keys: InstanceKeys, instance: Instance, number: int) -> None:
 # ---------------------------------------------------------------- moves
 
 
-def _move_back(edit: Edit, action: str, move: Move) -> None:
-    """Move supervoxels back to the body that they came from."""
+def _move_back(edit: Edit, deed: Deed, move: Move, restored: set[int]) -> None:
+    """Move supervoxels back to the body that they came from, which `restored` then has."""
     source, target, moved = move
     _check_together(edit.tx, moved, target)
     counts = _counts(edit.tx, target, moved)
     total = sum(c.total for c in counts.values())
     there, back = index.read_header(edit.tx, target), index.read_header(edit.tx, source)
     left = (0 if there is None else there.voxels) - total
-    if action == "cleave":
+    if deed.action == "cleave" or source in deed.left:
         if back is None:
-            raise _dependent(f"body {source}, from which body {target} was cleaved, is no more", source)
-    elif back is not None:
+            raise _dependent(f"body {source}, from which body {target} was made, is no more", source)
+    elif back is not None and source not in restored:
         raise _dependent(f"another body has the number {source} now", source)
-    if action != "merge" and left:
+    if deed.action not in ("merge", "agglomerate") and left:
         raise _dependent(f"body {target} has become part of something larger", target)
-    edit.move(counts, target, source)
+    restored.add(source)
+    index.move_counts(edit.tx, counts, target, source)
+    edit.map_to(source, counts)
     edit.map_to(source, [sv for sv in moved if sv not in counts])
     edit.put_header(target, left)
     edit.put_header(source, (0 if back is None else back.voxels) + total)
