@@ -162,7 +162,7 @@ class ChunkReader(ABC):
         """Voxels of a chunk by its coordinate on the own grid, or None when the source does not store it.
 
         Gives the chunk's whole shape, or that cut at the array's upper border; what lies beyond the border is not
-        looked at.
+        looked at.  The array is the caller's own, or read-only.
 
         Raises
         ------

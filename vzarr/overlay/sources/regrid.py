@@ -80,7 +80,8 @@ class Regridded(SourceArray):
                 intersect(box, self._stored), (lo, tuple(a + n for a, n in zip(lo, found.shape, strict=True)))
             )
             if out is None and self._aligned and shape_of(part) == self._chunks:
-                return np.ascontiguousarray(found, self._codec.dtype)
+                whole = np.ascontiguousarray(found, self._codec.dtype)
+                return whole if whole.flags.writeable else whole.copy()
             if out is None:
                 out = np.full(self._chunks, self._codec.fill, self._codec.dtype)
             if not is_empty(part):
