@@ -11,7 +11,7 @@ import re
 FORMAT = 1
 REPO = "vzarr.json"
 LATEST = "log/latest"
-CHECKPOINT_EVERY = 256
+CHECKPOINT_EVERY = 128
 HINT_EVERY = 4
 MARKER = hashlib.sha256(b"vzarr deletion marker").digest()
 """What stands at a chunk's key when the chunk was deleted: 32 fixed bytes."""

@@ -14,56 +14,39 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from hashlib import blake2b
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import orjson
-from numcodecs import Zstd
 from numpy.typing import NDArray
 
 from vzarr.errors import FormatError, StorageError
 from vzarr.geometry import Coord
 from vzarr.overlay import layout
 from vzarr.overlay.objects import Objects
+from vzarr.overlay.pages import (
+    ABSENT,
+    CONFLICT,
+    DELETED,
+    FIRST_OWNER,
+    ZSTD,
+    Names,
+    Page,
+    coords_in,
+    digest,
+    local_of,
+    names_below,
+    side,
+)
 from vzarr.overlay.tree import ArrayId
 
-ABSENT, DELETED, CONFLICT, FIRST_OWNER = 0, 1, 2, 3
-"""What a chunk's code means: never written, deleted, in conflict; from 3 on an owner in the page's palette."""
+__all__ = [
+    "ABSENT", "CONFLICT", "DELETED", "FIRST_OWNER", "Block", "Changes", "Owners", "PackWriter", "Page", "PageReader",
+    "Ref", "Table", "by_page", "coords_in", "decode_block", "digest", "encode_block", "names_below", "side",
+]  # fmt: skip
 
-_ZSTD = Zstd(level=1)
-_PAGE = struct.Struct("<HB")
 _BLOCK = struct.Struct("<HI")
 _REF = np.dtype([("local", "<u2"), ("owner", "<u2"), ("offset", "<u8"), ("length", "<u4")])
-_SIDES = {0: 1, 1: 4096, 2: 64, 3: 16, 4: 8}
-
-
-def side(ndim: int) -> int:
-    """Length of a page's side in chunks (and of a directory block's in pages): about 4,096 in all."""
-    return _SIDES.get(ndim, 4)
-
-
-def digest(node: str) -> bytes:
-    """The 16 bytes that stand for a node id in a palette: the id itself where it is 32 hex digits."""
-    if layout.HEX_ID.fullmatch(node):
-        return bytes.fromhex(node)
-    return blake2b(node.encode(), digest_size=16).digest()
-
-
-Names = Callable[[bytes], tuple[str, ...]]
-"""Turns a palette, 16 bytes per entry, into node ids."""
-
-
-def names_below(root: str) -> Names:
-    """How palettes of a repo are read: ids as they stand there, and the root's by its digest."""
-    mark = digest(root).hex()
-
-    def names(palette: bytes) -> tuple[str, ...]:
-        digits = palette.hex()
-        found = tuple([digits[at : at + 32] for at in range(0, len(digits), 32)])
-        return tuple(root if name == mark else name for name in found) if mark != root and mark in found else found
-
-    return names
 
 
 class Ref(NamedTuple):
@@ -72,61 +55,6 @@ class Ref(NamedTuple):
     node: str
     offset: int
     length: int
-
-
-@dataclass(frozen=True)
-class Page:
-    """Owners of the chunks of one page.
-
-    Parameters
-    ----------
-    owners
-        Palette: ids of the nodes that own chunks here.
-    codes
-        uint8 or uint16, one per chunk, last axis fastest: `ABSENT`, `DELETED`, `CONFLICT` or `FIRST_OWNER` + place
-        in the palette.
-    """
-
-    owners: tuple[str, ...]
-    codes: NDArray[Any]
-
-    def encode(self) -> bytes:
-        """Compressed bytes."""
-        owners, codes = self._compact()
-        head = _PAGE.pack(len(owners), codes.dtype.itemsize) + b"".join(map(digest, owners))
-        return bytes(_ZSTD.encode(head + codes.tobytes()))
-
-    def _compact(self) -> tuple[list[str], NDArray[Any]]:
-        used = np.unique(self.codes[self.codes >= FIRST_OWNER])
-        renumber = np.arange(FIRST_OWNER + len(self.owners), dtype=np.uint16)
-        renumber[used] = np.arange(FIRST_OWNER, FIRST_OWNER + used.size)
-        kind = np.uint8 if used.size + FIRST_OWNER <= 256 else np.dtype("<u2")
-        return [self.owners[i - FIRST_OWNER] for i in used], renumber[self.codes].astype(kind)
-
-    @classmethod
-    def decode(cls, data: bytes, names: Names) -> Page:
-        """Inverse of `encode`."""
-        raw = bytes(_ZSTD.decode(data))
-        count, itemsize = _PAGE.unpack_from(raw)
-        at = _PAGE.size + 16 * count
-        return cls(names(raw[_PAGE.size : at]), np.frombuffer(raw, "<u1" if itemsize == 1 else "<u2", offset=at))
-
-    def owner(self, local: int) -> str | int:
-        """Owner of a chunk by its place in the page, or one of the codes below `FIRST_OWNER`."""
-        code = int(self.codes[local])
-        return code if code < FIRST_OWNER else self.owners[code - FIRST_OWNER]
-
-    def with_codes(self, local: NDArray[np.int64], owners: Iterable[str | int]) -> Page:
-        """A page in which the given chunks have the given owners (or codes)."""
-        palette = {name: i + FIRST_OWNER for i, name in enumerate(self.owners)}
-        codes = self.codes.astype(np.uint16)
-        codes[local] = [o if isinstance(o, int) else palette.setdefault(o, FIRST_OWNER + len(palette)) for o in owners]
-        return Page(tuple(palette), codes)
-
-    @classmethod
-    def empty(cls, ndim: int) -> Page:
-        """A page in which nothing was ever written."""
-        return cls((), np.zeros(side(ndim) ** ndim, np.uint8))
 
 
 Block = Mapping[int, Ref]
@@ -139,12 +67,12 @@ def encode_block(block: Block) -> bytes:
     place = {n: i for i, n in enumerate(owners)}
     rows = np.array([(k, place[r.node], r.offset, r.length) for k, r in sorted(block.items())], _REF)
     columns = b"".join(rows[name].tobytes() for name in _REF.names or ())
-    return bytes(_ZSTD.encode(_BLOCK.pack(len(owners), len(rows)) + b"".join(map(digest, owners)) + columns))
+    return bytes(ZSTD.encode(_BLOCK.pack(len(owners), len(rows)) + b"".join(map(digest, owners)) + columns))
 
 
 def decode_block(data: bytes, names: Names) -> dict[int, Ref]:
     """Inverse of `encode_block`."""
-    raw = bytes(_ZSTD.decode(data))
+    raw = bytes(ZSTD.decode(data))
     count, n = _BLOCK.unpack_from(raw)
     at = _BLOCK.size + 16 * count
     owners = names(raw[_BLOCK.size : at])
@@ -283,7 +211,7 @@ class Owners:
         """Where the page at a page coordinate is; equal places mean equal pages."""
         n = side(len(at))
         ref = self.table.arrays.get(array, {}).get(tuple(c // n for c in at))
-        return None if ref is None else self.reader.block(ref).get(_local(at, n))
+        return None if ref is None else self.reader.block(ref).get(local_of(at, n))
 
     def pages(self, array: ArrayId) -> Iterator[tuple[Coord, Ref]]:
         """Every page of an array: its page coordinate and place."""
@@ -348,7 +276,7 @@ class PackWriter:
             n = side(len(at))
             page = base.page(array, at) or Page.empty(len(at))
             ref = self.add(page.with_codes(local, owners).encode())
-            fresh.setdefault(tuple(c // n for c in at), {})[_local(at, n)] = ref
+            fresh.setdefault(tuple(c // n for c in at), {})[local_of(at, n)] = ref
         for where, pages in sorted(fresh.items()):
             old = base.reader.block(blocks[where]) if where in blocks else {}
             blocks[where] = self.add(encode_block({**old, **pages}))
@@ -356,26 +284,17 @@ class PackWriter:
 
 def by_page(changes: Changes) -> Iterator[tuple[Coord, NDArray[np.int64], list[str | int]]]:
     """Changes of one array page by page: page coordinate, places in the page, owners."""
-    grouped: dict[Coord, tuple[list[int], list[str | int]]] = {}
-    for coord, owner in changes.items():
-        n = side(len(coord))
-        local, owners = grouped.setdefault(tuple(c // n for c in coord), ([], []))
-        local.append(_local(coord, n))
-        owners.append(owner)
-    for at, (local, owners) in sorted(grouped.items()):
-        yield at, np.array(local, np.int64), owners
-
-
-def _local(coord: Coord, n: int) -> int:
-    local = 0
-    for c in coord:
-        local = local * n + c % n
-    return local
-
-
-def coords_in(at: Coord, local: NDArray[np.int64], n: int, ndim: int) -> NDArray[np.int64]:
-    """Global chunk coordinates, shape (n, ndim), of places in the page at `at`, whose side is `n`."""
-    if ndim == 0:
-        return np.zeros((local.size, 0), np.int64)
-    inside = np.stack(np.unravel_index(local, (n,) * ndim), -1).astype(np.int64)
-    return inside + np.array(at, np.int64) * n
+    if not changes:
+        return
+    coords = np.array(list(changes), np.int64).reshape(len(changes), -1)
+    owners = list(changes.values())
+    n = side(coords.shape[1])
+    pages, inside = np.divmod(coords, n)
+    local = np.zeros(len(coords), np.int64)
+    for axis in range(coords.shape[1]):
+        local = local * n + inside[:, axis]
+    order = np.lexsort(pages.T[::-1]) if pages.size else np.arange(len(coords))
+    pages, local = pages[order], local[order]
+    cuts = np.flatnonzero(np.any(pages[1:] != pages[:-1], axis=1)) + 1
+    for start, stop in zip([0, *cuts.tolist()], [*cuts.tolist(), len(order)], strict=True):
+        yield tuple(pages[start].tolist()), local[start:stop], [owners[i] for i in order[start:stop].tolist()]
