@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from tests import postgres
 
 # No deadline: a busy machine pauses where it likes.  "thorough" is for `make test-all`.
 _COMMON = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow, HealthCheck.data_too_large]}
@@ -37,3 +40,10 @@ def fib25() -> Path:
     if not folder.is_dir():
         pytest.fail(f"VZARR_TEST_DATA is set, but {folder} is no folder")
     return folder
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[str]:
+    """Address of a PostgreSQL server; skips where none is installed."""
+    with postgres.server() as address:
+        yield address

@@ -23,12 +23,14 @@ from vzarr.overlay import arrays, layout, plans, refs
 from vzarr.overlay.authority import Authority
 from vzarr.overlay.dag import first_parents
 from vzarr.overlay.fileobjects import FileObjects
-from vzarr.overlay.kv import open_kv
+from vzarr.overlay.kv import OrderedKV, open_kv
+from vzarr.overlay.kv.postgres import PostgresKV
 from vzarr.overlay.kv.section import Section, Unreachable
 from vzarr.overlay.locks import FileLocks, Locks, ProcessLocks
 from vzarr.overlay.log import RepoLog
 from vzarr.overlay.memoryobjects import MemoryObjects
 from vzarr.overlay.objects import Objects, ReadOnly
+from vzarr.overlay.postgreslocks import PostgresLocks
 from vzarr.overlay.remoteobjects import RemoteObjects
 from vzarr.overlay.state import State
 
@@ -148,7 +150,7 @@ def open_authority(objects: Objects, meta: Mapping[str, Any]) -> Authority:
         raise AuthorityUnavailableError(
             f"{url} holds no keys of {objects.url}: they lie on another machine, or are lost"
         )
-    return Authority(kv, objects, _locks_beside(url, number))
+    return Authority(kv, objects, _locks_beside(store, url, number))
 
 
 def reach_authority(objects: Objects, meta: Mapping[str, Any]) -> tuple[Authority, Objects]:
@@ -203,8 +205,13 @@ def _keys_url(objects: Objects, given: str | None) -> str:
     scheme, _, rest = given.partition("://")
     if scheme == "memory":
         raise InvalidInputError("keys in memory would end with this process: use sqlite:///PATH")
-    if scheme == "sqlite" and len(rest) > 1 and rest.startswith("/"):
-        return f"sqlite:///{Path(rest[1:]).expanduser().absolute()}"
+    if scheme in ("sqlite", "lmdb") and len(rest) > 1 and rest.startswith("/"):
+        return f"{scheme}:///{Path(rest[1:]).expanduser().absolute()}"
+    if urlsplit(given).password is not None:
+        raise InvalidInputError(
+            "the URL of the keys is recorded in the repo for all to read: leave the password out of it, and give it to"
+            " the database's client, such as in ~/.pgpass"
+        )
     return given
 
 
@@ -232,6 +239,8 @@ def _claim(meta: Mapping[str, Any], *, drop: bool = False) -> None:
         kv.close()
 
 
-def _locks_beside(url: str, number: str) -> Locks:
-    path = url.removeprefix("sqlite:///")
+def _locks_beside(store: OrderedKV, url: str, number: str) -> Locks:
+    if isinstance(store, PostgresKV):
+        return PostgresLocks(store, number)
+    path = url.partition(":///")[2]
     return FileLocks(f"{path}.locks/{number}", keep=False)

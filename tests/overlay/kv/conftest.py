@@ -7,15 +7,20 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.postgres import database
 from vzarr.overlay.kv import OrderedKV, open_kv
 from vzarr.overlay.kv.memory import forget
 
 
-@pytest.fixture(params=["memory", "sqlite"])
+@pytest.fixture(params=["memory", "sqlite", "lmdb", pytest.param("postgresql", marks=pytest.mark.postgres)])
 def kv_url(request: pytest.FixtureRequest, tmp_path) -> Iterator[str]:
     """URL of a store that does not exist yet."""
-    if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path}/keys.db"
+    if request.param == "postgresql":
+        with database(request.getfixturevalue("postgres_server")) as url:
+            yield url
+        return
+    if request.param != "memory":
+        yield f"{request.param}:///{tmp_path}/keys.db"
         return
     name = uuid.uuid4().hex
     yield f"memory://{name}"

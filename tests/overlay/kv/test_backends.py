@@ -233,7 +233,9 @@ def test_model(kv, committed, open_writes, start, end, limit, reverse):
     check(kv)
 
 
-@pytest.mark.parametrize("url", ["memory://", "sqlite:///", "sqlite://keys.db", "postgres://x/y", "keys.db"])
+@pytest.mark.parametrize(
+    "url", ["memory://", "sqlite:///", "sqlite://keys.db", "lmdb:///", "postgresql://", "mysql://x/y", "keys.db"]
+)
 def test_bad_url(url):
     with pytest.raises(InvalidInputError):
         open_kv(url)

@@ -1,14 +1,19 @@
 """The ordered key/value store beside the arrays, and versions over it.
 
 `open_kv` gives a store by URL; `versioned` lays the version graph over one; `sidecar` writes a sealed
-version's changes as plain Zarr.
+version's changes as plain Zarr.  A package may bring a backend of its own: an entry point of the group ``vzarr.kv``
+whose name is the URL's scheme, and whose object is called as ``opener(url, create=..., durability=...)``.
 """
 
 from __future__ import annotations
 
+from importlib.metadata import entry_points
+
 from vzarr.errors import InvalidInputError
 from vzarr.overlay.kv.base import OrderedKV
+from vzarr.overlay.kv.lmdb import LmdbKV
 from vzarr.overlay.kv.memory import MemoryKV
+from vzarr.overlay.kv.postgres import PostgresKV
 from vzarr.overlay.kv.sqlite import SqliteKV
 
 __all__ = ["OrderedKV", "open_kv"]
@@ -20,23 +25,36 @@ def open_kv(url: str, *, create: bool = True, durability: str = "process") -> Or
     Parameters
     ----------
     url
-        ``memory://NAME``, which is one store within a process, or ``sqlite:///PATH`` (so an absolute path has
-        four slashes before it).
+        ``memory://NAME``, which is one store within a process; ``sqlite:///PATH`` or ``lmdb:///PATH`` (so an absolute
+        path has four slashes before it); ``postgresql://HOST/DATABASE``; or what an entry point knows.
     create
-        Whether to make a SQLite store that does not exist.
+        Whether to make a store that does not exist.
     durability
-        ``"process"``: a commit survives the end of any process; ``"fsync"``: it survives power loss too.
+        ``"process"``: a commit survives the end of any process; ``"fsync"``: it survives power loss too.  A database
+        server is set up for one or the other by whoever runs it.
 
     Raises
     ------
     InvalidInputError
         Unknown scheme or durability.
+    UnsupportedError
+        The backend's extra is not installed.
     AuthorityUnavailableError
         The store cannot be opened, or does not exist and `create` is false.
     """
     scheme, _, rest = url.partition("://")
     if scheme == "memory" and rest:
         return MemoryKV(rest)
-    if scheme == "sqlite" and len(rest) > 1 and rest.startswith("/"):
-        return SqliteKV(rest[1:], create=create, durability=durability)
-    raise InvalidInputError(f"a key store is memory://NAME or sqlite:///PATH, not {url!r}")
+    if scheme in _FILES and len(rest) > 1 and rest.startswith("/"):
+        return _FILES[scheme](rest[1:], create=create, durability=durability)
+    if scheme == "postgresql" and rest:
+        return PostgresKV(url, create=create)
+    for found in entry_points(group="vzarr.kv", name=scheme):
+        opened: OrderedKV = found.load()(url, create=create, durability=durability)
+        return opened
+    raise InvalidInputError(
+        f"a key store is memory://NAME, sqlite:///PATH, lmdb:///PATH or postgresql://HOST/DATABASE, not {url!r}"
+    )
+
+
+_FILES: dict[str, type[SqliteKV | LmdbKV]] = {"sqlite": SqliteKV, "lmdb": LmdbKV}

@@ -1,0 +1,74 @@
+"""LMDB's own duties: one folder for all handles and processes, forks, and limits that are told."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from vzarr.errors import AuthorityUnavailableError, InvalidInputError, StorageError
+from vzarr.overlay.kv.lmdb import LmdbKV
+
+COUNT = """
+import os, sys
+from vzarr.overlay.kv.lmdb import LmdbKV
+kv = LmdbKV(sys.argv[1])
+def add(txn):
+    txn.put(b"n", b"%d" % (int(txn.get(b"n") or b"0") + 1))
+for _ in range(100):
+    kv.transact(add)
+child = os.fork()
+for _ in range(100):
+    kv.transact(add)
+if not child:
+    os._exit(0)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+kv.close()
+"""
+
+
+def test_processes_and_forks_lose_no_update(tmp_path: Path):
+    LmdbKV(tmp_path / "keys").close()
+    command = [sys.executable, "-W", "error", "-c", COUNT, str(tmp_path / "keys")]
+    running = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    for process in running:
+        _, err = process.communicate(timeout=60)
+        assert process.returncode == 0, err
+    kv = LmdbKV(tmp_path / "keys", create=False)
+    assert kv.get(b"n") == b"600"
+    kv.close()
+
+
+def test_a_long_key_is_refused_and_changes_nothing(tmp_path: Path):
+    kv = LmdbKV(tmp_path / "keys")
+    kv.transact(lambda txn: txn.put(b"x" * 510, b"1"))
+
+    def both(txn):
+        txn.put(b"a", b"1")
+        txn.put(b"x" * 511, b"1")
+
+    with pytest.raises(InvalidInputError, match="511 bytes"):
+        kv.transact(both)
+    assert kv.get(b"a") is None
+    kv.close()
+
+
+def test_a_store_that_is_not_there(tmp_path: Path):
+    with pytest.raises(AuthorityUnavailableError, match="there is none"):
+        LmdbKV(tmp_path / "keys", create=False)
+    (tmp_path / "keys").write_text("no folder")
+    with pytest.raises(AuthorityUnavailableError):
+        LmdbKV(tmp_path / "keys")
+
+
+def test_a_handle_outlives_another(tmp_path: Path):
+    one, two = LmdbKV(tmp_path / "keys"), LmdbKV(tmp_path / "keys")
+    one.close()
+    one.close()
+    two.transact(lambda txn: txn.put(b"a", b"1"))
+    assert two.get(b"a") == b"1"
+    with pytest.raises(StorageError, match="closed"):
+        one.get(b"a")
+    two.close()

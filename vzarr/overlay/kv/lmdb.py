@@ -1,0 +1,256 @@
+"""An ordered key/value store in an LMDB folder: one machine, many processes, reads without any system call.
+
+LMDB takes keys of up to 511 bytes, so names that are longer are refused.  A process opens a folder once, however many
+handles it has; a fork opens it anew.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import islice
+from pathlib import Path
+from threading import Lock, get_ident
+from typing import Any, TypeVar
+
+from vzarr.errors import AuthorityUnavailableError, InvalidInputError, StorageError, UnsupportedError
+from vzarr.overlay.kv.base import Item, Reader, Transaction, paged
+
+T = TypeVar("T")
+
+MAP_BYTES = 1 << 40
+"""Address space for a store, which bounds its size; the file is as large as what it holds."""
+READERS = 1024
+
+_open: dict[tuple[int, str], tuple[Any, int]] = {}
+"""Environments by process and path, and how many handles use each."""
+_opening = Lock()
+
+
+def _driver() -> Any:
+    try:
+        import lmdb
+    except ImportError as e:
+        raise UnsupportedError("keys in LMDB need its package: pip install 'vzarr[lmdb]'") from e
+    return lmdb
+
+
+class _View:
+    """Read verbs within one LMDB transaction."""
+
+    def __init__(self, txn: Any, path: str) -> None:
+        self._txn: Any | None = txn
+        self._path = path
+
+    @contextmanager
+    def _using(self) -> Iterator[Any]:
+        if self._txn is None:
+            raise InvalidInputError("this snapshot or transaction has ended")
+        lmdb = _driver()
+        try:
+            yield self._txn
+        except lmdb.BadValsizeError as e:
+            raise InvalidInputError(f"LMDB takes keys of 1 to 511 bytes: {e}") from e
+        except lmdb.Error as e:
+            full = isinstance(e, lmdb.MapFullError | lmdb.DiskError)
+            raise StorageError(errno.ENOSPC if full else errno.EIO, f"key store {self._path}: {e}") from e
+
+    def get(self, key: bytes) -> bytes | None:
+        with self._using() as txn:
+            found: bytes | None = txn.get(_PREFIX + key)
+            return found
+
+    def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        return [self.get(key) for key in keys]
+
+    def scan(
+        self, start: bytes, end: bytes | None = None, *, limit: int | None = None, reverse: bool = False
+    ) -> Iterator[Item]:
+        return paged(self.fetch, start, end, limit, reverse)
+
+    def fetch(self, start: bytes, end: bytes | None, count: int, reverse: bool) -> list[Item]:
+        with self._using() as txn, txn.cursor() as cursor:
+            rows = _falling(cursor, start, end) if reverse else _rising(cursor, start, end)
+            return list(islice(rows, count))
+
+    def end(self) -> None:
+        self._txn = None
+
+
+class _Txn(_View):
+    """A view with the write verbs."""
+
+    def put(self, key: bytes, value: bytes) -> None:
+        with self._using() as txn:
+            txn.put(_PREFIX + key, value)
+
+    def delete(self, key: bytes) -> None:
+        with self._using() as txn:
+            txn.delete(_PREFIX + key)
+
+
+_PREFIX = b"k"
+"""Before every key, for LMDB has no empty one."""
+
+
+def _rising(cursor: Any, start: bytes, end: bytes | None) -> Iterator[Item]:
+    if cursor.set_range(_PREFIX + start):
+        for key, value in cursor.iternext():
+            if end is not None and key[1:] >= end:
+                return
+            yield key[1:], value
+
+
+def _falling(cursor: Any, start: bytes, end: bytes | None) -> Iterator[Item]:
+    found = cursor.last() if end is None or not cursor.set_range(_PREFIX + end) else cursor.prev()
+    if found:
+        for key, value in cursor.iterprev():
+            if key[1:] < start:
+                return
+            yield key[1:], value
+
+
+class LmdbKV:
+    """An `OrderedKV` in the folder `path`.
+
+    Parameters
+    ----------
+    path
+        The folder.
+    create
+        Whether to make it if it does not exist.
+    durability
+        ``"process"``: a commit survives the end of any process; ``"fsync"``: it survives power loss too.
+
+    Raises
+    ------
+    AuthorityUnavailableError
+        `path` cannot be opened, or is no key store.
+    UnsupportedError
+        The extra ``lmdb`` is not installed.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, create: bool = True, durability: str = "process") -> None:
+        if durability not in ("process", "fsync"):
+            raise InvalidInputError(f"durability is one of process, fsync, not {durability!r}")
+        self._path = os.path.realpath(path)
+        self._sync = durability == "fsync"
+        self._closed = False
+        self._writing: int | None = None
+        if not create and not (Path(self._path) / "data.mdb").exists():
+            raise AuthorityUnavailableError(f"cannot open key store {self._path}: there is none")
+        self._pid, self._env = os.getpid(), self._opened()
+
+    def _opened(self) -> Any:
+        lmdb = _driver()
+        place = (os.getpid(), self._path)
+        with _opening:
+            env, handles = _open.get(place, (None, 0))
+            if env is None:
+                try:
+                    env = lmdb.open(
+                        self._path, map_size=MAP_BYTES, max_readers=READERS, sync=self._sync, metasync=self._sync
+                    )
+                except (lmdb.Error, OSError) as e:
+                    raise AuthorityUnavailableError(f"cannot open key store {self._path}: {e}") from e
+            _open[place] = env, handles + 1
+        return env
+
+    def _use(self) -> Any:
+        if self._closed:
+            raise StorageError(f"key store {self._path} is closed")
+        if self._pid != os.getpid():
+            self._pid, self._env, self._writing = os.getpid(), self._opened(), None
+        return self._env
+
+    @contextmanager
+    def snapshot(self) -> Iterator[Reader]:
+        """A view of this moment, for as long as the context lasts."""
+        with self._reading() as view:
+            yield view
+
+    @contextmanager
+    def _reading(self) -> Iterator[_View]:
+        lmdb = _driver()
+        try:
+            txn = self._use().begin()
+        except lmdb.Error as e:
+            raise StorageError(f"key store {self._path}: {e}") from e
+        view = _View(txn, self._path)
+        try:
+            yield view
+        finally:
+            view.end()
+            txn.abort()
+
+    def get(self, key: bytes) -> bytes | None:
+        """Value of `key`, or None where there is none."""
+        with self._reading() as view:
+            return view.get(key)
+
+    def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        """Values of `keys`, in their order, all as of one moment."""
+        with self._reading() as view:
+            return view.get_many(keys)
+
+    def scan(
+        self, start: bytes, end: bytes | None = None, *, limit: int | None = None, reverse: bool = False
+    ) -> Iterator[Item]:
+        """Pairs of a range in key order, as `Reader.scan` defines."""
+        return paged(self._fetch, start, end, limit, reverse)
+
+    def _fetch(self, start: bytes, end: bytes | None, count: int, reverse: bool) -> list[Item]:
+        with self._reading() as view:
+            return view.fetch(start, end, count, reverse)
+
+    def transact(self, fn: Callable[[Transaction], T]) -> T:
+        """Run ``fn(txn)`` as one serialisable transaction, as `OrderedKV.transact` defines."""
+        env, lmdb = self._use(), _driver()
+        if self._writing == get_ident():
+            raise InvalidInputError("transactions don't nest")
+        try:
+            txn = env.begin(write=True)
+        except lmdb.Error as e:
+            raise StorageError(f"key store {self._path}: {e}") from e
+        self._writing = get_ident()
+        view = _Txn(txn, self._path)
+        done = False
+        try:
+            result = fn(view)
+            with view._using():
+                txn.commit()
+            done = True
+            return result
+        finally:
+            view.end()
+            if not done:
+                txn.abort()
+            self._writing = None
+
+    def close(self) -> None:
+        """Let go of the folder; the last handle of the process closes it."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._pid != os.getpid():
+            return
+        with _opening:
+            env, handles = _open.pop((self._pid, self._path))
+            if handles > 1:
+                _open[self._pid, self._path] = env, handles - 1
+                return
+        env.close()
+
+
+def _after_fork() -> None:
+    """Let go of the parent's environments: LMDB allows a child neither to use them nor to open a second one."""
+    global _opening
+    _opening = Lock()
+    for env, _ in _open.values():
+        env.close()
+    _open.clear()
+
+
+os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,349 @@
+"""An ordered key/value store in PostgreSQL, for repos that many machines write to.
+
+One table ``vzarr_kv(k bytea PRIMARY KEY, v bytea)`` and plain SQL, so that databases which speak PostgreSQL's protocol
+(CockroachDB, YugabyteDB) should do as well.  A transaction is serialisable: writes are gathered and sent at its end,
+and what the database finds to collide is run again, the second time in a queue with all others that collided.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import count
+from threading import Lock, local
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
+
+from vzarr.errors import AuthorityUnavailableError, InvalidInputError, StorageError, UnsupportedError
+from vzarr.overlay.kv.base import Item, Reader, Transaction, paged
+
+if TYPE_CHECKING:
+    import psycopg
+
+T = TypeVar("T")
+Connection = Any
+"""A ``psycopg.Connection`` of bytes rows."""
+
+LONGEST_KEY = 2600
+"""Bytes: an index row of PostgreSQL must fit a third of a page."""
+RETRY_SECONDS = 30.0
+CONNECT_SECONDS = 10
+_QUEUE = 0x767A617272
+"""Advisory lock behind which transactions queue that collided before."""
+_COLLISIONS = ("40001", "40P01")
+_KEEPALIVE = {"keepalives": 1, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
+
+inherited: list[Connection] = []
+"""Connections that came with a fork: the parent's, and not even to be closed here."""
+
+_SCANS = {
+    (bounded, reverse): "SELECT k, v FROM vzarr_kv WHERE k >= %s"
+    + (" AND k < %s" if bounded else "")
+    + (" ORDER BY k DESC LIMIT %s" if reverse else " ORDER BY k LIMIT %s")
+    for bounded in (False, True)
+    for reverse in (False, True)
+}
+
+
+class _CollisionError(StorageError):
+    """The database could not put this transaction in an order with others."""
+
+
+def driver() -> Any:
+    """The module that speaks to PostgreSQL, an extra."""
+    try:
+        import psycopg
+    except ImportError as e:
+        raise UnsupportedError("keys in PostgreSQL need psycopg: pip install 'vzarr[postgres]'") from e
+    return psycopg
+
+
+class _View:
+    """Read verbs over one connection, within whatever transaction that is in."""
+
+    def __init__(self, connection: Connection, name: str) -> None:
+        self._connection: Connection | None = connection
+        self._name = name
+
+    def query(self, sql: str, *values: object) -> list[tuple[Any, ...]]:
+        """Rows of a statement."""
+        return self._run(lambda cursor: cursor.execute(sql, values, binary=True).fetchall())
+
+    def run(self, sql: str, *values: object) -> None:
+        """A statement without rows."""
+        self._run(lambda cursor: cursor.execute(sql, values))
+
+    def _run(self, what: Callable[[Any], T]) -> T:
+        if self._connection is None:
+            raise InvalidInputError("this snapshot or transaction has ended")
+        psycopg = driver()
+        try:
+            with self._connection.cursor() as cursor:
+                return what(cursor)
+        except psycopg.Error as error:
+            raise _failed(self._name, error) from error
+
+    def get(self, key: bytes) -> bytes | None:
+        found = self.query("SELECT v FROM vzarr_kv WHERE k = %s", key)
+        return found[0][0] if found else None
+
+    def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        found = dict(self.query("SELECT k, v FROM vzarr_kv WHERE k = ANY(%s)", list(keys))) if keys else {}
+        return [found.get(key) for key in keys]
+
+    def scan(
+        self, start: bytes, end: bytes | None = None, *, limit: int | None = None, reverse: bool = False
+    ) -> Iterator[Item]:
+        return paged(self.fetch, start, end, limit, reverse)
+
+    def fetch(self, start: bytes, end: bytes | None, count: int, reverse: bool) -> list[Item]:
+        bounds = (start,) if end is None else (start, end)
+        return self.query(_SCANS[end is not None, reverse], *bounds, count)
+
+    def end(self) -> None:
+        self._connection = None
+
+
+class _Txn(_View):
+    """A view with the write verbs; what was written is kept here until somebody scans, or the end."""
+
+    def __init__(self, connection: Connection, name: str) -> None:
+        super().__init__(connection, name)
+        self._written: dict[bytes, bytes | None] = {}
+
+    def get(self, key: bytes) -> bytes | None:
+        return self._written[key] if key in self._written else super().get(key)
+
+    def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        stored = super().get_many(keys)
+        return [self._written.get(key, value) for key, value in zip(keys, stored, strict=True)]
+
+    def fetch(self, start: bytes, end: bytes | None, count: int, reverse: bool) -> list[Item]:
+        self.flush()
+        return super().fetch(start, end, count, reverse)
+
+    def put(self, key: bytes, value: bytes) -> None:
+        if len(key) > LONGEST_KEY:
+            raise InvalidInputError(f"this key store takes keys of up to {LONGEST_KEY} bytes, not {len(key)}")
+        self._check()
+        self._written[key] = bytes(value)
+
+    def delete(self, key: bytes) -> None:
+        self._check()
+        self._written[key] = None
+
+    def _check(self) -> None:
+        if self._connection is None:
+            raise InvalidInputError("this snapshot or transaction has ended")
+
+    def flush(self) -> None:
+        """Send what was written so far."""
+        put = [(k, v) for k, v in self._written.items() if v is not None]
+        gone = [k for k, v in self._written.items() if v is None]
+        self._written.clear()
+        upsert = "INSERT INTO vzarr_kv VALUES (%s, %s) ON CONFLICT (k) DO UPDATE SET v = excluded.v"
+        if put:
+            self._run(lambda cursor: cursor.executemany(upsert, put))
+        if gone:
+            self.run("DELETE FROM vzarr_kv WHERE k = ANY(%s)", gone)
+
+
+class PostgresKV:
+    """An `OrderedKV` in a PostgreSQL database.
+
+    A fork opens connections of its own.
+
+    Parameters
+    ----------
+    url
+        ``postgresql://[USER@]HOST[:PORT]/DATABASE``.  Passwords are for libpq to find (``~/.pgpass``).
+    create
+        Whether to make the table if there is none.
+
+    Raises
+    ------
+    AuthorityUnavailableError
+        The database cannot be reached, or has no table and `create` is false.
+    UnsupportedError
+        The extra ``postgres`` is not installed.
+    """
+
+    def __init__(self, url: str, *, create: bool = True) -> None:
+        parts = urlsplit(url)
+        self._url, self._name = url, f"postgresql://{parts.hostname or ''}{parts.path}"
+        self._reset()
+        self._closed = False
+        try:
+            with self.session() as view:
+                if create:
+                    _make_table(view)
+                view.get(b"")
+        except StorageError as e:
+            self.close()
+            raise AuthorityUnavailableError(f"{self._name} holds no keys: {e}") from e
+
+    def _reset(self) -> None:
+        self._pid = os.getpid()
+        self._idle: list[Connection] = []
+        self._lock = Lock()
+        self._local = local()
+
+    @contextmanager
+    def session(self) -> Iterator[_View]:
+        """A connection of one's own, with each statement a transaction."""
+        connection = self._take()
+        view = _View(connection, self._name)
+        try:
+            yield view
+        finally:
+            view.end()
+            self._give(connection)
+
+    def get(self, key: bytes) -> bytes | None:
+        """Value of `key`, or None where there is none."""
+        with self.session() as view:
+            return view.get(key)
+
+    def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        """Values of `keys`, in their order, all as of one moment."""
+        with self.session() as view:
+            return view.get_many(keys)
+
+    def scan(
+        self, start: bytes, end: bytes | None = None, *, limit: int | None = None, reverse: bool = False
+    ) -> Iterator[Item]:
+        """Pairs of a range in key order, as `Reader.scan` defines."""
+        return paged(self._fetch, start, end, limit, reverse)
+
+    def _fetch(self, start: bytes, end: bytes | None, count: int, reverse: bool) -> list[Item]:
+        with self.session() as view:
+            return view.fetch(start, end, count, reverse)
+
+    @contextmanager
+    def snapshot(self) -> Iterator[Reader]:
+        """A view of this moment, for as long as the context lasts."""
+        with self.session() as view:
+            view.run("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            try:
+                view.get(b"")  # the moment is that of the first read
+                yield view
+            finally:
+                view.run("ROLLBACK")
+
+    def transact(self, fn: Callable[[Transaction], T]) -> T:
+        """Run ``fn(txn)`` as one serialisable transaction, as `OrderedKV.transact` defines."""
+        self._check()
+        if getattr(self._local, "within", False):
+            raise InvalidInputError("transactions don't nest")
+        self._local.within = True
+        try:
+            return self._retried(fn)
+        finally:
+            self._local.within = False
+
+    def _retried(self, fn: Callable[[Transaction], T]) -> T:
+        end = time.monotonic() + RETRY_SECONDS
+        for attempt in count():
+            try:
+                return self._attempt(fn, queue=attempt > 0)
+            except _CollisionError:
+                if time.monotonic() > end:
+                    raise
+            time.sleep(random.random() * min(0.001 * 2**attempt, 0.1))
+        raise AssertionError
+
+    def _attempt(self, fn: Callable[[Transaction], T], *, queue: bool) -> T:
+        connection = self._take()
+        txn = _Txn(connection, self._name)
+        try:
+            txn.run("BEGIN ISOLATION LEVEL SERIALIZABLE")
+            if queue:
+                txn.run("SELECT pg_advisory_xact_lock(%s)", _QUEUE)
+            result = fn(txn)
+            txn.flush()
+            txn.run("COMMIT")
+            return result
+        finally:
+            txn.end()
+            self._give(connection)
+
+    def close(self) -> None:
+        """Close the connections; calls under way go on to their end."""
+        self._closed = True
+        if self._pid != os.getpid():
+            return
+        with self._lock:
+            idle, self._idle = self._idle, []
+        for connection in idle:
+            connection.close()
+
+    def _check(self) -> None:
+        if self._closed:
+            raise StorageError(f"key store {self._name} is closed")
+        if self._pid != os.getpid():
+            inherited.extend(self._idle)
+            self._reset()
+
+    def _take(self) -> Connection:
+        self._check()
+        with self._lock:
+            while self._idle:
+                connection = self._idle.pop()
+                if not connection.closed:
+                    return connection
+        return self.connect()
+
+    def connect(self) -> Connection:
+        """A new connection.
+
+        Raises
+        ------
+        AuthorityUnavailableError
+            If the database cannot be reached.
+        """
+        psycopg = driver()
+        try:
+            return psycopg.connect(self._url, autocommit=True, connect_timeout=CONNECT_SECONDS, **_KEEPALIVE)
+        except psycopg.Error as error:
+            raise AuthorityUnavailableError(f"cannot open key store {self._name}: {_text(error)}") from error
+
+    def _give(self, connection: Connection) -> None:
+        """Take a connection back for the next caller, unless it is broken."""
+        psycopg = driver()
+        try:
+            if connection.info.transaction_status != psycopg.pq.TransactionStatus.IDLE:
+                connection.execute("ROLLBACK")
+        except psycopg.Error:
+            connection.close()
+        with self._lock:
+            if not self._closed and not connection.closed:
+                self._idle.append(connection)
+                return
+        connection.close()
+
+
+def _make_table(view: _View) -> None:
+    for attempt in (1, 2):
+        try:
+            view.run("CREATE TABLE IF NOT EXISTS vzarr_kv (k bytea PRIMARY KEY, v bytea NOT NULL)")
+        except StorageError:
+            # Two who make it at once may see half of each other's; the second time it is there.
+            if attempt == 2:
+                raise
+        else:
+            return
+
+
+def _failed(name: str, error: psycopg.Error) -> StorageError:
+    text = f"key store {name}: {_text(error)}"
+    if error.sqlstate in _COLLISIONS:
+        return _CollisionError(errno.EAGAIN, text)
+    return StorageError(errno.ENOSPC if error.sqlstate == "53100" else errno.EIO, text)
+
+
+def _text(error: Exception) -> str:
+    return " ".join(str(error).split())
