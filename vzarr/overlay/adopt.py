@@ -111,21 +111,21 @@ def _translation(volume: Volume, n: int, shown_as: SourceArray) -> list[float]:
 def _entry(volume: Volume, n: int, scale: SourceArray) -> ArrayEntry:
     lo, hi = scale.box
     about = {**scale.locator, "chunks": [list(lo), list(hi)], "sha256": seal.sha256(scale.metadata())}
-    docs = _named(scale.docs, volume.axes)
-    entry = ArrayEntry(docs, ArrayId("", str(n)), scale.origin, about)
     try:
+        docs = {V3_DOC: arrays.as_zarr_writes(_named(scale.docs, volume.axes))}
+        entry = ArrayEntry(docs, ArrayId("", str(n)), scale.origin, about)
         codec.codec_of(entry)
     except (ValueError, TypeError, LookupError, RuntimeError, ImportError) as e:
         raise UnsupportedError(f"{volume.url}: its chunks cannot be decoded here: {e}") from e
     return entry
 
 
-def _named(docs: Mapping[str, bytes], axes: Sequence[str]) -> dict[str, bytes]:
-    """Documents with names for the axes, where they have none."""
+def _named(docs: Mapping[str, bytes], axes: Sequence[str]) -> bytes:
+    """An array's document with names for the axes, where they have none."""
     doc = orjson.loads(docs[V3_DOC])
     if not doc.get("dimension_names") and len(axes) == len(doc["shape"]):
         doc["dimension_names"] = list(axes)
-    return {V3_DOC: orjson.dumps(doc, option=orjson.OPT_INDENT_2)}
+    return orjson.dumps(doc)
 
 
 def _is_there(view: RootView, name: str, entries: Mapping[str, ArrayEntry]) -> bool:

@@ -10,6 +10,7 @@ import numpy as np
 import orjson
 import zarr
 from zarr.codecs import BloscCodec, ZstdCodec
+from zarr.core.buffer import default_buffer_prototype
 from zarr.storage import MemoryStore
 
 from vzarr.errors import InvalidInputError
@@ -55,6 +56,20 @@ def array_docs(
         attributes=dict(attributes) if attributes else None,
     )
     return {V3_DOC: held[V3_DOC].to_bytes()}
+
+
+def as_zarr_writes(doc: bytes) -> bytes:
+    """An array's Zarr 3 document in zarr's own words: what two writers did to it can then be compared.
+
+    Raises
+    ------
+    Exception
+        Whatever zarr raises for what it cannot open.
+    """
+    held: dict[str, Any] = {V3_DOC: default_buffer_prototype().buffer.from_bytes(doc)}
+    zarr.open_array(MemoryStore(held), mode="r+").update_attributes({})
+    written: bytes = held[V3_DOC].to_bytes()
+    return written
 
 
 def group_doc(attributes: Mapping[str, Any] | None) -> bytes:

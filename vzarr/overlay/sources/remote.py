@@ -10,6 +10,7 @@ import errno
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
+from urllib.parse import quote
 
 import fsspec
 from fsspec.asyn import sync
@@ -45,7 +46,7 @@ class RemoteFiles(Files):
     def read(self, key: str, offset: int = 0, length: int | None = None) -> Answer | None:
         """Read a range of an object (see `Files.read`)."""
         try:
-            return self._read(f"{self.root}/{key}" if key else self.root, offset, length)
+            return self._read(self._name(key), offset, length)
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
             return None
         except StorageError:
@@ -54,6 +55,9 @@ class RemoteFiles(Files):
             # Whatever a protocol's client raises: only what it calls absent is absent.
             code = getattr(e, "errno", None) or errno.EIO
             raise StorageError(code, f"could not read {self.place(key)}: {type(e).__name__}: {e}") from e
+
+    def _name(self, key: str) -> str:
+        return f"{self.root}/{key}" if key else self.root
 
     def _read(self, path: str, offset: int, length: int | None) -> Answer:
         info = self.fs.info(path)
@@ -81,6 +85,13 @@ class RemoteFiles(Files):
 class HttpFiles(RemoteFiles):
     """Objects of a web server."""
 
+    def place(self, key: str) -> str:
+        """URL of a key, as a request spells it."""
+        return super().place(quote(key, safe="/:@!$&'()*+,;="))
+
+    def _name(self, key: str) -> str:
+        return self.place(key)
+
     def _read(self, path: str, offset: int, length: int | None) -> Answer:
         answer: Answer = sync(self.fs.loop, self._get, path, offset, length, timeout=_TIMEOUT)
         return answer
@@ -98,7 +109,7 @@ class HttpFiles(RemoteFiles):
             if found.status == _BEYOND and total:
                 return Answer(b"", int(total[1]), stamp)
             if found.status == _PART and total:
-                return Answer((await found.read())[: length if offset >= 0 else None], int(total[1]), stamp)
+                return Answer((await found.read())[:length], int(total[1]), stamp)
             if found.status != _OK:
                 raise StorageError(errno.EIO, f"{path} answered {found.status} {found.reason}")
             data = await found.read()
@@ -130,8 +141,7 @@ class S3Files(RemoteFiles):
         async with found["Body"] as body:
             data = await body.read()
         total = _RANGE.fullmatch(found.get("ContentRange", ""))
-        data = _cut(data, 0, length) if offset >= 0 else data
-        return Answer(data, int(total[1]) if total else len(data), _stamp(found.get("ETag"), None))
+        return Answer(data[:length], int(total[1]) if total else len(data), _stamp(found.get("ETag"), None))
 
 
 def open_remote(url: str, scheme: str) -> RemoteFiles:
