@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
+import tracemalloc
 from typing import Any
 
+import numcodecs
 import numpy as np
 import pytest
 import zarr
@@ -23,14 +26,17 @@ CHAINS: dict[str, dict[str, Any]] = {
     "gzip": {"compressors": GzipCodec(level=1)},
     "blosc lz4": {"compressors": BloscCodec(cname="lz4", shuffle="bitshuffle")},
     "blosc zstd": {"compressors": BloscCodec(cname="zstd", shuffle="shuffle")},
-    "big endian": {"serializer": zarr.codecs.BytesCodec(endian="big")},
+    "big endian": {"serializer": zarr.codecs.BytesCodec(endian="big"), "compressors": None},
+    "big endian zstd": {"serializer": zarr.codecs.BytesCodec(endian="big"), "compressors": ZstdCodec()},
+    "big endian blosc": {"serializer": zarr.codecs.BytesCodec(endian="big"), "compressors": BloscCodec(cname="lz4")},
     "two compressors": {"compressors": [ZstdCodec(), GzipCodec()]},
     "transposed": {"filters": [TransposeCodec(order=(1, 0))]},
     "shards": {"shards": (8, 6), "compressors": ZstdCodec()},
     "v2": {"zarr_format": 2},
     "v2 fortran": {"zarr_format": 2, "order": "F", "compressors": None},
 }
-FAST = {"none", "zstd", "zstd with checksum", "gzip", "blosc lz4", "blosc zstd"}
+BIG = {"big endian", "big endian zstd", "big endian blosc"}
+FAST = {"none", "zstd", "zstd with checksum", "gzip", "blosc lz4", "blosc zstd", *BIG}
 
 
 def _array(chain: str, dtype: Any = "u2", fill: Any = 3) -> tuple[ArrayEntry, zarr.Array, dict[str, Any]]:
@@ -62,7 +68,7 @@ def test_bytes_are_exchanged_with_zarr(chain: str, dtype: str):
 
 @given(npst.arrays(npst.unsigned_integer_dtypes(endianness="<") | npst.floating_dtypes(endianness="<"), (4, 3)))
 def test_any_values_survive(voxels: np.ndarray):
-    for chain in ("zstd", "blosc lz4", "transposed"):
+    for chain in ("zstd", "blosc lz4", "big endian zstd", "transposed"):
         codec = codec_of(_array(chain, voxels.dtype, fill=0)[0])
         found = codec.decode(codec.encode(voxels))
         assert found.dtype == voxels.dtype
@@ -124,3 +130,17 @@ def test_fill_values():
         assert codec_of(_array("zstd", fill=fill)[0]).fill == fill
     assert np.isnan(codec_of(_array("zstd", "f4", fill=float("nan"))[0]).fill)
     assert codec_of(_array("v2", fill=None)[0]).fill == 0
+
+
+@pytest.mark.parametrize("chain", ["gzip", "zstd"])
+def test_a_chunk_that_would_fill_the_memory_is_refused(chain: str):
+    """Whatever it claims, it is expanded to no more than a chunk; compared by the memory that was ever in use."""
+    codec = codec_of(_array(chain)[0])
+    bomb = gzip.compress(bytes(1 << 26)) if chain == "gzip" else numcodecs.Zstd().encode(bytes(1 << 26))
+    tracemalloc.start()
+    try:
+        with pytest.raises(StorageError, match="damaged"):
+            codec.decode(bomb)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 22
+    finally:
+        tracemalloc.stop()

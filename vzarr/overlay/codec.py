@@ -6,6 +6,7 @@ blosc, zstd or gzip needs neither.
 
 from __future__ import annotations
 
+import sys
 import threading
 import zlib
 from abc import ABC, abstractmethod
@@ -23,6 +24,7 @@ from zarr.storage import MemoryStore
 from vzarr.errors import StorageError
 from vzarr.geometry import Coord
 from vzarr.overlay import blosc
+from vzarr.overlay.sources import inflate
 from vzarr.overlay.tree import V3_DOC, ArrayEntry, parse_array
 
 _SHUFFLE = {"noshuffle": 0, "shuffle": 1, "bitshuffle": 2}
@@ -71,11 +73,23 @@ class ChunkCodec(ABC):
 
 
 class FastCodec(ChunkCodec):
-    """Little-endian C-order bytes, then at most one compressor of numcodecs."""
+    """C-order bytes, then at most one compressor of numcodecs.
 
-    def __init__(self, shape: Coord, dtype: np.dtype[Any], fill: Any, compressor: Any | None) -> None:
+    Parameters
+    ----------
+    shape, dtype, fill
+        See `ChunkCodec`.
+    compressor
+        None where bytes are stored as they are.
+    swapped
+        Whether they are in the other than the machine's byte order.
+    """
+
+    def __init__(
+        self, shape: Coord, dtype: np.dtype[Any], fill: Any, compressor: Any | None, *, swapped: bool = False
+    ) -> None:
         super().__init__(shape, dtype, fill)
-        self._compressor = compressor
+        self._compressor, self._swapped = compressor, swapped
         self._nbytes = int(np.prod(shape)) * dtype.itemsize
 
     def decode(
@@ -94,20 +108,28 @@ class FastCodec(ChunkCodec):
                 whole = True
             else:
                 # Into memory of its own: a shorter result would leave in `out` what happened to be there.
-                done = np.frombuffer(self._compressor.decode(data), np.uint8)
+                done = np.frombuffer(self._expanded(data), np.uint8)
                 whole = done.size == self._nbytes
                 flat[:] = done if whole else 0
         except (RuntimeError, ValueError, OSError, EOFError, zlib.error) as e:
             raise StorageError(f"a stored chunk is damaged: {e}") from e
         if not whole:
             raise StorageError(f"a stored chunk is damaged: it does not hold {self._nbytes} bytes")
-        return out
+        return out.byteswap(inplace=True) if self._swapped else out
+
+    def _expanded(self, data: memoryview | bytes) -> bytes:
+        """Decompressed bytes, never many more than a chunk has."""
+        if isinstance(self._compressor, numcodecs.GZip):
+            return inflate.gunzip(data, self._nbytes)
+        if isinstance(self._compressor, numcodecs.Zstd):
+            return inflate.unzstd(data, self._nbytes)
+        return inflate.unblosc(data, self._nbytes)
 
     def _states_size(self, data: memoryview | bytes) -> bool:
         """Whether the frame itself says that it holds exactly a chunk."""
         if isinstance(self._compressor, numcodecs.Blosc):
             return blosc.content_size(data) == self._nbytes
-        return isinstance(self._compressor, numcodecs.Zstd) and zstd_size(data) == self._nbytes
+        return isinstance(self._compressor, numcodecs.Zstd) and inflate.zstd_size(data) == self._nbytes
 
     def _needed(self, data: memoryview | bytes, rows: tuple[int, int] | None) -> tuple[memoryview | bytes, int, int]:
         """What to decompress for some rows, and to which bytes of the chunk that leads."""
@@ -123,6 +145,7 @@ class FastCodec(ChunkCodec):
     def encode(self, voxels: NDArray[Any]) -> bytes:
         """Compress."""
         whole = np.ascontiguousarray(voxels, self.dtype)
+        whole = whole.byteswap() if self._swapped else whole
         return whole.tobytes() if self._compressor is None else bytes(self._compressor.encode(whole))
 
 
@@ -175,17 +198,17 @@ def _make(docs: Mapping[str, bytes]) -> ChunkCodec:
     dtype = np.dtype(array.dtype)
     fill = array.fill_value if array.fill_value is not None else np.zeros((), dtype)[()]
     if V3_DOC in docs and dtype.isnative and dtype.kind in "uif":
-        known, compressor = _compressor(orjson.loads(docs[V3_DOC])["codecs"], dtype)
+        chain = orjson.loads(docs[V3_DOC])["codecs"]
+        known, compressor = _compressor(chain, dtype)
         if known:
-            return FastCodec(shape, dtype, fill, compressor)
+            endian = (chain[0].get("configuration") or {}).get("endian", sys.byteorder)
+            return FastCodec(shape, dtype, fill, compressor, swapped=dtype.itemsize > 1 and endian != sys.byteorder)
     return ZarrCodec(shape, dtype, fill, docs)
 
 
 def _compressor(codecs: list[dict[str, Any]], dtype: np.dtype[Any]) -> tuple[bool, Any]:
     """Whether the chain is one that `FastCodec` knows, and its compressor."""
     if not codecs or codecs[0]["name"] != "bytes" or len(codecs) > 2:
-        return False, None
-    if dtype.itemsize > 1 and codecs[0].get("configuration", {}).get("endian", "little") != "little":
         return False, None
     if len(codecs) == 1:
         return True, None
@@ -198,18 +221,6 @@ def _compressor(codecs: list[dict[str, Any]], dtype: np.dtype[Any]) -> tuple[boo
         shuffle = _SHUFFLE[options.get("shuffle", "noshuffle")]
         return True, numcodecs.Blosc(options["cname"], options["clevel"], shuffle, options.get("blocksize", 0))
     return False, None
-
-
-def zstd_size(frame: memoryview | bytes) -> int | None:
-    """Decompressed size that a Zstandard frame states (RFC 8878, section 3.1.1.1), or None where it does not."""
-    if len(frame) < 6:
-        return None
-    flags = frame[4]
-    single = flags >> 5 & 1
-    width = (single, 2, 4, 8)[flags >> 6]
-    at = 6 - single + (0, 1, 2, 4)[flags & 3]
-    size = int.from_bytes(frame[at : at + width], "little")
-    return size + 256 if width == 2 else size if width else None
 
 
 def _single_chunk(name: str, data: bytes, shape: Coord) -> bytes:

@@ -19,7 +19,6 @@ import numpy as np
 
 from vzarr.errors import StorageError
 from vzarr.overlay import blosc
-from vzarr.overlay.codec import zstd_size
 
 GZIP_MAGIC = b"\x1f\x8b"
 _GZIP, _ZLIB = 31, 15
@@ -34,7 +33,7 @@ class _Stream(Protocol):
     eof: bool
     unused_data: bytes
 
-    def decompress(self, data: bytes, max_length: int, /) -> bytes:
+    def decompress(self, data: memoryview | bytes, max_length: int, /) -> bytes:
         """More output, at most `max_length` bytes."""
 
 
@@ -108,6 +107,18 @@ def unlz4(data: memoryview | bytes, limit: int) -> bytes:
     raise StorageError("a stream of LZ4 blocks without an end")
 
 
+def zstd_size(frame: memoryview | bytes) -> int | None:
+    """Decompressed size that a Zstandard frame states (RFC 8878, section 3.1.1.1), or None where it does not."""
+    if len(frame) < 6:
+        return None
+    flags = frame[4]
+    single = flags >> 5 & 1
+    width = (single, 2, 4, 8)[flags >> 6]
+    at = 6 - single + (0, 1, 2, 4)[flags & 3]
+    size = int.from_bytes(frame[at : at + width], "little")
+    return size + 256 if width == 2 else size if width else None
+
+
 def _lz4_block(method: int, body: memoryview, plain: int) -> bytes:
     if method == _LZ4_STORED and len(body) == plain:
         return bytes(body)
@@ -124,10 +135,10 @@ def _lz4_block(method: int, body: memoryview, plain: int) -> bytes:
 
 def _members(make: Callable[[], Any], data: memoryview | bytes, limit: int, name: str) -> bytes:
     """Expand streams that follow each other, and nothing else."""
-    left, total = bytes(data), 0
+    left, total = data, 0
     parts: list[bytes] = []
     try:
-        while left or not parts:
+        while len(left) or not parts:
             stream: _Stream = make()
             # One byte more than allowed tells a stream that ends there from one that goes on.
             part = stream.decompress(left, limit - total + 1)
@@ -137,7 +148,8 @@ def _members(make: Callable[[], Any], data: memoryview | bytes, limit: int, name
             if not stream.eof:
                 raise StorageError(f"{name} data that are cut short")
             parts.append(part)
-            left = stream.unused_data
+            # Writers to tapes and blocks fill up with zeros, which every reader of gzip and xz skips.
+            left = stream.unused_data.lstrip(b"\0")
     except (OSError, EOFError, zlib.error, lzma.LZMAError) as e:
         raise e if isinstance(e, StorageError) else StorageError(f"not {name} data: {e}") from e
     return b"".join(parts)
