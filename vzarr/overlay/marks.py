@@ -12,7 +12,9 @@ from vzarr.overlay.tree import V3_DOC
 ENCODING = "vzarr"
 """Name of the chunk key encoding (Zarr 3) that keeps other readers from opening an incomplete folder."""
 FILTER = "vzarr-overlay"
-"""Id of the filter (Zarr 2) that does the same."""
+"""Id of the filter (Zarr 2) that keeps what the mark hides."""
+DTYPE = "vzarr"
+"""Data type (Zarr 2) that does the same: CloudVolume looks at no filters, but nobody reads voxels of no type."""
 
 
 def marked(docs: Mapping[str, bytes], origin: Coord) -> dict[str, bytes]:
@@ -26,5 +28,6 @@ def marked(docs: Mapping[str, bytes], origin: Coord) -> dict[str, bytes]:
         }
         return {V3_DOC: orjson.dumps(doc, option=orjson.OPT_INDENT_2)}
     doc = orjson.loads(docs[".zarray"])
-    doc["filters"] = [{"id": FILTER, "origin": list(origin)}, *(doc.get("filters") or ())]
+    hidden = {"id": FILTER, "origin": list(origin), "dtype": doc["dtype"]}
+    doc["filters"], doc["dtype"] = [hidden, *(doc.get("filters") or ())], DTYPE
     return {**docs, ".zarray": orjson.dumps(doc, option=orjson.OPT_INDENT_2)}
