@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,19 @@ def test_processes_lose_no_update(path):
     kv = SqliteKV(path, create=False)
     assert kv.get(b"n") == b"800"
     kv.close()
+
+
+def test_opening_a_store_takes_no_lock_from_this_process(path):
+    """Whoever opens the file by itself, and closes it, loses the locks that SQLite holds on it."""
+    with closing(SqliteKV(path)) as holder:
+
+        def write(txn) -> str:
+            txn.put(b"a", b"1")
+            SqliteKV(path, create=False).close()
+            other = f"import sqlite3; sqlite3.connect({str(path)!r}, timeout=0).execute('BEGIN IMMEDIATE')"
+            return subprocess.run([sys.executable, "-c", other], capture_output=True, text=True, check=False).stderr
+
+        assert "locked" in holder.transact(write)
 
 
 def test_racing_creation_leaves_no_drafts(path, tmp_path):

@@ -27,8 +27,8 @@ BUSY_SECONDS = 30.0
 FORK_SECONDS = 1.0
 SYNCHRONOUS = {"process": "NORMAL", "fsync": "FULL"}
 
-_MAGIC = b"SQLite format 3\0"
-"""How a SQLite file begins (SQLite documentation, "Database File Format")."""
+_PAGE_BYTES = 4096
+"""Files of SQLite are made of whole pages; those that it makes nowadays are of this size."""
 
 _SCANS = {
     (bounded, reverse): "SELECT k, v FROM kv WHERE k >= ?"
@@ -69,13 +69,17 @@ def _create(path: str) -> None:
 
 
 def _is_promising(path: str) -> bool:
-    """Whether a file looks like a store that can be used, so that nobody need try yet."""
+    """Whether a file looks like a store that can be used, so that nobody need try yet.
+
+    It must not be opened for that: closing any file of the store takes all of SQLite's own locks away from this
+    process (POSIX locks), and then commits of several processes destroy each other.
+    """
     try:
-        with Path(path).open("rb", buffering=0) as file:
-            begins = file.read(len(_MAGIC))
+        size = Path(path).stat().st_size
     except OSError:
         return False
-    return begins == _MAGIC and os.access(path, os.R_OK | os.W_OK) and os.access(Path(path).parent, os.W_OK)
+    whole = size > 0 and size % _PAGE_BYTES == 0
+    return whole and os.access(path, os.R_OK | os.W_OK) and os.access(Path(path).parent, os.W_OK)
 
 
 def _never_close(connection: sqlite3.Connection) -> None:
