@@ -65,6 +65,24 @@ def test_a_handle_keeps_its_window_while_the_array_grows_before_it(painted: vzar
     assert (painted.zarr["a"][:4, 4:8] == 7).all()
 
 
+def test_a_handle_deletes_the_folders_that_it_sees(painted: vzarr.Version):
+    handle = painted.store
+    handle.read("a/zarr.json")
+    painted.write_chunks("a", {(-1, 1): np.full((4, 4), 7, "u2"), (0, -1): np.full((4, 4), 8, "u2")})
+    painted.store.write("a/c/0/notes", b"loose")
+    handle.delete_below("a/c/0")
+    expected = np.zeros((12, 12), "u2")
+    expected[8:, 4:] = DATA[4:]
+    expected[:4, 8:], expected[4:8, :4] = 7, 8
+    assert np.array_equal(painted.zarr["a"][...], expected)
+    assert painted.store.read("a/c/0/notes") is None
+    handle.delete_below("a/c")
+    expected[8:, 4:] = 0
+    assert np.array_equal(painted.zarr["a"][...], expected)
+    painted.store.delete_below("a/c")
+    assert not painted.zarr["a"][...].any()
+
+
 def test_attributes_set_by_an_old_handle_take_back_no_growth(painted: vzarr.Version):
     array = painted.zarr["a"]
     painted.write("a", (8, 0), DATA)
