@@ -13,6 +13,7 @@ from fastapi_offline import FastAPIOffline
 from vzarr.api import errors, openapi
 from vzarr.api.activity import Activity, CountRequests
 from vzarr.api.dispatch import NodeDispatcher, RepoDispatcher
+from vzarr.api.hot import HotRoutes
 from vzarr.api.hub import Hub
 from vzarr.api.routes import interface, n5, precomputed, repos, server, zarr
 from vzarr.api.security import Guard
@@ -46,6 +47,7 @@ def create_app(settings: Settings, hub: Hub) -> FastAPI:
     app.state.settings = settings
     app.state.hub = hub
     app.state.activity = Activity()
+    app.add_middleware(HotRoutes, hub=hub)
     app.add_middleware(CountRequests, activity=app.state.activity)
     app.add_middleware(Guard, settings=settings)
     errors.install(app)

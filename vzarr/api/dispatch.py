@@ -49,13 +49,14 @@ def routes_of(typename: str) -> TypeRoutes:
 
 
 @dataclass(frozen=True)
-class _Path:
+class Path:
     """Segments behind the mount point, split before they were decoded; one trailing slash is left out."""
 
     parts: tuple[str, ...]
 
     @classmethod
-    def of(cls, scope: Scope) -> _Path:
+    def of(cls, scope: Scope) -> Path:
+        """Segments of a request's path."""
         mounted_at = scope["root_path"].count("/") + 1
         raw = scope.get("raw_path") or scope["path"].encode()
         parts = [unquote(part) for part in raw.decode("latin-1").split("/")[mounted_at:]]
@@ -76,12 +77,12 @@ class RepoDispatcher:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        ref, *rest = _Path.of(scope).parts
+        ref, *rest = Path.of(scope).parts
         if not ref or "".join(rest[:1]) not in _REPO_KEYWORDS:
             await _not_found()(scope, receive, send)
             return
         target = Target(*await run_in_threadpool(self.hub.find, ref))
-        await _hand_over(repo.router, _entered(scope, [ref], rest, target), scope, receive, send)
+        await _hand_over(repo.router, entered(scope, [ref], rest, target), scope, receive, send)
 
 
 class NodeDispatcher:
@@ -98,14 +99,14 @@ class NodeDispatcher:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        ref, *rest = _Path.of(scope).parts
+        ref, *rest = Path.of(scope).parts
         if ref and len(rest) > 1:
-            target = await run_in_threadpool(self._instance, ref, rest, scope["method"])
+            target = await run_in_threadpool(self.find_instance, ref, rest, scope["method"])
             router = routes_of(target.handle.info.typename).router
-            await _hand_over(router, _entered(scope, [ref, rest[0]], rest[1:], target), scope, receive, send)
+            await _hand_over(router, entered(scope, [ref, rest[0]], rest[1:], target), scope, receive, send)
         elif ref and rest and rest[0] in _NODE_KEYWORDS:
             target = await run_in_threadpool(self._node, ref, rest[0], scope["method"])
-            await _hand_over(node.router, _entered(scope, [ref], rest, target), scope, receive, send)
+            await _hand_over(node.router, entered(scope, [ref], rest, target), scope, receive, send)
         else:
             await _not_found()(scope, receive, send)
 
@@ -115,7 +116,7 @@ class NodeDispatcher:
             raise SealedError(f"Cannot do {method.lower()} on locked node {version.uuid}")
         return Target(found, version)
 
-    def _instance(self, ref: str, rest: list[str], method: str) -> Target:
+    def find_instance(self, ref: str, rest: list[str], method: str) -> Target:
         """Look up version and instance; refuse a change of what is sealed."""
         found, version = self.hub.find(ref)
         name, keyword = rest[0], rest[1]
@@ -126,7 +127,7 @@ class NodeDispatcher:
         return Target(found, version, handle, tuple(rest[1:]))
 
 
-def _entered(scope: Scope, consumed: list[str], rest: list[str], target: Target | None) -> dict[str, Any]:
+def entered(scope: Scope, consumed: list[str], rest: list[str], target: Target | None) -> dict[str, Any]:
     """Changes to `scope` that make `rest` the path that a router sees."""
     root = "/".join([scope["root_path"], *consumed])
     return {
@@ -141,10 +142,10 @@ def _not_found() -> Response:
     return wire.text(NOT_FOUND, 404)
 
 
-async def _hand_over(router: APIRouter, entered: dict[str, Any], scope: Scope, receive: Receive, send: Send) -> None:
+async def _hand_over(router: APIRouter, changes: dict[str, Any], scope: Scope, receive: Receive, send: Send) -> None:
     """Let `router` answer; the scope is changed in place, so that error handlers see the target too."""
     if scope["method"] == "OPTIONS":
-        await options_response(allowed_methods(router.routes, entered))(scope, receive, send)
+        await options_response(allowed_methods(router.routes, changes))(scope, receive, send)
         return
-    scope.update(entered)
+    scope.update(changes)
     await router(scope, receive, send)

@@ -16,6 +16,7 @@ MUTATING = frozenset({"POST", "PUT", "DELETE"})
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE")
 _EXEMPT = "_vzarr_allowed_when_sealed"
+_SHORT = "_vzarr_short"
 
 
 def read(router: APIRouter, path: str, **options: Any) -> Callable[[F], F]:
@@ -50,6 +51,17 @@ def allowed_when_sealed(endpoint: F) -> F:
     """Mark a route whose POST changes no version (a query with a body): sealed versions answer it too."""
     setattr(endpoint, _EXEMPT, True)
     return endpoint
+
+
+def short(endpoint: F) -> F:
+    """Mark a route whose answer mostly is a look-up: it is tried on the event loop first (`vzarr.types.atonce`)."""
+    setattr(endpoint, _SHORT, True)
+    return endpoint
+
+
+def is_short(endpoint: Callable[..., Any]) -> bool:
+    """Whether a route is marked by `short`."""
+    return getattr(endpoint, _SHORT, False)
 
 
 def exempt_keywords(router: APIRouter) -> frozenset[str]:

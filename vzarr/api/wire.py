@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import struct
 import zlib
-from collections.abc import AsyncIterable, Iterable
+from collections.abc import AsyncIterator, Iterable
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,8 @@ import orjson
 from fastapi.responses import Response, StreamingResponse
 from numpy.typing import NDArray
 from PIL import Image
+from starlette.concurrency import run_in_threadpool
+from starlette.types import Receive, Scope, Send
 
 from vzarr.api.params import ImageFormat
 from vzarr.errors import InvalidInputError
@@ -23,6 +25,7 @@ TEXT = "text/plain; charset=utf-8"
 ND_DATA = "application/vnd.dvid-nd-data+json"
 
 MAX_PAYLOAD = 3 << 30  # DVID's own limit for one buffered answer, in bytes
+_PIECE = 1 << 18
 _JSON_OPTIONS = orjson.OPT_SERIALIZE_NUMPY | orjson.OPT_NON_STR_KEYS
 
 
@@ -58,9 +61,62 @@ def octets(
     return Response(body, media_type=media_type, headers=headers)
 
 
-def stream(parts: Iterable[bytes] | AsyncIterable[bytes], media_type: str = OCTETS) -> Response:
-    """Bytes as they come; a plain iterator is driven in a thread."""
-    return StreamingResponse(parts, media_type=media_type)
+def stream(parts: Iterable[bytes], media_type: str = OCTETS) -> Response:
+    """Bytes as they come, collected into larger pieces; see `Stream`."""
+    return Stream(parts, media_type)
+
+
+class Stream(Response):
+    """An answer in parts, which are made in a thread as they are sent; a short one is sent as a whole.
+
+    Whatever goes wrong before the first `_PIECE` bytes are there is still answered as an error.
+
+    Parameters
+    ----------
+    parts
+        The bytes.
+    media_type
+        What they are.
+    """
+
+    def __init__(self, parts: Iterable[bytes], media_type: str) -> None:
+        super().__init__(media_type=media_type)
+        self._parts = iter(parts)
+        self._first: bytes | None = None
+        self._ended = False
+
+    def begin(self) -> None:
+        """Make the beginning now, in the caller's thread."""
+        if self._first is None:
+            self._first = self._piece()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it."""
+        if self._first is None:
+            await run_in_threadpool(self.begin)
+        first = self._first or b""
+        whole: Response
+        if self._ended:
+            whole = Response(first, media_type=self.media_type)
+        else:
+            whole = StreamingResponse(self._rest(first), media_type=self.media_type)
+        await whole(scope, receive, send)
+
+    async def _rest(self, first: bytes) -> AsyncIterator[bytes]:
+        yield first
+        while not self._ended:
+            yield await run_in_threadpool(self._piece)
+
+    def _piece(self) -> bytes:
+        """The next parts, together about `_PIECE` bytes."""
+        some, size = [], 0
+        for part in self._parts:
+            some.append(part)
+            size += len(part)
+            if size >= _PIECE:
+                return b"".join(some)
+        self._ended = True
+        return b"".join(some)
 
 
 def image(pixels: NDArray[Any], fmt: ImageFormat | None = None) -> Response:

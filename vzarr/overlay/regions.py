@@ -100,6 +100,20 @@ def read_chunks(view: View, entry: ArrayEntry, coords: Sequence[Coord]) -> Itera
         yield from zip(some, share(one, some, threads), strict=True)
 
 
+def visit_chunks(
+    view: View, entry: ArrayEntry, coords: Sequence[Coord], work: Callable[[Coord, NDArray[Any] | None], T]
+) -> list[T]:
+    """Results of `work` for each chunk in order, without fresh memory: voxels are lent until it returns.
+
+    Parameters
+    ----------
+    work
+        Called with a global chunk coordinate and its voxels, None where absent; in two threads.
+    """
+    codec = codec_of(entry)
+    return share(lambda coord: work(coord, _decoded(view, entry, coord, codec)), coords)
+
+
 def write_chunks(view: Editable, entry: ArrayEntry, chunks: Mapping[Coord, NDArray[Any]], aside: str = "") -> None:
     """Store whole chunks; each replaces an older one atomically.
 

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Response
 
 from vzarr.api import params, wire
 from vzarr.api.routes.labelmap_params import App, AsSupervoxels, Body, Handle, Ids, Label, User
-from vzarr.api.routing import read
+from vzarr.api.routing import read, short
 from vzarr.types.labelmap import proto, statistics
 from vzarr.types.labelmap.index import LabelIndex
 from vzarr.types.labelmap.rows import Header
@@ -72,6 +72,7 @@ def supervoxel_sizes_json(found: LabelIndex) -> dict[str, Any]:
 
 
 @read(router, "/size/{label}")
+@short
 def get_size(handle: Handle, label: Label, supervoxels: AsSupervoxels) -> Response:
     """Voxels of a body or supervoxel (DVID: ``GET D/size/{label}``)."""
     return wire.json({"voxels": handle.size(label, supervoxel=supervoxels)})
@@ -84,6 +85,7 @@ def get_sizes(handle: Handle, ids: Ids, supervoxels: AsSupervoxels) -> Response:
 
 
 @read(router, "/lastmod/{label}")
+@short
 def get_lastmod(handle: Handle, label: Label) -> Response:
     """Last edit of a body (DVID: ``GET D/lastmod/{label}``)."""
     return wire.json(lastmod_json(handle.header(label)))

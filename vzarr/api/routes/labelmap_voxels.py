@@ -11,7 +11,7 @@ from vzarr.api import deps, params, wire
 from vzarr.api.params import VoxelRequest
 from vzarr.api.routes.labelmap_params import AsSupervoxels, Body, Handle, JsonBody, Points, Scale
 from vzarr.api.routes.roi import InRoi
-from vzarr.api.routing import read
+from vzarr.api.routing import read, short
 from vzarr.errors import InvalidInputError
 from vzarr.geometry import Coord
 from vzarr.types import voxels
@@ -92,6 +92,7 @@ def _blocks_of_box(handle: LabelMap, size: str, offset: str, scale: int) -> Iter
 
 
 @read(router, "/blocks/{size}/{offset}")
+@short
 def get_blocks(
     handle: Handle,
     size: str,
@@ -109,6 +110,7 @@ def get_blocks(
 
 
 @read(router, "/specificblocks")
+@short
 def get_specificblocks(
     handle: Handle,
     supervoxels: AsSupervoxels,
@@ -154,6 +156,7 @@ def post_ingest(handle: Handle, body: Body, scale: Scale) -> Response:
 
 
 @read(router, "/label/{point}")
+@short
 def get_label(handle: Handle, point: str, supervoxels: AsSupervoxels, scale: Scale) -> Response:
     """Label at a point (DVID: ``GET D/label/{x_y_z}``)."""
     at = params.parse_point_zyx(point)

@@ -17,12 +17,13 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vzarr.errors import InvalidInputError
+from vzarr.types.labelmap.kernels import number_labels
 
 Labels = NDArray[np.uint64]
 Local = NDArray[np.uint8] | NDArray[np.uint16]
@@ -35,6 +36,8 @@ _HEADER = struct.Struct("<4I")
 # Bits per voxel for a palette of k labels, at index k.
 _WIDTHS = np.array([max(k - 1, 0).bit_length() for k in range(SUB_VOXELS + 1)], np.uint8)
 _MAX_WIDTH = int(_WIDTHS[-1])
+# Up to so many pairs of sub-block and label a table of flags is cheaper than sorting.
+_LARGEST_GRID = 1 << 22
 
 
 class Header(NamedTuple):
@@ -57,31 +60,64 @@ def encode_block(a: Labels) -> bytes:
     InvalidInputError
         The array is not three-dimensional or a side does not fit.
     """
-    gz, gy, gx = grid = _grid_of(a.shape)
-    first = a[0, 0, 0]
-    if bool((a == first).all()):
-        return _HEADER.pack(gx, gy, gz, 1) + int(first).to_bytes(8, "little")
-    voxels = _to_sub_blocks(a, grid).ravel()
+    _grid_of(a.shape)
+    index, labels = number_labels(a)
+    return encode_indexed(index, labels)
+
+
+def encode_indexed(index: NDArray[Any], labels: Labels) -> bytes:
+    """Compress a volume that is given by a number per voxel; the bytes are those of `encode_block`.
+
+    Parameters
+    ----------
+    index
+        Unsigned, zyx; sides as in `encode_block`.
+    labels
+        uint64: label of each number; no two alike, and each of at least one voxel.
+
+    Raises
+    ------
+    InvalidInputError
+        The array is not three-dimensional or a side does not fit.
+    """
+    grid = gz, gy, gx = _grid_of(index.shape)
+    if labels.size == 1:
+        return _HEADER.pack(gx, gy, gz, 1) + int(labels[0]).to_bytes(8, "little")
+    table = np.sort(labels)
+    voxels = _to_sub_blocks(index, grid).ravel()
     change = np.empty(voxels.size, np.bool_)
     np.not_equal(voxels[1:], voxels[:-1], out=change[1:])
     change[::SUB_VOXELS] = True
-    # Labels come in runs: everything that sorts works on one voxel per run, a tenth of them on real data.
+    # Labels come in runs: everything else works on one voxel per run, a tenth of them on real data.
     starts = np.flatnonzero(change)
-    owner = starts // SUB_VOXELS
-    table, code = np.unique(voxels[starts], return_inverse=True)
-    palette, local = np.unique(owner * table.size + code, return_inverse=True)
-    sizes = np.bincount(palette // table.size, minlength=gx * gy * gz)
-    local -= (np.cumsum(sizes) - sizes)[owner]
-    values = np.repeat(local.astype(np.uint16), np.diff(starts, append=voxels.size))
+    code = np.searchsorted(table, labels)[voxels[starts]]
+    palette, local, sizes = _palettes(starts // SUB_VOXELS, code, gx * gy * gz, table.size)
+    values = np.repeat(local, np.diff(starts, append=voxels.size))
     return b"".join(
         (
             _HEADER.pack(gx, gy, gz, table.size),
             table.astype("<u8").tobytes(),
             sizes.astype("<u2").tobytes(),
-            (palette % table.size).astype("<u4").tobytes(),
+            palette.astype("<u4").tobytes(),
             _pack_values(values.reshape(-1, SUB_VOXELS), _WIDTHS[sizes]),
         )
     )
+
+
+def _palettes(
+    owner: NDArray[np.int64], code: NDArray[Any], n_sub: int, n_labels: int
+) -> tuple[NDArray[np.int64], NDArray[np.uint16], NDArray[np.int64]]:
+    """Codes that each sub-block has, ascending; place of every run's code among those of its own; how many each has."""
+    key = owner * n_labels + code
+    if n_sub * n_labels <= _LARGEST_GRID:
+        has = np.zeros(n_sub * n_labels, np.bool_)
+        has[key] = True
+        pairs = np.flatnonzero(has)
+        place = np.cumsum(has, dtype=np.int32)[key] - 1
+    else:
+        pairs, place = np.unique(key, return_inverse=True)
+    sizes = np.bincount(pairs // n_labels, minlength=n_sub)
+    return pairs % n_labels, (place - (np.cumsum(sizes) - sizes)[owner]).astype(np.uint16), sizes
 
 
 def decode_block(data: bytes | memoryview, shape_zyx: Shape | None = None) -> Labels:
@@ -174,10 +210,13 @@ def _grid_of(shape_zyx: tuple[int, ...]) -> Shape:
     return z, y, x
 
 
-def _to_sub_blocks(a: Labels, grid: Shape) -> Labels:
+def _to_sub_blocks(a: NDArray[Any], grid: Shape) -> NDArray[Any]:
+    """A zyx volume in sub-block order, shape (sub-blocks, 512)."""
     gz, gy, gx = grid
-    parts = a.reshape(gz, SUB_BLOCK, gy, SUB_BLOCK, gx, SUB_BLOCK).transpose(0, 2, 4, 1, 3, 5)
-    return np.ascontiguousarray(parts, np.uint64).reshape(-1, SUB_VOXELS)
+    # A row of 8 voxels moves as one item, as in `_from_sub_blocks`.
+    rows = np.ascontiguousarray(a).view(np.dtype((np.void, SUB_BLOCK * a.itemsize)))
+    parts = rows.reshape(gz, SUB_BLOCK, gy, SUB_BLOCK, gx).transpose(0, 2, 4, 1, 3)
+    return np.ascontiguousarray(parts).view(a.dtype).reshape(-1, SUB_VOXELS)
 
 
 def _from_sub_blocks(local: Local, grid: Shape) -> Local:

@@ -1,4 +1,4 @@
-"""What happens to voxels: the 2x2x2 vote between scales, and counting labels. Pure, vectorised numpy."""
+"""What happens to voxels: the 2x2x2 vote between scales, counting labels, numbering them. Pure and vectorised."""
 
 from __future__ import annotations
 
@@ -109,6 +109,25 @@ def count_labels(block: Labels) -> tuple[Labels, NDArray[np.uint32]]:
     labels, counts = fastremap.unique(flat, return_counts=True)
     first = int(labels[0] == 0)
     return labels[first:].astype(np.uint64), counts[first:].astype(np.uint32)
+
+
+def number_labels(a: Labels) -> tuple[NDArray[Any], Labels]:
+    """Small numbers in place of labels, and the label of each number, in no set order; one pass without sorting.
+
+    Parameters
+    ----------
+    a
+        uint64, any shape, at least one voxel.
+
+    Returns
+    -------
+    index, labels
+        The smallest unsigned type that fits, shape of `a`; and uint64.
+    """
+    index, numbers = fastremap.renumber(np.ascontiguousarray(a), start=0, preserve_zero=False, in_place=False)
+    labels = np.empty(len(numbers), np.uint64)
+    labels[np.fromiter(numbers.values(), np.int64, len(numbers))] = np.fromiter(numbers, np.uint64, len(numbers))
+    return index, labels
 
 
 def _check_even(shape_zyx: tuple[int, ...]) -> None:

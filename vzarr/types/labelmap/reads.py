@@ -4,22 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from itertools import islice
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vzarr.errors import ConflictError, InvalidInputError
-from vzarr.geometry import Box, Coord, blocks_of_box, intersect, is_empty, iter_coords, shape_of
+from vzarr.geometry import Box, Coord, blocks_of_box, box_of_block, intersect, is_empty, iter_coords, shape_of, slices
+from vzarr.overlay.regions import share
 from vzarr.types import voxels
 from vzarr.types.bytecodecs import gzip_raw, lz4_raw
-from vzarr.types.labelmap.blocks import encode_block, relabel_block
+from vzarr.types.labelmap.blocks import encode_indexed, relabel_block
+from vzarr.types.labelmap.palettes import Palette, encoded, palette_batches, palettes
 from vzarr.types.labelmap.relabel import Lookup, relabel
 from vzarr.types.labelmap.rows import Labels
 from vzarr.types.voxels import VoxelGeometry
 
 if TYPE_CHECKING:
     from vzarr.types.base import Instance
+
+_MOST_BY_PALETTE = 64
+"""A box of more blocks is read past the cache, which it would empty."""
 
 
 def read_region(instance: Instance, box: Box, scale: int = 0) -> Labels:
@@ -28,6 +34,40 @@ def read_region(instance: Instance, box: Box, scale: int = 0) -> Labels:
     if not instance.version.has_array(path):
         return np.zeros(shape_of(box), np.uint64)
     return instance.version.read(path, *box)
+
+
+def read_bodies(instance: Instance, box: Box, lookup: Lookup, scale: int = 0) -> Labels:
+    """As `read_region`, bodies in place of supervoxels; a box of a few blocks comes through their palettes."""
+    covered = _covered(instance, box, scale)
+    if covered is None:
+        return np.zeros(shape_of(box), np.uint64)
+    shape = VoxelGeometry.of(instance.config).block_zyx
+    coords = list(islice(iter_coords(blocks_of_box(covered, shape)), _MOST_BY_PALETTE + 1))
+    if len(coords) > _MOST_BY_PALETTE:
+        return relabel(read_region(instance, box, scale), lookup)
+    out = np.zeros(shape_of(box), np.uint64)
+    for batch in palette_batches(instance, coords, scale):
+        for (coord, palette), labels in zip(batch, _mapped(batch, lookup), strict=True):
+            place = box_of_block(coord, shape)
+            part = intersect(box, place)
+            index = palette.index[slices(part, place[0])]
+            if shape_of(part) == shape_of(box):
+                # "clip" only spares numpy a buffer: every index is within the table.
+                np.take(labels, index, out=out, mode="clip")
+            else:
+                out[slices(part, box[0])] = labels[index]
+    return out
+
+
+def _mapped(batch: Sequence[tuple[Coord, Palette]], lookup: Lookup | None) -> list[Labels]:
+    """What is sent in place of each palette's labels; one look-up for all of them."""
+    tables = [palette.labels for _, palette in batch]
+    if lookup is None:
+        return tables
+    if len(tables) == 1:
+        return [lookup(tables[0])]
+    every, where = np.unique(np.concatenate(tables), return_inverse=True)
+    return np.split(lookup(every)[where], np.cumsum([t.size for t in tables])[:-1])
 
 
 def isotropic_steps(instance: Instance, shape: Sequence[int]) -> list[NDArray[np.int64]]:
@@ -39,12 +79,18 @@ def isotropic_steps(instance: Instance, shape: Sequence[int]) -> list[NDArray[np
 
 def blocks_in_box(instance: Instance, box: Box, scale: int = 0) -> Iterator[Coord]:
     """Blocks of a box, as far as the scale has any, so that a huge box around little data is soon done."""
+    inside = _covered(instance, box, scale)
+    if inside is None:
+        return iter(())
+    return iter_coords(blocks_of_box(inside, VoxelGeometry.of(instance.config).block_zyx))
+
+
+def _covered(instance: Instance, box: Box, scale: int) -> Box | None:
+    """Part of a box that the array of a scale covers; None for nothing."""
     path = voxels.array_path(instance.name, scale)
     covered = instance.version.bounds(path) if instance.version.has_array(path) else None
     inside = None if covered is None else intersect(box, covered)
-    if inside is None or is_empty(inside):
-        return iter(())
-    return iter_coords(blocks_of_box(inside, VoxelGeometry.of(instance.config).block_zyx))
+    return None if inside is None or is_empty(inside) else inside
 
 
 def read_blocks(instance: Instance, coords: Iterable[Coord], scale: int = 0) -> Iterator[tuple[Coord, Labels]]:
@@ -88,24 +134,30 @@ def read_points(instance: Instance, points_zyx: NDArray[np.int64], scale: int = 
     order = np.argsort(where, kind="stable")
     groups = np.split(order, np.flatnonzero(np.diff(where[order])) + 1) if order.size else []
     members = {tuple(b): g for b, g in zip(blocks.tolist(), groups, strict=True)}
-    for coord, block in read_blocks(instance, members, scale):
+    for coord, palette in palettes(instance, members, scale):
         inside = points_zyx[members[coord]] - np.array(coord) * shape
-        labels[members[coord]] = block[tuple(inside.T)]
+        labels[members[coord]] = palette.labels[palette.index[tuple(inside.T)]]
     return labels
 
 
 # ---------------------------------------------------------------- blocks on the wire
 
 
-def encoder(compression: str, lookup: Lookup | None) -> Callable[[Labels], bytes]:
+Encode = Callable[[Palette, Labels], bytes]
+
+
+def encoder(compression: str) -> Encode:
     """How blocks are sent.
 
     Parameters
     ----------
     compression
         ``blocks``: gzip of DVID's label block; ``lz4`` or ``gzip`` of the voxels; ``uncompressed``.
-    lookup
-        From supervoxels to bodies; None sends supervoxels.
+
+    Returns
+    -------
+    callable
+        Makes the bytes of a palette with other labels in place of its own.
 
     Raises
     ------
@@ -113,21 +165,47 @@ def encoder(compression: str, lookup: Lookup | None) -> Callable[[Labels], bytes
         If the compression is none of these.
     """
     if compression == "blocks":
-        return partial(_label_block, lookup=lookup)
+        return _label_block
     pack = _PACKERS.get(compression)
     if pack is None:
         raise InvalidInputError(f'compression must be blocks, lz4, gzip or uncompressed, not "{compression}"')
-    return partial(_voxels, lookup=lookup, pack=pack)
+    return partial(_voxels, pack=pack)
 
 
-def _label_block(block: Labels, lookup: Lookup | None) -> bytes:
-    encoded = encode_block(block)
-    return gzip_raw(encoded if lookup is None else relabel_block(encoded, lookup))
+def encoded_blocks(
+    instance: Instance, coords: Iterable[Coord], compression: str, lookup: Lookup | None, scale: int = 0
+) -> Iterator[tuple[Coord, bytes]]:
+    """Written blocks among those named, as they are sent; see `encoder`.
+
+    Parameters
+    ----------
+    lookup
+        From supervoxels to bodies; None sends supervoxels.
+    """
+    encode = encoder(compression)
+
+    def found() -> Iterator[tuple[Coord, bytes]]:
+        for batch in palette_batches(instance, coords, scale):
+            sent = dict(zip((c for c, _ in batch), zip(batch, _mapped(batch, lookup), strict=True), strict=True))
+
+            def one(coord: Coord, sent: Any = sent) -> bytes:
+                (_, palette), labels = sent[coord]
+                return encoded(palette, compression, labels, encode)
+
+            yield from zip(sent, share(one, list(sent)), strict=True)
+
+    return found()
 
 
-def _voxels(block: Labels, lookup: Lookup | None, pack: Callable[[Labels], bytes]) -> bytes:
-    named = block if lookup is None else relabel(block, lookup)
-    return pack(np.ascontiguousarray(named, "<u8"))
+def _label_block(palette: Palette, labels: Labels) -> bytes:
+    # Two supervoxels may have one body: the block is made of supervoxels, then its table is replaced.
+    block = encode_indexed(palette.index, palette.labels)
+    order = np.argsort(palette.labels)
+    return gzip_raw(relabel_block(block, lambda _: labels[order]))
+
+
+def _voxels(palette: Palette, labels: Labels, pack: Callable[[Labels], bytes]) -> bytes:
+    return pack(np.ascontiguousarray(palette.voxels(labels), "<u8"))
 
 
 def _plain(block: Labels) -> bytes:

@@ -1,7 +1,6 @@
 """From supervoxels to bodies in volumes: look-ups per label, not per voxel.
 
-Labels come in runs along a row, a tenth of the voxels on real data, so everything that sorts works on one
-voxel per run.
+Labels are numbered first, in one pass; what follows works on a table of them, and on numbers of a byte or two.
 """
 
 from __future__ import annotations
@@ -10,13 +9,14 @@ from collections.abc import Callable
 
 import numpy as np
 
+from vzarr.types.labelmap.kernels import number_labels
 from vzarr.types.labelmap.rows import Labels
-from vzarr.types.labelmap.runs import Mask
+from vzarr.types.labelmap.runs import FEW, Mask
 
 Lookup = Callable[[Labels], Labels]
 
 _PIECE = 1 << 22
-"""Voxels looked at in one go; bounds the memory for runs."""
+"""Voxels looked at in one go; bounds the memory for numbers."""
 
 
 def relabel(volume: Labels, lookup: Lookup) -> Labels:
@@ -27,7 +27,7 @@ def relabel(volume: Labels, lookup: Lookup) -> Labels:
     volume
         uint64, any shape.
     lookup
-        Gives the new labels of unique ones, ascending.
+        Gives the new labels of unique ones, which come in no set order.
 
     Returns
     -------
@@ -38,37 +38,31 @@ def relabel(volume: Labels, lookup: Lookup) -> Labels:
     out: Labels | None = None
     for start in range(0, flat.size, _PIECE):
         piece = flat[start : start + _PIECE]
-        starts = _run_starts(piece)
-        old, inverse = np.unique(piece[starts], return_inverse=True)
+        index, old = number_labels(piece)
         new = lookup(old)
         if not np.array_equal(new, old):
             out = flat.copy() if out is None else out
-            out[start : start + _PIECE] = np.repeat(new[inverse], np.diff(starts, append=piece.size))
+            # "clip" only spares numpy a buffer: every index is within the table.
+            np.take(new, index, out=out[start : start + _PIECE], mode="clip")
     return volume if out is None else out.reshape(volume.shape)
 
 
-def _run_starts(flat: Labels) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    changes = np.empty(flat.size, np.bool_)
-    changes[:1] = True
-    np.not_equal(flat[1:], flat[:-1], out=changes[1:])
-    return np.flatnonzero(changes)
-
-
-def contains(volume: Labels, wanted: Labels) -> Mask:
+def contains(volume: Labels, wanted: Labels, out: Mask | None = None) -> Mask:
     """Mask of the voxels that have one of some labels.
 
     Parameters
     ----------
     wanted
-        uint64, ascending, at least one.
+        uint64, at least one.
+    out
+        Where to write the mask; fresh memory by default.
     """
-    if wanted.size == 1:
-        same: Mask = volume == wanted[0]
-        return same
-    flat = volume.reshape(-1)
-    starts = _run_starts(flat)
-    heads = flat[starts]
-    at = np.minimum(np.searchsorted(wanted, heads), wanted.size - 1)
-    hits = wanted[at] == heads
-    mask: Mask = np.repeat(hits, np.diff(starts, append=flat.size)).reshape(volume.shape)
+    mask = np.empty(volume.shape, np.bool_) if out is None else out
+    if wanted.size <= FEW:
+        np.equal(volume, wanted[0], out=mask)
+        for label in wanted[1:]:
+            mask |= volume == label
+    else:
+        index, labels = number_labels(volume)
+        mask[...] = np.isin(labels, wanted)[index]
     return mask

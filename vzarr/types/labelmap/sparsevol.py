@@ -38,7 +38,7 @@ class BinaryBlocks(NamedTuple):
 
 def encode_rles(runs: Runs) -> bytes:
     """Runs, in the order given, with the legacy header; also the body of a split."""
-    return _RLES.pack(0, 3, 0, 0, 0, len(runs)) + encode_spans(runs)
+    return b"".join((_RLES.pack(0, 3, 0, 0, 0, len(runs)), np.ascontiguousarray(runs, "<i4").reshape(-1).data))
 
 
 def decode_rles(body: bytes | memoryview) -> Runs:

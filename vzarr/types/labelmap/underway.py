@@ -19,6 +19,7 @@ import numpy as np
 from vzarr.errors import SealedError
 from vzarr.geometry import Coord
 from vzarr.types import voxels
+from vzarr.types.atonce import will_wait
 from vzarr.types.labelmap import allocate, edits, index, mapping, pyramid, rows
 from vzarr.types.labelmap.cuts import Join, Split
 from vzarr.types.labelmap.edits import NOBODY, Edit
@@ -155,6 +156,7 @@ def recover(instance: Instance, *, wait: bool = True) -> bool:
     """
     if instance.keys.get(rows.INTENT) is None:
         return True
+    will_wait("finishing what a writer left")
     lock = _lock_of(instance)
     if not lock.acquire(blocking=wait):
         return False

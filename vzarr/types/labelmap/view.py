@@ -128,8 +128,8 @@ class LabelView(Instance):
         """
         if within is not None and scale:
             raise UnsupportedError("a ROI masks labels of scale 0 only")
-        found = reads.read_region(self, (tuple(lo), tuple(hi)), scale)
-        named = found if supervoxels else relabel(found, self.lookup)
+        box = tuple(lo), tuple(hi)
+        named = reads.read_region(self, box, scale) if supervoxels else reads.read_bodies(self, box, self.lookup, scale)
         return named if within is None else within.apply(named, lo, self.block_zyx)
 
     def read_isotropic(
@@ -164,9 +164,8 @@ class LabelView(Instance):
         self, coords: Iterable[Coord], compression: str, *, scale: int = 0, supervoxels: bool = False
     ) -> Iterator[bytes]:
         """DVID's stream of the written blocks among those named; see `reads.encoder` for the compression."""
-        encode = reads.encoder(compression, None if supervoxels else self.lookup)
-        found = reads.read_blocks(self, coords, scale)
-        return (streams.frame((x, y, z), encode(block)) for (z, y, x), block in found)
+        found = reads.encoded_blocks(self, coords, compression, None if supervoxels else self.lookup, scale)
+        return (streams.frame((x, y, z), block) for (z, y, x), block in found)
 
     def labels_at(self, points_zyx: ArrayLike, *, scale: int = 0, supervoxels: bool = False) -> Labels:
         """Bodies, or supervoxels, at points.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,11 +10,13 @@ import numpy as np
 
 from vzarr.errors import InvalidInputError
 from vzarr.geometry import Coord
+from vzarr.overlay import regions
 from vzarr.types.labelmap import reads, runs
 from vzarr.types.labelmap.index import LabelIndex
+from vzarr.types.labelmap.palettes import BlockView
 from vzarr.types.labelmap.relabel import contains
-from vzarr.types.labelmap.rows import unpack_blocks
-from vzarr.types.labelmap.runs import Bounds, Mask, Runs
+from vzarr.types.labelmap.rows import Labels, unpack_blocks
+from vzarr.types.labelmap.runs import FEW, BlockRuns, Bounds, Mask, Runs
 from vzarr.types.voxels import VoxelGeometry
 
 if TYPE_CHECKING:
@@ -83,7 +85,7 @@ class SparseVolume:
 
     def masks(self) -> Iterator[tuple[Coord, Mask]]:
         """Its blocks and in each the mask of its voxels, not clipped to the bounds."""
-        wanted = self.index.supervoxels
+        wanted = self._wanted()
         full = self._full_blocks() if self.scale == 0 else set()
         coords = self.blocks()
         some = reads.read_blocks(self.instance, [c for c in coords if c not in full], self.scale)
@@ -91,7 +93,21 @@ class SparseVolume:
             if coord in full:
                 yield coord, np.ones(self.block_zyx, np.bool_)
         for coord, block in some:
-            yield coord, contains(block, wanted)
+            yield coord, contains(block, wanted(coord))
+
+    def _wanted(self) -> Callable[[Coord], Labels]:
+        """Which of its supervoxels to look for in a block: those that the index knows there, where it is exact."""
+        every = self.index.supervoxels
+        if every.size <= FEW or self.scale:
+            return lambda _: every
+        counts = self.index.counts
+        packed = np.concatenate([c.blocks for c in counts.values()])
+        owners = np.repeat(np.fromiter(counts, np.uint64, len(counts)), [c.blocks.size for c in counts.values()])
+        order = np.argsort(packed, kind="stable")
+        blocks, first = np.unique(packed[order], return_index=True)
+        here = np.split(owners[order], first[1:])
+        by_block = dict(zip(map(tuple, unpack_blocks(blocks).tolist()), here, strict=True))
+        return by_block.__getitem__
 
     def _full_blocks(self) -> set[Coord]:
         """Blocks that hold nothing else, which need not be read."""
@@ -107,8 +123,27 @@ class SparseVolume:
         exact
             Whether runs are clipped to the bounds; if not, all of the blocks that touch them are given.
         """
-        found = runs.runs_of_blocks(self.masks())
-        return runs.clip_runs(found, self.bounds) if exact else found
+        rows: dict[Coord, list[int]] = {}
+        for z, y, x in self.blocks():
+            rows.setdefault((z, y), []).append(x)
+        look = self._finder()
+
+        def of_row(row: Coord) -> Runs:
+            return runs.join_row([(x, look((*row, x))) for x in rows[row]], self.block_zyx, row)
+
+        layers: dict[int, list[Runs]] = {}
+        for row, part in zip(rows, regions.share(of_row, list(rows)), strict=True):
+            layers.setdefault(row[0], []).append(part)
+        found = np.concatenate([runs.no_runs(), *map(runs.interleave, layers.values())])
+        return runs.clip_runs(found, self.bounds) if exact and self.bounds != EVERYWHERE else found
+
+    def _finder(self) -> Callable[[Coord], BlockRuns]:
+        """Gives its runs in a block."""
+        wanted = self._wanted()
+        full = self._full_blocks() if self.scale == 0 else set()
+        view = BlockView.of(self.instance, self.scale)
+        shape = self.block_zyx
+        return lambda coord: runs.full_block(shape) if coord in full else view.runs(coord, wanted(coord))
 
     def clipped_masks(self, *, exact: bool = True) -> Iterator[tuple[Coord, Mask]]:
         """As `masks`, clipped to the bounds."""

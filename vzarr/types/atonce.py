@@ -1,0 +1,41 @@
+"""Answers at once or not at all: for callers that serve others too and must not wait, such as an event loop.
+
+Within `at_once` whatever would read voxels, finish what others left, or otherwise take longer than a look-up raises
+`WouldWaitError`, having changed nothing; the caller asks again where it may wait.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+from vzarr.errors import VzarrError
+
+_hurried: ContextVar[bool] = ContextVar("vzarr_at_once", default=False)
+
+
+class WouldWaitError(VzarrError):
+    """What is asked for takes time, and the caller has none."""
+
+
+@contextmanager
+def at_once() -> Iterator[None]:
+    """Context in which nobody waits."""
+    token = _hurried.set(True)
+    try:
+        yield
+    finally:
+        _hurried.reset(token)
+
+
+def will_wait(what: str) -> None:
+    """Say that something long begins now.
+
+    Raises
+    ------
+    WouldWaitError
+        Within `at_once`.
+    """
+    if _hurried.get():
+        raise WouldWaitError(f"{what} takes time")
