@@ -74,7 +74,7 @@ def test_processes_lose_no_update(path):
 
 
 def test_opening_a_store_takes_no_lock_from_this_process(path):
-    """Whoever opens the file by itself, and closes it, loses SQLite's locks on it: others then take away the journal."""
+    """Who opens and closes the file loses SQLite's locks on it: others then take the journal away."""
     with closing(SqliteKV(path)) as holder:
         holder.transact(lambda txn: txn.put(b"a", b"1"))
         SqliteKV(path, create=False).close()
