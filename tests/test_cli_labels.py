@@ -37,3 +37,37 @@ def test_a_wrong_index_is_named(place: Path, capsys: pytest.CaptureFixture[str])
 def test_an_unknown_instance(place: Path, capsys: pytest.CaptureFixture[str]):
     assert cli.main(["verify", "--labels", str(place), "--instance", "none"]) == 1
     assert "no instance 'none'" in capsys.readouterr().err
+
+
+def test_index_and_agglomerate(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    repo = str(place)
+    assert cli.main(["index", repo, "master", "wrong", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["supervoxels"] == 1
+    assert cli.main(["verify", "--labels", repo]) == 0
+    table = tmp_path / "table.csv"
+    table.write_text("sv,root\n6,60\n")
+    assert cli.main(["agglomerate", repo, "master", "wrong", str(table), "--columns", "sv,root", "-u", "ann"]) == 0
+    assert capsys.readouterr().out.endswith("moved 1 supervoxels to 1 bodies\n")
+    with vzarr.open(repo) as opened:
+        assert opened["master"]["wrong"].header(60).user == "ann"
+    assert cli.main(["verify", "--labels", repo]) == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "said"),
+    [
+        (["index", "REPO", "master", "none"], 1, "no instance 'none'"),
+        (["index", "REPO", "master", "sound", "--dask", "slurm"], 1, "a scheduler is one of"),
+        (["agglomerate", "REPO", "master", "sound", "TABLE"], 1, "names 1 supervoxels that there are not: 77"),
+        (["agglomerate", "REPO", "master", "sound", "TABLE", "--columns", "x,y"], 1, "no columns 'x' and 'y'"),
+        (["agglomerate", "REPO", "master", "sound", "TABLE", "--columns", "x"], 2, "two names"),
+        (["agglomerate", "REPO", "master", "sound", "gone.npy"], 1, "no such file"),
+    ],
+)
+def test_what_labels_at_scale_refuse(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], status: int, said: str
+):
+    (tmp_path / "t.csv").write_text("sv,body\n5,5\n77,5\n")
+    names = {"REPO": str(place), "TABLE": str(tmp_path / "t.csv")}
+    assert cli.main([names.get(word, word) for word in words]) == status
+    assert said in capsys.readouterr().err

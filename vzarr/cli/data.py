@@ -57,7 +57,7 @@ def ingest(
     as_json: AsJson = False,
 ) -> None:
     """Bring a volume into an open version, with its pyramid and, for labels, its index."""
-    with closing(vzarr.open(url)) as repo, _bars() as progress:
+    with closing(vzarr.open(url)) as repo, bars() as progress:
         made = run_ingest(
             repo[version],
             name,
@@ -113,7 +113,7 @@ def _numbers(text: str) -> float | tuple[float, ...]:
 
 
 @contextmanager
-def _bars() -> Iterator[Callable[[str, int, int], None]]:
+def bars() -> Iterator[Callable[[str, int, int], None]]:
     """Progress bars on stderr, one per stage; nothing where that is no terminal."""
     columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     console = Console(stderr=True)

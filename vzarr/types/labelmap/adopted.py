@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +31,7 @@ def _counts(version: Version, path: str) -> tuple[NDArray[np.int64], NDArray[np.
     coords: list[NDArray[np.int64]] = [np.zeros((0, _AXES), np.int64)]
     labels: list[NDArray[np.uint64]] = [np.zeros(0, np.uint64)]
     counts: list[NDArray[np.uint32]] = [np.zeros(0, np.uint32)]
-    for coord, block in _blocks(version, path):
+    for coord, block in shown_blocks(version, path, version.chunk_coords(path).tolist()):
         found, number = count_labels(block)
         coords.append(np.tile(np.array(coord, np.int64), (len(found), 1)))
         labels.append(found)
@@ -39,11 +39,13 @@ def _counts(version: Version, path: str) -> tuple[NDArray[np.int64], NDArray[np.
     return np.concatenate(coords), np.concatenate(labels), np.concatenate(counts)
 
 
-def _blocks(version: Version, path: str) -> Iterator[tuple[Coord, NDArray[Any]]]:
+def shown_blocks(
+    version: Version, path: str, wanted: Iterable[Sequence[int]]
+) -> Iterator[tuple[Coord, NDArray[np.uint64]]]:
     """Blocks of an array, cut to what it shows: what stands beyond the border of a source is nobody's."""
     window, chunks = version.bounds(path), version.chunk_shape(path)
-    for coord, block in version.read_chunks(path, version.chunk_coords(path).tolist()):
+    for coord, block in version.read_chunks(path, wanted):
         box = box_of_block(coord, chunks)
         part = intersect(box, window) if window is not None else box
         if block is not None and not is_empty(part):
-            yield coord, np.ascontiguousarray(block[slices(part, box[0])])
+            yield coord, np.ascontiguousarray(block[slices(part, box[0])], np.uint64)
