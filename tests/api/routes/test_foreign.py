@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -134,3 +135,18 @@ def test_what_a_format_has_not(client: TestClient, root: str, hub: Hub):
         answer = client.get(url)
         assert answer.status_code == 400
         assert "bool" in answer.text
+
+
+@pytest.mark.parametrize("kind", ["n5", "precomputed"])
+def test_a_version_of_one_server_is_the_root_of_another_repo(served: str, tmp_path: Path, kind: str):
+    """The readers of foreign formats, over HTTP, where nothing can be listed."""
+    with vzarr.create(str(tmp_path / "repo")) as repo:
+        for name, wanted in (("em", IMAGE), ("seg", LABELS)):
+            repo.adopt(name, f"{kind}://{served}/{kind}/feed/{name}")
+            assert np.array_equal(repo.root.read(f"{name}/0", (0, 0, 0), wanted.shape), wanted)
+        child = repo.root.commit().newversion()
+        child.write("em/0", (30, 30, 30), np.full((4, 4, 4), 255, "u1"))
+        changed = IMAGE.copy()
+        changed[30:34, 30:34, 30:34] = 255
+        assert np.array_equal(child.commit().read("em/0", (0, 0, 0), IMAGE.shape), changed)
+        assert np.array_equal(repo.root.read("em/1", (0, 0, 0), (32, 32, 32)), IMAGE[::2, ::2, ::2])
