@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import errno
 import re
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote
 
-import fsspec
-from fsspec.asyn import sync
-
 from vzarr.errors import InvalidInputError, StorageError, UnsupportedError
+from vzarr.overlay.remote import systems
 from vzarr.overlay.sources.files import Answer, Files
 
 _RANGE = re.compile(r"bytes (?:\d+-\d+|\*)/(\d+)")
@@ -23,7 +22,10 @@ _STAMPS = ("ETag", "etag", "mtime", "LastModified", "last_modified", "updated", 
 _NO_SUCH = {404, 410}
 _BEYOND = 416
 _OK, _PART = 200, 206
-_TIMEOUT = 60
+_AGAIN = {408, 425, 429, 500, 502, 503, 504}
+_SECONDS, _LIST_SECONDS = 60.0, 3600.0
+_PAUSES = (0.1, 0.5, 2.0)
+"""Seconds before each repetition of a request that failed in a way that may pass."""
 
 
 class RemoteFiles(Files):
@@ -37,24 +39,28 @@ class RemoteFiles(Files):
 
     def __init__(self, url: str) -> None:
         super().__init__(url.rstrip("/"))
-        try:
-            self.fs, self.root = fsspec.core.url_to_fs(self.url, use_listings_cache=False, skip_instance_cache=False)
-        except (ImportError, ValueError) as e:
-            raise UnsupportedError(f"cannot open {url!r}: {e}") from e
-        self.root = str(self.root).rstrip("/")
+        self._protocol = self.url.partition("://")[0]
+        self.root = str(self.fs._strip_protocol(self.url)).rstrip("/")
+
+    @property
+    def fs(self) -> Any:
+        """The file system in this process, for none outlives a fork."""
+        return systems.open_system(self._protocol)
 
     def read(self, key: str, offset: int = 0, length: int | None = None) -> Answer | None:
         """Read a range of an object (see `Files.read`)."""
-        try:
-            return self._read(self._name(key), offset, length)
-        except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
-            return None
-        except StorageError:
-            raise
-        except Exception as e:
-            # Whatever a protocol's client raises: only what it calls absent is absent.
-            code = getattr(e, "errno", None) or errno.EIO
-            raise StorageError(code, f"could not read {self.place(key)}: {type(e).__name__}: {e}") from e
+        for pause in (*_PAUSES, None):
+            try:
+                return self._read(self._name(key), offset, length)
+            except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+                return None
+            except Exception as e:
+                # Whatever a protocol's client raises: only what it calls absent is absent.
+                if pause is None or isinstance(e, PermissionError | StorageError):
+                    code = getattr(e, "errno", None) or errno.EIO
+                    raise StorageError(code, f"could not read {self.place(key)}: {type(e).__name__}: {e}") from e
+            time.sleep(pause)
+        raise AssertionError
 
     def _name(self, key: str) -> str:
         return f"{self.root}/{key}" if key else self.root
@@ -93,8 +99,7 @@ class HttpFiles(RemoteFiles):
         return self.place(key)
 
     def _read(self, path: str, offset: int, length: int | None) -> Answer:
-        answer: Answer = sync(self.fs.loop, self._get, path, offset, length, timeout=_TIMEOUT)
-        return answer
+        return systems.run(self._get(path, offset, length), _SECONDS)
 
     async def _get(self, path: str, offset: int, length: int | None) -> Answer:
         session = await self.fs.set_session()
@@ -111,7 +116,8 @@ class HttpFiles(RemoteFiles):
             if found.status == _PART and total:
                 return Answer((await found.read())[:length], int(total[1]), stamp)
             if found.status != _OK:
-                raise StorageError(errno.EIO, f"{path} answered {found.status} {found.reason}")
+                kind = OSError if found.status in _AGAIN else PermissionError
+                raise kind(errno.EIO, f"the answer was {found.status} {found.reason}")
             data = await found.read()
             return Answer(_cut(data, offset, length), len(data), stamp)
 
@@ -123,20 +129,28 @@ class HttpFiles(RemoteFiles):
 class S3Files(RemoteFiles):
     """Objects of an S3 bucket."""
 
-    def _read(self, path: str, offset: int, length: int | None) -> Answer:
-        bucket, key, version = self.fs.split_path(path)
-        options = {"VersionId": version} if version else {}
-        answer: Answer = sync(self.fs.loop, self._get, bucket, key, offset, length, options, timeout=_TIMEOUT)
-        return answer
+    def walk(self, prefix: str = "") -> Iterator[tuple[str, int]]:
+        """Keys below a folder, as the bucket lists them."""
+        try:
+            found = systems.run(self.fs._find(self._name(prefix), detail=True), _LIST_SECONDS)
+        except FileNotFoundError:
+            return
+        except Exception as e:
+            raise StorageError(errno.EIO, f"could not list {self.place(prefix)}: {type(e).__name__}: {e}") from e
+        yield from sorted((path[len(self.root) + 1 :], int(info["size"])) for path, info in found.items())
 
-    async def _get(self, bucket: str, key: str, offset: int, length: int | None, options: Mapping[str, str]) -> Answer:
+    def _read(self, path: str, offset: int, length: int | None) -> Answer:
+        bucket, _, key = path.partition("/")
+        return systems.run(self._get(bucket, key, offset, length), _SECONDS)
+
+    async def _get(self, bucket: str, key: str, offset: int, length: int | None) -> Answer:
         headers = _range_header(offset, length)
         try:
-            found: dict[str, Any] = await self.fs._call_s3("get_object", Bucket=bucket, Key=key, **headers, **options)
+            found: dict[str, Any] = await self.fs._call_s3("get_object", Bucket=bucket, Key=key, **headers)
         except OSError as e:
             if isinstance(e, FileNotFoundError) or "InvalidRange" not in str(e.__cause__ or e):
                 raise
-            whole = await self.fs._call_s3("head_object", Bucket=bucket, Key=key, **options)
+            whole = await self.fs._call_s3("head_object", Bucket=bucket, Key=key)
             return Answer(b"", int(whole["ContentLength"]), _stamp(whole.get("ETag"), None))
         async with found["Body"] as body:
             data = await body.read()
