@@ -120,6 +120,26 @@ def test_what_z5_writes(tmp_path: Path, name: str, dtype: str):
     assert np.array_equal(opened(tmp_path / "a.n5/x"), wanted)
 
 
+@pytest.mark.parametrize("name", ["raw", "gzip", "bzip2", "xz", "blosc", "zstd"])
+def test_blocks_of_stated_length_and_z5(tmp_path: Path, name: str):
+    """Header mode 1, which TensorStore refuses; z5 takes and gives its elements as one row, block by block."""
+    wanted = voxels("uint16")
+    objects = FileObjects(tmp_path)
+    write_attributes(objects, "", {})
+    write_dataset(objects, "ours", wanted, chunks=CHUNKS, compression=compression(name), mode=VARLENGTH)
+    file = z5py.File(str(tmp_path), "a")
+    theirs = file.create_dataset("theirs", shape=SHAPE, chunks=CHUNKS, dtype="uint16", compression=name)
+    for coord in np.ndindex(3, 2, 2):
+        block = wanted[tuple(slice(c * n, (c + 1) * n) for c, n in zip(coord, CHUNKS, strict=True))]
+        if block.any():
+            assert np.array_equal(file["ours"].read_chunk(coord), block.ravel())
+        if block.shape == CHUNKS:
+            theirs.write_chunk(coord, block.ravel(), True)
+    found = opened(tmp_path / "theirs")
+    assert np.array_equal(found[:8, :5, :6], wanted[:8, :5, :6])
+    assert (tmp_path / "theirs/0/0/0").read_bytes()[:2] == b"\0\1"
+
+
 def test_standard_payloads_are_not_decoded(tmp_path: Path):
     wanted = voxels("uint16", (8, 5, 6))
     write_dataset(FileObjects(tmp_path), "", wanted, chunks=CHUNKS, compression=compression("zstd"))
