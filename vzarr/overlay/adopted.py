@@ -55,6 +55,11 @@ class Adopted:
         return str(self.about["url"])
 
     @property
+    def concurrency(self) -> int:
+        """How many chunks are worth asking for at once."""
+        return 2 if self.url.startswith("file://") else 32
+
+    @property
     def array(self) -> SourceArray:
         """The array, opened; its metadata were what they were at adoption.
 
@@ -76,8 +81,16 @@ class Adopted:
         """Whether a chunk lies where the source may have one."""
         return covers(self.box, coord)
 
-    def fetch(self, coord: Coord, offset: int = 0, length: int | None = None) -> Found | None:
+    def fetch(self, coord: Coord, offset: int = 0, length: int | None = None, *, check: bool = True) -> Found | None:
         """Bytes of a chunk (global coordinates), or None when the source has none.
+
+        Parameters
+        ----------
+        offset, length
+            As in `Files.read`.
+        check
+            Whether to make sure, before None is given, that the source itself is there; who says no has to `check`
+            before he takes anything for absent.
 
         Raises
         ------
@@ -85,19 +98,19 @@ class Adopted:
             If it could not be read, or the source is gone or has changed.
         """
         found = self._fresh().fetch(coord, offset, length)
-        if found is None:
-            self.check(time.monotonic())
+        if found is None and check:
+            self.check()
         return found
 
     def has(self, coord: Coord) -> bool:
         """Whether the source has a chunk."""
         return self.fetch(coord, 0, 0) is not None
 
-    def voxels(self, coord: Coord) -> NDArray[Any] | None:
+    def voxels(self, coord: Coord, *, check: bool = True) -> NDArray[Any] | None:
         """A chunk decoded, of a source that decodes (see `SourceArray.voxels`); otherwise as `fetch`."""
         found = self._fresh().voxels(coord)
-        if found is None:
-            self.check(time.monotonic())
+        if found is None and check:
+            self.check()
         return found
 
     def coords(self, box: Box | None = None) -> Iterator[Coord]:
@@ -105,22 +118,22 @@ class Adopted:
         inside = self.box if box is None else intersect(self.box, box)
         if is_empty(inside):
             return
-        self.check(time.monotonic())
+        self.check()
         count = int(np.prod([b - a for a, b in zip(*inside, strict=True)], dtype=object))
         if count <= PROBED:
             yield from (c for c in iter_coords(inside) if self.has(c))
             return
         yield from (c for c in self.array.coords() if covers(inside, c))
 
-    def check(self, since: float) -> None:
-        """Make sure that the source is there and unchanged, unless somebody did after the moment `since`.
+    def check(self) -> None:
+        """Make sure that the source is there and unchanged; of several who ask at once, one looks.
 
         Raises
         ------
         StorageError
             If it is gone or has changed.
         """
-        array = self.array
+        array, since = self.array, time.monotonic()
         with self._lock:
             if self._checked < since:
                 now = time.monotonic()
@@ -134,7 +147,7 @@ class Adopted:
     def _fresh(self) -> SourceArray:
         array = self.array
         if time.monotonic() - self._checked > RECHECK_SECONDS:
-            self.check(time.monotonic())
+            self.check()
         return array
 
     def _compare(self, array: SourceArray) -> None:

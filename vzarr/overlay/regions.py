@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from vzarr.errors import InvalidInputError
 from vzarr.geometry import Box, Coord, align, blocks_of_box, intersect, is_empty, iter_coords, shape_of, slices
 from vzarr.overlay import layout
+from vzarr.overlay.adopted import Adopted
 from vzarr.overlay.codec import ChunkCodec, codec_of
 from vzarr.overlay.openview import OpenView
 from vzarr.overlay.rootview import RootView
@@ -73,15 +74,18 @@ def read_region(view: View, entry: ArrayEntry, box: Box, out: NDArray[Any] | Non
         out[...] = codec.fill
     coords = [] if is_empty(inside) else list(iter_coords(blocks_of_box(inside, codec.shape)))
     target = out
+    unsure: list[Adopted] = []
 
     def fill(coord: Coord) -> None:
         lo = tuple(c * n for c, n in zip(coord, codec.shape, strict=True))
         part = intersect(box, (lo, tuple(a + n for a, n in zip(lo, codec.shape, strict=True))))
         rows = (part[0][0] - lo[0], part[1][0] - lo[0]) if lo else None
-        voxels = _decoded(view, entry, coord, codec, rows=rows)
+        voxels = _decoded(view, entry, coord, codec, rows=rows, unsure=unsure)
         target[slices(part, box[0])] = codec.fill if voxels is None else voxels[slices(part, lo)]
 
-    share(fill, coords, view.storage.objects.concurrency)
+    share(fill, coords, _threads(view, entry))
+    for source in set(unsure):
+        source.check()
     return out
 
 
@@ -92,7 +96,7 @@ def read_chunks(view: View, entry: ArrayEntry, coords: Sequence[Coord]) -> Itera
     def one(coord: Coord) -> NDArray[Any] | None:
         return _decoded(view, entry, coord, codec, fresh=True)
 
-    threads = view.storage.objects.concurrency
+    threads = _threads(view, entry)
     # A few at a time: the reader of a stream should not hold all of it.
     step = max(32, 2 * threads)
     for start in range(0, len(coords), step):
@@ -213,8 +217,13 @@ def _decoded(
     *,
     fresh: bool = False,
     rows: tuple[int, int] | None = None,
+    unsure: list[Adopted] | None = None,
 ) -> NDArray[Any] | None:
-    """One chunk, decoded at least in `rows` of its first axis; in this thread's scratch array unless `fresh`."""
+    """One chunk, decoded at least in `rows` of its first axis; in this thread's scratch array unless `fresh`.
+
+    To `unsure` goes the source of a chunk that it does not have: the caller makes sure that the source is there, once
+    for many chunks.
+    """
     buffer, scratch = _scratch(codec)
     places = view.chunk_places(entry, coord)
     for place in places:
@@ -227,10 +236,20 @@ def _decoded(
     source = view.source(entry, coord)
     if source is None:
         return None
+    voxels = None
     if source.array.decodes:
-        return source.voxels(coord)
-    found = source.fetch(coord)
-    return None if found is None else codec.decode(found[0], None if fresh else scratch, rows)
+        voxels = source.voxels(coord, check=unsure is None)
+    elif (found := source.fetch(coord, check=unsure is None)) is not None:
+        voxels = codec.decode(found[0], None if fresh else scratch, rows)
+    if voxels is None and unsure is not None:
+        unsure.append(source)
+    return voxels
+
+
+def _threads(view: View, entry: ArrayEntry) -> int:
+    """How many chunks of an array are worth asking for at once."""
+    source = view.storage.sources.of(entry)
+    return max(view.storage.objects.concurrency, 0 if source is None else source.concurrency)
 
 
 def _scratch(codec: ChunkCodec) -> tuple[bytearray, NDArray[Any]]:
