@@ -2,12 +2,50 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import subprocess
 import sys
 from pathlib import Path
 
-BENCHMARK = Path(__file__).parents[1] / "benchmarks" / "overlay.py"
+import pytest
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+BENCHMARK = BENCHMARKS / "overlay.py"
+SMALL = {
+    "depth.py": ["--size", "128", "--depth", "6", "--chunks", "2", "--last", "2"],
+    "scale.py": ["--side", "18", "--depth", "1", "--chunks", "3", "--changed", "4", "--files", "30", "--rounds", "1"],
+}
+ROWS = {
+    "depth.py": ["last 2 / first 2", "bytes of a version", "cold open"],
+    "scale.py": ["open", "diff", "merge", "seal"],
+}
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_a_benchmark_with_bars_prints_every_row(tmp_path: Path, name: str) -> None:
+    done = subprocess.run(
+        [sys.executable, str(BENCHMARKS / name), *SMALL[name], "--folder", str(tmp_path)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    for row in ROWS[name]:
+        assert row in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_missed_bar_is_named_and_changes_the_exit_status(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    bars = importlib.import_module("bars").Bars()
+    bars.add("quick enough", [1, 2, 3], " s", 2)
+    bars.add("without a bar", [7])
+    assert bars.report("title", check=True) == 0
+    bars.add("too slow", [1, 3, 9], " s", 2)
+    assert bars.report("title", check=False) == 0
+    assert bars.report("title", check=True) == 1
+    assert capsys.readouterr().out.count("missed: too slow") == 2
 
 
 def test_the_overlay_benchmark_runs_every_workload(tmp_path: Path) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from vzarr.geometry import Coord, intersect, iter_coords
@@ -10,11 +11,12 @@ from vzarr.overlay import layout, seal
 from vzarr.overlay.adopted import source_box
 from vzarr.overlay.kv import sidecar
 from vzarr.overlay.marks import marked
+from vzarr.overlay.objects import Objects
 from vzarr.overlay.openview import OpenView
 from vzarr.overlay.owners import DELETED, FIRST_OWNER, Changes, Owners, PackWriter
 from vzarr.overlay.rootview import RootView
 from vzarr.overlay.tree import ArrayEntry, ArrayId, Tree
-from vzarr.overlay.views import View, nothing
+from vzarr.overlay.views import View, nothing, stored_coords
 
 KeyChanges = Iterable[tuple[str, Iterable[tuple[bytes, bytes | None]]]]
 """Per instance, by data id, its changed keys in order; None stands for a deleted one."""
@@ -26,6 +28,33 @@ class Base:
 
     record: seal.Record | None
     owners: Owners
+
+
+class Listing:
+    """The files below a folder as one walk found them, to be asked again and again.
+
+    Parameters
+    ----------
+    objects
+        Where they are.
+    folder
+        The folder.
+    """
+
+    def __init__(self, objects: Objects, folder: str) -> None:
+        self._rows = sorted(objects.walk(folder))
+
+    @property
+    def keys(self) -> list[str]:
+        """All of them."""
+        return [key for key, _size in self._rows]
+
+    def walk(self, prefix: str = "") -> Iterator[tuple[str, int]]:
+        """Keys below a folder, and their sizes."""
+        for at in range(bisect_left(self._rows, (f"{prefix}/", 0)), len(self._rows)):
+            if not self._rows[at][0].startswith(f"{prefix}/"):
+                return
+            yield self._rows[at]
 
 
 def seal_version(view: OpenView | RootView, base: Base, parents: tuple[str, ...], changes: KeyChanges) -> bytes:
@@ -45,14 +74,15 @@ def seal_version(view: OpenView | RootView, base: Base, parents: tuple[str, ...]
     objects, node = view.storage.objects, view.node
     objects.delete_tree(f"{layout.node(node)}/journal")
     tree = view.tree()
+    listing = Listing(objects, layout.zarr(node))
     if isinstance(view, OpenView):
-        _remove_dead_folders(view, tree)
-        _write_own_docs(view, tree)
+        _remove_dead_folders(view, tree, listing)
+        _write_own_docs(view, tree, listing)
     # By path, so that the same pages can be made again from the tree as it was written.
     ids = [e.id for _, e in sorted(tree.arrays().items())]
     kept_pages = _merge_pages(view, base)
     pack = PackWriter(node, len(kept_pages))
-    table = pack.update(base.owners, _chunk_changes(view, tree), ids)
+    table = pack.update(base.owners, _chunk_changes(view, tree, listing), ids)
     if pack.parts:
         objects.put(layout.owner_pages(node), kept_pages + b"".join(pack.parts))
     record = base.record
@@ -82,23 +112,24 @@ def _merge_pages(view: View, base: Base) -> bytes:
     return view.storage.objects.get(layout.owner_pages(view.node), 0, size) or b""
 
 
-def _chunk_changes(view: OpenView | RootView, tree: Tree) -> dict[ArrayId, Changes]:
+def _chunk_changes(view: OpenView | RootView, tree: Tree, listing: Listing) -> dict[ArrayId, Changes]:
     changes: dict[ArrayId, Changes] = {}
     for entry in tree.arrays().values():
-        found = array_changes(view, entry)
+        found = array_changes(view, entry, listing)
         if found:
             changes[entry.id] = found
     return changes
 
 
-def array_changes(view: OpenView | RootView, entry: ArrayEntry) -> Changes:
-    """What an open version did so far to the chunks of one array."""
-    return {**_masked(view, entry), **_own(view, entry)}
+def array_changes(view: OpenView | RootView, entry: ArrayEntry, listing: Listing | None = None) -> Changes:
+    """What an open version did so far to the chunks of one array, by a new look at its folder unless one is given."""
+    return {**_masked(view, entry), **_own(view, entry, listing)}
 
 
-def _own(view: OpenView | RootView, entry: ArrayEntry) -> dict[Coord, str | int]:
+def _own(view: OpenView | RootView, entry: ArrayEntry, listing: Listing | None) -> dict[Coord, str | int]:
     found: dict[Coord, str | int] = {}
-    for coord, key, size in view.own_chunks(entry):
+    own = view.own_chunks(entry) if listing is None else stored_coords(listing, entry, view.own_folder(entry))
+    for coord, key, size in own:
         gone = size == len(layout.MARKER) and view.storage.objects.get(key) == layout.MARKER
         found[coord] = DELETED if gone else view.node
     return found
@@ -121,19 +152,19 @@ def _masked(view: OpenView | RootView, entry: ArrayEntry) -> dict[Coord, str | i
     return found
 
 
-def _remove_dead_folders(view: OpenView, tree: Tree) -> None:
+def _remove_dead_folders(view: OpenView, tree: Tree, listing: Listing) -> None:
     """Chunks of arrays that were deleted or made anew before the commit belong to nothing."""
-    live = {view.own_folder(e) for e in tree.arrays().values()}
-    folder = layout.zarr(view.node)
-    dead = {k for k, _ in view.storage.objects.walk(folder) if not any(k.startswith(f"{f}/") for f in live)}
-    for key in dead:
-        view.storage.objects.delete(key)
+    live = tuple(f"{view.own_folder(e)}/" for e in tree.arrays().values())
+    for key in listing.keys:
+        if not key.startswith(live):
+            view.storage.objects.delete(key)
 
 
-def _write_own_docs(view: OpenView, tree: Tree) -> None:
+def _write_own_docs(view: OpenView, tree: Tree, listing: Listing) -> None:
     """Beside its chunks each array's own metadata, marked so that readers without vzarr refuse the folder."""
     for path, entry in tree.arrays().items():
-        if view.base.entries.get(path) == entry and not view.own_chunks(entry):
+        folder = view.own_folder(entry)
+        if view.base.entries.get(path) == entry and not any(True for _ in stored_coords(listing, entry, folder)):
             continue
         for name, data in marked(entry.docs, entry.origin).items():
-            view.storage.objects.put(f"{view.own_folder(entry)}/{name}", data)
+            view.storage.objects.put(f"{folder}/{name}", data)

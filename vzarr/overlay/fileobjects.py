@@ -126,10 +126,12 @@ class FileObjects(Objects):
 
     def walk(self, prefix: str = "") -> Iterator[tuple[str, int]]:
         """Walk a folder in sorted order."""
-        for entry in self._scan(prefix):
-            key = f"{prefix}/{entry.name}" if prefix else entry.name
+        todo = [(prefix, e) for e in reversed(self._scan(prefix))]
+        while todo:
+            above, entry = todo.pop()
+            key = f"{above}/{entry.name}" if above else entry.name
             if entry.is_dir(follow_symlinks=False):
-                yield from self.walk(key)
+                todo += [(key, e) for e in reversed(self._scan(key))]
             else:
                 yield key, entry.stat().st_size
 

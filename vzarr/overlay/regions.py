@@ -6,11 +6,8 @@ array, one strided copy.  Two threads share the work, the caller being one of th
 
 from __future__ import annotations
 
-import contextvars
-import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import numpy as np
@@ -23,6 +20,7 @@ from vzarr.overlay.adopted import Adopted
 from vzarr.overlay.codec import ChunkCodec, codec_of
 from vzarr.overlay.openview import OpenView
 from vzarr.overlay.rootview import RootView
+from vzarr.overlay.sharing import share as share
 from vzarr.overlay.tree import ArrayEntry
 from vzarr.overlay.views import View
 
@@ -30,19 +28,6 @@ T = TypeVar("T")
 Editable = OpenView | RootView
 
 _local = threading.local()
-_helper = ThreadPoolExecutor(1, thread_name_prefix="vzarr-regions")
-_helpers = ThreadPoolExecutor(64, thread_name_prefix="vzarr-requests")
-"""For object stores, where most of the time is waiting."""
-
-
-def _after_fork() -> None:
-    """Helpers stay behind in the parent."""
-    global _helper, _helpers
-    _helper = ThreadPoolExecutor(1, thread_name_prefix="vzarr-regions")
-    _helpers = ThreadPoolExecutor(64, thread_name_prefix="vzarr-requests")
-
-
-os.register_at_fork(after_in_child=_after_fork)
 
 
 def read_region(view: View, entry: ArrayEntry, box: Box, out: NDArray[Any] | None = None) -> NDArray[Any]:
@@ -175,38 +160,6 @@ def write_region(view: Editable, entry: ArrayEntry, lo: Coord, voxels: NDArray[A
         view.put_chunk(entry, coord, codec.encode(whole))
 
     share(one, list(iter_coords(blocks_of_box(box, codec.shape))), view.storage.objects.concurrency)
-
-
-def share(work: Callable[[Coord], T], coords: Sequence[Coord], threads: int = 2) -> list[T]:
-    """Results of `work` for each coordinate in order, done by the caller and helper threads."""
-    if len(coords) < 2:
-        return [work(c) for c in coords]
-    results: list[Any] = [None] * len(coords)
-    places: Iterator[int] = iter(range(len(coords)))
-    stop = threading.Event()
-
-    def run() -> None:
-        try:
-            # next() on a range's iterator is atomic under the interpreter lock; the event ends a failed run early.
-            for place in places:
-                if stop.is_set():
-                    return
-                results[place] = work(coords[place])
-        except BaseException:
-            stop.set()
-            raise
-
-    pool = _helper if threads == 2 else _helpers
-    others: list[Future[None]] = [
-        pool.submit(contextvars.copy_context().run, run) for _ in range(min(threads, len(coords)) - 1)
-    ]
-    try:
-        run()
-    finally:
-        for other in others:
-            if not other.cancel():
-                other.result()
-    return results
 
 
 def _decoded(

@@ -7,8 +7,8 @@ log entry that seals the version; from there a chain of checksums covers every o
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +17,10 @@ import orjson
 from vzarr.errors import FormatError, StorageError
 from vzarr.overlay import layout
 from vzarr.overlay.objects import Objects
+from vzarr.overlay.sharing import share
+
+_local = threading.local()
+"""The buffer through which a thread reads: fresh memory costs more than reading."""
 
 Part = tuple[str, str]
 """An object that several versions may share: node that wrote it, and its SHA-256."""
@@ -79,7 +83,7 @@ class Record:
             raise FormatError(f"a seal is damaged: {e}") from e
 
 
-def sha256(data: bytes) -> str:
+def sha256(data: bytes | memoryview) -> str:
     """Hash in hex, as all checksums of the format are."""
     return hashlib.sha256(data).hexdigest()
 
@@ -132,9 +136,8 @@ def write_sums(objects: Objects, node: str) -> str:
     journal = f"{folder}/journal/"
     # In the order of whole keys: a folder is walked name by name, where "a.b" comes after "a/b".
     keys = sorted(k for k, _ in objects.walk(folder) if k not in own and not k.startswith(journal))
-    with ThreadPoolExecutor(objects.concurrency) as pool:
-        rows = pool.map(lambda k: (k, *_digest(objects, k)), keys)
-        lines = [f"{digest} {size} {key[len(folder) + 1 :]}\n" for key, digest, size in rows]
+    rows = share(lambda key: _digest(objects, key), keys, objects.concurrency)
+    lines = [f"{digest} {size} {key[len(folder) + 1 :]}\n" for key, (digest, size) in zip(keys, rows, strict=True)]
     data = "".join(lines).encode()
     objects.put(layout.sums(node), data)
     return sha256(data)
@@ -166,7 +169,10 @@ def write_keys(
 
 
 def _digest(objects: Objects, key: str) -> tuple[str, int]:
-    data = objects.get(key)
+    buffer: bytearray | None = getattr(_local, "buffer", None)
+    if buffer is None:
+        buffer = _local.buffer = bytearray(1 << 18)
+    data = objects.read_into(key, buffer)
     if data is None:
         raise StorageError(f"{key} vanished while its version was being sealed")
     return sha256(data), len(data)
