@@ -39,6 +39,7 @@ def test_sealed_versions_are_read_and_nothing_else(folder: Path, tmp_path: Path)
     said = json.loads(ran.stdout.splitlines()[-1])
     assert said["sealed"] == list(range(8))
     assert said["sealed, by zarr"] == list(range(8))
+    assert said["sealed key"] == "v"
     assert said["verify"] == 0
     for refused in ("open version", "write", "commit"):
         name, message = said[refused]
@@ -54,6 +55,7 @@ def _attempts(folder: str) -> dict[str, object]:
         root = repo["master@sealed"]
         said["sealed"] = root.read("a", (0,), (8,)).tolist()
         said["sealed, by zarr"] = root.zarr["a"][:].tolist()
+        said["sealed key"] = root.keys("notes").get(b"k").decode()
         attempts = {
             "open version": lambda: repo["master"].read("a", (0,), (8,)),
             "write": lambda: repo["master"].write("a", (0,), np.zeros(4, "u1")),

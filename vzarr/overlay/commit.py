@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from vzarr.geometry import Coord, intersect, iter_coords
-from vzarr.overlay import layout, seal
+from vzarr.overlay import keylayers, layout, seal
 from vzarr.overlay.adopted import source_box
-from vzarr.overlay.kv import sidecar
+from vzarr.overlay.keylayers import KeyChanges
 from vzarr.overlay.marks import marked
 from vzarr.overlay.objects import Objects
 from vzarr.overlay.openview import OpenView
@@ -17,9 +17,6 @@ from vzarr.overlay.owners import DELETED, FIRST_OWNER, Changes, Owners, PackWrit
 from vzarr.overlay.rootview import RootView
 from vzarr.overlay.tree import ArrayEntry, ArrayId, Tree
 from vzarr.overlay.views import View, nothing, stored_coords
-
-KeyChanges = Iterable[tuple[str, Iterable[tuple[bytes, bytes | None]]]]
-"""Per instance, by data id, its changed keys in order; None stands for a deleted one."""
 
 
 @dataclass(frozen=True)
@@ -86,12 +83,14 @@ def seal_version(view: OpenView | RootView, base: Base, parents: tuple[str, ...]
     if pack.parts:
         objects.put(layout.owner_pages(node), kept_pages + b"".join(pack.parts))
     record = base.record
+    counts, layers = keylayers.write(objects, node, changes, record.layers if record else None)
     record = seal.Record(
         parents=parents,
         tree=seal.write_part(objects, node, layout.tree, tree.to_bytes(), record.tree if record else None),
         table=seal.write_part(objects, node, layout.owner_table, table.to_bytes(), record.table if record else None),
-        keys=seal.write_keys(objects, node, changes, sidecar.encode),
+        keys=counts,
         pages=len(kept_pages),
+        layers=layers,
     )
     sums = seal.write_sums(objects, node)
     data = seal.Record(**{**record.__dict__, "sums": sums}).to_bytes()

@@ -17,12 +17,9 @@ from numpy.typing import NDArray
 
 from vzarr.geometry import Box, Coord
 from vzarr.overlay import arrays
-from vzarr.overlay.dag import ancestry
 from vzarr.overlay.grid import Grid, pages_that_differ
-from vzarr.overlay.kv.versioned import VersionedKV
 from vzarr.overlay.merge import common_codes
 from vzarr.overlay.owners import DELETED, FIRST_OWNER, side
-from vzarr.overlay.state import State
 from vzarr.overlay.tree import V3_DOC, ArrayEntry, Entry
 from vzarr.overlay.views import View
 
@@ -149,23 +146,11 @@ class Diff:
 
 
 def diff_views(a: View, b: View, keys: Mapping[str, int]) -> Diff:
-    """Compare two versions; `keys` is what `keys_written` found."""
+    """Compare two versions; `keys` is the number of keys of each instance that differ."""
     old, new = a.entries, b.entries
     pairs = sorted(_pairs(old, new), key=lambda p: p[1] if p[1] is not None else str(p[0]))
     found = (_compare(a, b, _at(old, p), _at(new, q), p, q) for p, q in pairs)
     return Diff(a.node, b.node, tuple(f for f in found if f), _loose(a.loose(), b.loose()), keys)
-
-
-def keys_written(keys: VersionedKV, state: State, a: str, b: str) -> dict[str, int]:
-    """Instance -> number of keys that were written in versions behind only one of two versions."""
-    names = {i.data_uuid: i.name for i in state.instances.values()}
-    alone = set(ancestry(a, state.parents)) ^ set(ancestry(b, state.parents))
-    written: dict[str, set[bytes]] = {}
-    for number in sorted(state.nodes[n].version_id for n in alone):
-        for instance in keys.instances_changed(number):
-            touched = written.setdefault(names.get(instance.hex(), instance.hex()), set())
-            touched.update(key for key, _value in keys.changes(instance, number))
-    return {name: len(touched) for name, touched in sorted(written.items())}
 
 
 def changed_chunks(a: Grid, b: Grid, shape: Coord | None) -> Chunks:

@@ -90,6 +90,11 @@ def keys(uuid: str, instance: str) -> str:
     return f"nodes/{uuid}/keys/{instance}"
 
 
+def key_layers(uuid: str) -> str:
+    """Which sidecars the keys of a sealed version consist of."""
+    return f"nodes/{uuid}/keys/layers.json"
+
+
 def stage(uuid: str, lease: str) -> str:
     """Folder for a writer's unfinished files; removed before a commit lists the node."""
     return f"nodes/{uuid}/journal/{lease}"

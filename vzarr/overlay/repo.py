@@ -4,25 +4,21 @@ from __future__ import annotations
 
 import uuid as uuids
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
 from vzarr.errors import FormatError, InvalidInputError, UnsupportedError
 from vzarr.overlay import arrays, gc, layout, merge, opening, plans, refs, seal
 from vzarr.overlay.commit import seal_version
-from vzarr.overlay.dag import Position
-from vzarr.overlay.diff import Diff, diff_views, keys_written
-from vzarr.overlay.kv.base import Transaction
-from vzarr.overlay.kv.versioned import InstanceKeys, InstanceTxn, VersionedKV
+from vzarr.overlay.diff import Diff, diff_views
 from vzarr.overlay.log import RepoLog
 from vzarr.overlay.objects import Objects
+from vzarr.overlay.repokeys import RepoKeys
 from vzarr.overlay.shelf import Shelf
-from vzarr.overlay.state import MASTER, Entry, InstanceInfo, NodeInfo, Op, State
+from vzarr.overlay.state import MASTER, Entry, InstanceInfo, Op, State
 from vzarr.overlay.version import Version
 from vzarr.overlay.views import Storage, View
 
-T = TypeVar("T")
 Opener = Callable[[Version, str], Any]
-UNVERSIONED = Position(0, 0)
 
 
 class Repo:
@@ -54,8 +50,8 @@ class Repo:
         if not state.nodes:
             raise FormatError(f"{objects.url} was never finished; create it again")
         self._storage = Storage.of(objects, state.root)
-        self._keys = VersionedKV(self.authority.kv, lambda a, b: self.state.is_ancestor(a, b))
         self._shelf = Shelf(self._storage, self.authority, lambda: self.state)
+        self.keys = RepoKeys(objects, self.authority, lambda: self.state, self._shelf.record)
 
     @classmethod
     def create(
@@ -166,8 +162,7 @@ class Repo:
     def diff(self, a: Version | str, b: Version | str) -> Diff:
         """What differs between two versions (or refs); an open one counts with what it holds now."""
         first, second = (v.uuid if isinstance(v, Version) else self.resolve(v) for v in (a, b))
-        keys = keys_written(self._keys, self.state, first, second)
-        return diff_views(self.view(first), self.view(second), keys)
+        return diff_views(self.view(first), self.view(second), self.keys.written(first, second))
 
     # -- changing history
 
@@ -187,7 +182,7 @@ class Repo:
             with self.authority.writer(node).last_write():
                 self._settle(node)
             view, base = self._shelf.fresh(node), self._shelf.base(node)
-            data = seal_version(view, base, info.parents, self._key_changes(info))
+            data = seal_version(view, base, info.parents, self.keys.sealing(info))
             self._log.publish(plans.seal(node, seal.sha256(data), note, log), user=user, app=app)
             self.authority.finish_close(node)
         self._shelf.forget(node)
@@ -219,7 +214,7 @@ class Repo:
         with self.authority.locks.alone(layout.node(tag)):
             plans.check_free(self.state, tag)
             sums = seal.write_sums(self.objects, tag)
-            data = seal.Record((node,), parent.tree, parent.table, sums).to_bytes()
+            data = seal.Record((node,), parent.tree, parent.table, sums, layers=parent.layers).to_bytes()
             self.objects.put(layout.seal(tag), data)
             self._log.publish(plans.tag(tag, node, seal.sha256(data)), user=user, app=app)
         return Version(self, tag)
@@ -350,36 +345,7 @@ class Repo:
             raise UnsupportedError("no datatypes are loaded; import vzarr")
         return Repo.opener(version, name)
 
-    def instance_keys(self, node: str, info: InstanceInfo) -> InstanceKeys:
-        """Sidecar keys of an instance at a version."""
-        return self._keys.at(bytes.fromhex(info.data_uuid), self._position(node, info))
-
-    def transact(self, node: str, info: InstanceInfo, change: Callable[[InstanceTxn], T]) -> T:
-        """Change an instance's sidecar keys in one transaction (see `Version.transact`)."""
-        if info.versioned:
-            plans.check_open(self.state, node)
-        position = self._position(node, info)
-
-        def run(txn: Transaction) -> T:
-            if info.versioned:
-                self.authority.check_open(txn, node)
-            return change(self._keys.within(txn, bytes.fromhex(info.data_uuid), position))
-
-        return self.authority.kv.transact(run)
-
     # -- parts
-
-    def key_changes(self, node: str, info: InstanceInfo) -> list[tuple[bytes, bytes | None]]:
-        """What was written to an instance's keys at exactly one version, in key order; None for a deletion."""
-        return list(self._keys.changes(bytes.fromhex(info.data_uuid), self.state.nodes[node].version_id))
-
-    def _position(self, node: str, info: InstanceInfo) -> Position:
-        return self.state.position(node) if info.versioned else UNVERSIONED
-
-    def _key_changes(self, info: NodeInfo) -> list[tuple[str, list[tuple[bytes, bytes | None]]]]:
-        with self.authority.kv.snapshot() as moment:
-            changed = self._keys.instances_changed(info.version_id, view=moment)
-            return [(i.hex(), list(self._keys.changes(i, info.version_id, view=moment))) for i in changed]
 
     @staticmethod
     def reopen_version(url: str, node: str) -> Version:

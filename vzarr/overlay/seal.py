@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -42,6 +42,9 @@ class Record:
         Instances whose sidecar keys this node changed, by data id: number of keys.
     pages
         Bytes of packed owner pages that the node wrote before it took changes (of a merge).
+    layers
+        Which sidecars all keys consist of, shared as `tree` and `table` are; None in a merge's base, and in seals of
+        releases that had none.
     """
 
     parents: tuple[str, ...]
@@ -50,10 +53,11 @@ class Record:
     sums: str = ""
     keys: Mapping[str, int] = field(default_factory=dict)
     pages: int = 0
+    layers: Part | None = None
 
     def to_bytes(self) -> bytes:
         """Deterministic JSON."""
-        data = {
+        data: dict[str, Any] = {
             "format": layout.FORMAT,
             "parents": list(self.parents),
             "tree": {"node": self.tree[0], "sha256": self.tree[1]},
@@ -62,6 +66,8 @@ class Record:
             "pages": self.pages,
             "sums": self.sums,
         }
+        if self.layers is not None:
+            data["layers"] = {"node": self.layers[0], "sha256": self.layers[1]}
         return orjson.dumps(data, option=orjson.OPT_INDENT_2)
 
     @classmethod
@@ -78,7 +84,9 @@ class Record:
             if plain["format"] > layout.FORMAT:
                 raise FormatError(f"this seal has format {plain['format']}; this release reads up to {layout.FORMAT}")
             tree, table = ((plain[part]["node"], plain[part]["sha256"]) for part in ("tree", "owners"))
-            return cls(tuple(plain["parents"]), tree, table, plain["sums"], plain["keys"], plain["pages"])
+            named = plain.get("layers")
+            layers = None if named is None else (named["node"], named["sha256"])
+            return cls(tuple(plain["parents"]), tree, table, plain["sums"], plain["keys"], plain["pages"], layers)
         except (orjson.JSONDecodeError, LookupError, TypeError) as e:
             raise FormatError(f"a seal is damaged: {e}") from e
 
@@ -148,24 +156,6 @@ def read_sums(data: bytes) -> Iterator[tuple[str, int, str]]:
     for line in data.decode().splitlines():
         digest, size, key = line.split(" ", 2)
         yield key, int(size), digest
-
-
-def write_keys(
-    objects: Objects,
-    node: str,
-    changes: Iterable[tuple[str, Iterable[tuple[bytes, bytes | None]]]],
-    encode: Callable[[Iterable[tuple[bytes, bytes | None]]], Mapping[str, bytes]],
-) -> dict[str, int]:
-    """Write each instance's key changes as Zarr arrays, and count them."""
-    counts = {}
-    for instance, rows in changes:
-        listed = list(rows)
-        folder = layout.keys(node, instance)
-        objects.delete_tree(folder)
-        for name, data in encode(listed).items():
-            objects.put(f"{folder}/{name}", data)
-        counts[instance] = len(listed)
-    return counts
 
 
 def _digest(objects: Objects, key: str) -> tuple[str, int]:

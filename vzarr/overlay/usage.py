@@ -76,7 +76,7 @@ def _instance(key: str, names: dict[str, str]) -> str:
     part, _, rest = key.partition("/")
     first, inside, _ = rest.partition("/")
     if part == "keys":
-        return names.get(first, first)
+        return names.get(first.partition("~")[0], first)
     if part != "zarr" or not inside:
         return OWN
     return RESERVED.sub("", first)

@@ -16,6 +16,7 @@ import numpy as np
 from vzarr.errors import FormatError, StorageError
 from vzarr.geometry import Coord
 from vzarr.overlay import layout, opening, refs, seal
+from vzarr.overlay.kv.sealed import Stack, from_bytes
 from vzarr.overlay.kv.sidecar import Sidecar
 from vzarr.overlay.logcheck import Finding, read_log
 from vzarr.overlay.merge import common_codes
@@ -123,6 +124,9 @@ class _Check:
                 yield from self._keys(layout.keys(info.id, instance), count)
         tree = yield from self._part("tree", layout.tree, record.tree, Tree.from_bytes)
         table = yield from self._part("table", layout.owner_table, record.table, Table.from_bytes)
+        if record.layers is not None:
+            stacks = yield from self._part("layers", layout.key_layers, record.layers, from_bytes)
+            yield from self._layers(stacks or {}, info.id, whole)
         if tree is not None:
             yield from self._loose(tree)
             yield from self._sources(tree)
@@ -199,6 +203,13 @@ class _Check:
         )
         if rows is not None and rows != count:
             yield Finding("keys-damaged", folder, f"it holds {rows} keys, not {count}")
+
+    def _layers(self, stacks: Mapping[str, Stack], node: str, whole: bool) -> Iterator[Finding]:
+        """Sidecars that a version wrote (with `whole`: needs) beside its own key changes."""
+        for stack in stacks.values():
+            for layer in stack.layers:
+                if (whole or layer.node == node) and "~" in layer.name:
+                    yield from self._keys(layout.keys(layer.node, layer.name), layer.size)
 
     def _loose(self, tree: Tree) -> Iterator[Finding]:
         places = {loose_place(self.storage, node, key): key for key, node in tree.loose.items()}

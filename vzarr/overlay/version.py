@@ -348,7 +348,7 @@ class Version:
 
     def keys(self, instance: str | InstanceInfo) -> InstanceKeys:
         """Sidecar keys of an instance as this version sees them."""
-        return self.repo.instance_keys(self.uuid, self._info(instance))
+        return self.repo.keys.at(self.uuid, self._info(instance))
 
     def transact(self, instance: str | InstanceInfo, change: Callable[[InstanceTxn], T]) -> T:
         """Change an instance's sidecar keys in one transaction.
@@ -363,7 +363,7 @@ class Version:
         SealedError
             If the version is not open; never for an unversioned instance.
         """
-        return self.repo.transact(self.uuid, self._info(instance), change)
+        return self.repo.keys.transact(self.uuid, self._info(instance), change)
 
     # -- parts
 

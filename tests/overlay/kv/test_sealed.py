@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vzarr.errors import FormatError
-from vzarr.overlay.kv.sealed import Layer, SealedKeys, folded, folds, from_bytes, to_bytes
+from vzarr.overlay.kv.sealed import Layer, SealedKeys, Stack, folded, folds, from_bytes, to_bytes
 from vzarr.overlay.kv.sidecar import encode
 
 KEYS = st.sampled_from([b"", b"a", b"a\0", b"ab", b"b", b"\xff", b"\xff\xff"])
@@ -31,7 +31,7 @@ class Folders:
         count = folds([layer.size for layer in layers])
         if count < 2:
             return layers
-        top = [SealedKeys((layer,), self.get).sidecars[0] for layer in layers[:count]]
+        top = [SealedKeys(Stack((layer,)), self.get).sidecars[0] for layer in layers[:count]]
         rows = list(folded(top, keep_deleted=count < len(layers)))
         self._write(node, "folded", rows)
         return (Layer(node, "folded", len(rows)), *layers[count:])
@@ -48,7 +48,7 @@ def test_every_version_of_a_history_reads_as_its_model(
     for number, changes in enumerate(history):
         layers = folders.seal(f"n{number}", changes, layers)
         model = {k: v for k, v in {**model, **changes}.items() if v is not None}
-        keys = SealedKeys(layers, folders.get)
+        keys = SealedKeys(Stack(layers), folders.get)
         assert list(keys.scan()) == sorted(model.items())
         asked = [b"", b"a", b"a\0", b"zz", b"\xff"]
         assert keys.get_many(asked) == [model.get(k) for k in asked]
@@ -77,14 +77,14 @@ def test_small_changes_leave_a_large_layer_alone():
 
 
 def test_layers_are_written_down():
-    layers = {"b": (Layer("n1", "own", 3), Layer("n0", "folded", 9)), "a": ()}
+    layers = {"b": Stack((Layer("n1", "own", 3), Layer("n0", "folded", 9)), (b"k\xff",)), "a": Stack()}
     assert from_bytes(to_bytes(layers)) == layers
-    for damaged in (b"", b"[]", b'{"a": [1]}', b'{"a": [["n"]]}'):
+    for damaged in (b"", b"[]", b'{"a": [1]}', b'{"a": {"layers": [["n"]], "conflicts": []}}'):
         with pytest.raises(FormatError):
             from_bytes(damaged)
 
 
 def test_a_lost_layer_is_damage():
-    keys = SealedKeys((Layer("n", "own", 1),), lambda _node, _name: None)
+    keys = SealedKeys(Stack((Layer("n", "own", 1),)), lambda _node, _name: None)
     with pytest.raises(FormatError):
         keys.get(b"a")

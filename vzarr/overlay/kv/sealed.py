@@ -15,9 +15,10 @@ from typing import NamedTuple
 
 import orjson
 
-from vzarr.errors import FormatError
+from vzarr.errors import AuthorityUnavailableError, ConflictError, FormatError
 from vzarr.overlay.kv.base import Item
 from vzarr.overlay.kv.sidecar import Change, Sidecar
+from vzarr.overlay.kv.versioned import InstanceKeys
 
 FOLD = 2
 """A layer is folded into those above it when it has at most so many times their keys."""
@@ -42,15 +43,31 @@ class Layer(NamedTuple):
     size: int
 
 
-Layers = tuple[Layer, ...]
+class Stack(NamedTuple):
+    """All that a version's folders say of one instance's keys.
+
+    Parameters
+    ----------
+    layers
+        The sidecars, nearest first.
+    conflicts
+        Keys that several sides of a merge had changed, and that nobody has written since.
+    """
+
+    layers: tuple[Layer, ...] = ()
+    conflicts: tuple[bytes, ...] = ()
 
 
-def to_bytes(layers: Mapping[str, Layers]) -> bytes:
-    """Layers of each instance, by data id, as deterministic JSON."""
-    return orjson.dumps({name: [list(layer) for layer in each] for name, each in sorted(layers.items())})
+def to_bytes(stacks: Mapping[str, Stack]) -> bytes:
+    """Stacks by data id, as deterministic JSON; keys are in hex."""
+    plain = {
+        name: {"layers": [list(layer) for layer in stack.layers], "conflicts": [key.hex() for key in stack.conflicts]}
+        for name, stack in sorted(stacks.items())
+    }
+    return orjson.dumps(plain)
 
 
-def from_bytes(data: bytes) -> dict[str, Layers]:
+def from_bytes(data: bytes) -> dict[str, Stack]:
     """Inverse of `to_bytes`.
 
     Raises
@@ -60,8 +77,11 @@ def from_bytes(data: bytes) -> dict[str, Layers]:
     """
     try:
         plain = orjson.loads(data)
-        return {name: tuple(Layer(*row) for row in rows) for name, rows in plain.items()}
-    except (orjson.JSONDecodeError, TypeError, AttributeError) as e:
+        return {
+            name: Stack(tuple(Layer(*row) for row in each["layers"]), tuple(map(bytes.fromhex, each["conflicts"])))
+            for name, each in plain.items()
+        }
+    except (ValueError, LookupError, TypeError, AttributeError) as e:
         raise FormatError(f"a list of key layers is damaged: {e}") from e
 
 
@@ -103,32 +123,35 @@ def folded(layers: Sequence[Iterable[Change]], *, keep_deleted: bool) -> Iterato
             yield key, value
 
 
-class SealedKeys:
+class SealedKeys(InstanceKeys):
     """The keys of one instance at a sealed version, read from folders alone.
-
-    Has the reading verbs of `versioned.InstanceKeys`.
 
     Parameters
     ----------
-    layers
-        The version's layers of that instance, nearest first.
+    stack
+        The version's layers of that instance.
     get
         ``get(node, name)`` gives an object below a node's ``keys/``, or None where there is none.
     """
 
-    def __init__(self, layers: Layers, get: Callable[[str, str], bytes | None]) -> None:
-        self._layers, self._get = layers, get
+    def __init__(self, stack: Stack, get: Callable[[str, str], bytes | None]) -> None:
+        self._stack, self._get = stack, get
 
     @cached_property
     def sidecars(self) -> list[Sidecar]:
         """The layers, opened."""
-        return [Sidecar(self._reader(layer)) for layer in self._layers]
+        return [Sidecar(self._reader(layer)) for layer in self._stack.layers]
 
     def _reader(self, layer: Layer) -> Callable[[str], bytes | None]:
         return lambda name: self._get(layer.node, f"{layer.name}/{name}")
 
+    def _check(self, key: bytes) -> None:
+        if key in self._stack.conflicts:
+            raise ConflictError(f"key {key!r} was changed on several sides of a merge", [key])
+
     def get(self, key: bytes) -> bytes | None:
-        """Value of `key`, or None where it is absent or deleted."""
+        """Value of `key`, or None where it is absent or deleted; `ConflictError` where it has several."""
+        self._check(key)
         for sidecar in self.sidecars:
             found = sidecar.lookup(key, _UNSET)
             if found is not _UNSET:
@@ -140,16 +163,38 @@ class SealedKeys:
         """Values of `keys`, in their order."""
         return [self.get(key) for key in keys]
 
+    def get_with_version(self, key: bytes) -> tuple[int, bytes] | None:
+        """Folders do not tell which version wrote a key, for layers are folded.
+
+        Raises
+        ------
+        AuthorityUnavailableError
+            Always.
+        """
+        raise AuthorityUnavailableError(f"which version wrote {key!r} is known to the repo's keys alone")
+
     def scan(
         self, start: bytes = b"", end: bytes | None = None, *, limit: int | None = None, reverse: bool = False
     ) -> Iterator[Item]:
-        """Keys with ``start <= key < end`` and their values, in key order, or from the last if `reverse`."""
+        """Keys with ``start <= key < end`` and their values, in key order, or from the last if `reverse`.
+
+        Raises
+        ------
+        ConflictError
+            A key on the way has several values; earlier keys may not have been given yet.
+        """
         ranges = [sidecar.within(start, end, reverse=reverse) for sidecar in self.sidecars]
         ranked = [((key, rank, value) for key, value in each) for rank, each in enumerate(ranges)]
         # From the last key the ranks come in the order of layers too, for equal keys are told apart by a stable merge.
         rows = merged(*ranked, key=lambda row: row[0], reverse=reverse)
         seen = (next(group) for _, group in groupby(rows, key=lambda row: row[0]))
-        return islice(((key, value) for key, _, value in seen if value is not None), limit)
+        return islice(self._checked((key, value) for key, _, value in seen), limit)
+
+    def _checked(self, rows: Iterable[Change]) -> Iterator[Item]:
+        for key, value in rows:
+            self._check(key)
+            if value is not None:
+                yield key, value
 
     def scan_keys(
         self, start: bytes = b"", end: bytes | None = None, *, limit: int | None = None, reverse: bool = False

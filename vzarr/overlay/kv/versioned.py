@@ -29,7 +29,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from itertools import islice
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from vzarr.errors import ConflictError, FormatError, InvalidInputError
 from vzarr.overlay.dag import Position
@@ -147,10 +147,40 @@ def _histories(
             low = _index_row(stem, _LAST, 0) + b"\0"
 
 
-class InstanceKeys:
-    """The keys of one instance as one version sees them.
+class InstanceKeys(Protocol):
+    """The keys of one instance as one version sees them."""
 
-    Each call, and each page of a scan, sees one moment of the store.  Made by `VersionedKV.at`.
+    def get(self, key: bytes) -> bytes | None:
+        """Value of `key`, or None where it is absent or deleted; `ConflictError` where it has several."""
+
+    def get_many(self, keys: Iterable[bytes]) -> list[bytes | None]:
+        """Values of `keys`, in their order."""
+
+    def get_with_version(self, key: bytes) -> tuple[int, bytes] | None:
+        """Number of the version that wrote the visible value, and the value; None where the key is absent."""
+
+    def scan(
+        self, start: bytes = b"", end: bytes | None = None, *, limit: int | None = None, reverse: bool = False
+    ) -> Iterator[Item]:
+        """Keys with ``start <= key < end`` and their values, in key order, or from the last if `reverse`.
+
+        Raises
+        ------
+        ConflictError
+            A key on the way has several values; earlier keys may not have been given yet.
+        """
+
+    def scan_keys(
+        self, start: bytes = b"", end: bytes | None = None, *, limit: int | None = None, reverse: bool = False
+    ) -> Iterator[bytes]:
+        """The keys that `scan` gives, without reading their values."""
+
+
+class StoredKeys(InstanceKeys):
+    """Keys in a key store.
+
+    Each call, and each page of a scan, sees one moment of the store; a scan reads a bounded number of rows per key,
+    however often it was rewritten, and sees writes meanwhile as `Reader.scan` says.  Made by `VersionedKV.at`.
     """
 
     def __init__(
@@ -186,16 +216,7 @@ class InstanceKeys:
     def scan(
         self, start: bytes = b"", end: bytes | None = None, *, limit: int | None = None, reverse: bool = False
     ) -> Iterator[Item]:
-        """Keys with ``start <= key < end`` and their values, in key order, or from the last if `reverse`.
-
-        Reads a bounded number of rows per key, however often it was rewritten.  Writes meanwhile are seen as
-        `Reader.scan` says.
-
-        Raises
-        ------
-        ConflictError
-            A key on the way has several values; earlier keys may not have been given yet.
-        """
+        """See `InstanceKeys.scan`."""
         return paged(partial(self._page, True), start, end, limit, reverse)
 
     def scan_keys(
@@ -238,7 +259,7 @@ class InstanceKeys:
         return row[1:]
 
 
-class InstanceTxn(InstanceKeys):
+class InstanceTxn(StoredKeys):
     """The keys of one instance within a transaction, to read and to write.  Made by `VersionedKV.within`.
 
     Parameters
@@ -307,7 +328,7 @@ class VersionedKV:
         self._kv = kv
         self._is_ancestor = is_ancestor
 
-    def at(self, instance: bytes, position: Position) -> InstanceKeys:
+    def at(self, instance: bytes, position: Position, *, view: Reader | None = None) -> InstanceKeys:
         """The keys of `instance` at `position`, to read.
 
         Parameters
@@ -316,8 +337,11 @@ class VersionedKV:
             The 16 bytes of the instance's data uuid.
         position
             The version's place; ``Position(0, 0)`` for an unversioned instance.
+        view
+            A snapshot or transaction to read in; by default the store as it is.
         """
-        return InstanceKeys(self._kv.snapshot, instance, position, self._is_ancestor)
+        opened = self._kv.snapshot if view is None else lambda: nullcontext(view)
+        return StoredKeys(opened, instance, position, self._is_ancestor)
 
     def within(self, txn: Transaction, instance: bytes, position: Position) -> InstanceTxn:
         """The keys of `instance` at `position` within a transaction of the store."""

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from vzarr.errors import ConflictError, SealedError
 from vzarr.overlay import dag
 from vzarr.types import voxels
-from vzarr.types.labelmap import cuts, edits, index, mapping, pyramid, rows, underway
+from vzarr.types.labelmap import cuts, edits, index, mapping, pages, pyramid, rows, underway
 from vzarr.types.labelmap.edits import NOBODY, Edit
 from vzarr.types.labelmap.rows import Counts, Header, Labels, unpack_blocks
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 _NOTHING = Counts(np.empty(0, np.uint64), np.empty(0, np.uint32))
 _UNKNOWN = -1
-_COMPOSED = {rows.HEADER, rows.INDEX, rows.MAPPING, rows.SPLIT}
+_COMPOSED = {rows.HEADER, rows.INDEX, rows.MAPPING, rows.PAGE, rows.SPLIT}
 
 
 class BodyConflict(NamedTuple):
@@ -106,7 +106,7 @@ class _Merge:
         for tip, line in zip(tips, lines, strict=True):
             # Oldest first, so that what a key holds at the end is what is kept of it.
             alone = sorted(line - common, key=lambda node: state.nodes[node].version_id)
-            written = (row for node in alone for row in repo.key_changes(node, heads[0].info))
+            written = (row for node in alone for row in repo.keys.changes(node, heads[0].info))
             changed = {key: value for key, value in written if key[:1] in _COMPOSED}
             sides.append(_Side(found[tip], changed))
         bases = [heads[0].at(repo[node]) for node in dag.merge_bases(tips, state.parents)]
@@ -119,13 +119,21 @@ class _Merge:
         """Supervoxels whose body or place some side changed, and what they were cut from."""
         found = set()
         for side in self.sides:
-            for key in side.changed:
+            for key, value in side.changed.items():
                 if key[:1] == rows.MAPPING:
                     found.add(int.from_bytes(key[1:], "big"))
+                elif key[:1] == rows.PAGE and value is not None:
+                    found.update(self._moved_by_page(value))
                 elif key[:1] == rows.INDEX:
                     found.add(int.from_bytes(key[9:], "big"))
             found.update(side.cut, side.parent)
         return sorted(found)
+
+    def _moved_by_page(self, value: bytes) -> set[int]:
+        """Supervoxels of a page that a side wrote, without those that were mapped so before."""
+        page = {sv: body for sv, body in zip(*(column.tolist() for column in pages.decode(value)), strict=True)}
+        before = [mapping.bodies_within(base.keys, list(page)) for base in self.bases]
+        return {sv for sv, body in page.items() if not before or any(known[sv] != body for known in before)}
 
     @cached_property
     def at_heads(self) -> list[dict[int, int]]:
@@ -357,8 +365,12 @@ def _wanted(
     """All rows that the merge decides about; None for those that must not be."""
     for side in merge.sides:
         yield from ((key, None) for key in side.changed if key[:1] == rows.INDEX)
+    # The pages become those of the first side; what they say of a supervoxel is right, or a row of its own says more.
+    first = merge.sides[0].keys
+    yield from ((key, first.get(key)) for s in merge.sides for key in s.changed if key[:1] == rows.PAGE)
+    paged = pages.lookup(first, list(bodies))
     for sv, body in bodies.items():
-        yield rows.mapping_key(sv), None if body == sv else rows.number(body)
+        yield rows.mapping_key(sv), None if paged.get(sv, sv) == body else rows.number(body)
         for at in (*merge.at_heads, *merge.at_bases):
             if at[sv] and at[sv] != body:
                 yield rows.index_key(at[sv], sv), None

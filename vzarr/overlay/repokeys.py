@@ -1,0 +1,155 @@
+"""The keys of a repo's instances: in its key store, and of sealed versions in folders where that cannot be reached."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import TypeVar
+
+from vzarr.errors import AuthorityUnavailableError, ConflictError
+from vzarr.overlay import keylayers, layout, plans
+from vzarr.overlay.authority import Authority
+from vzarr.overlay.dag import Position, ancestry
+from vzarr.overlay.keylayers import KeyChanges
+from vzarr.overlay.kv.base import Reader, Transaction
+from vzarr.overlay.kv.sealed import Stack
+from vzarr.overlay.kv.section import Unreachable
+from vzarr.overlay.kv.sidecar import Change, Sidecar
+from vzarr.overlay.kv.versioned import InstanceKeys, InstanceTxn, VersionedKV
+from vzarr.overlay.objects import Objects
+from vzarr.overlay.seal import Record
+from vzarr.overlay.state import InstanceInfo, NodeInfo, State
+
+T = TypeVar("T")
+UNVERSIONED = Position(0, 0)
+
+
+class RepoKeys:
+    """Keys by version and instance.
+
+    Parameters
+    ----------
+    objects, authority
+        The repo.
+    state
+        Gives what the log says now.
+    record
+        Gives the seal of a sealed version.
+    """
+
+    def __init__(
+        self, objects: Objects, authority: Authority, state: Callable[[], State], record: Callable[[str], Record]
+    ) -> None:
+        self._objects, self._authority, self._state, self._record = objects, authority, state, record
+        self._versioned = VersionedKV(authority.kv, lambda a, b: state().is_ancestor(a, b))
+
+    @property
+    def reachable(self) -> bool:
+        """Whether the key store can be reached from here."""
+        return not isinstance(self._authority.kv, Unreachable)
+
+    def at(self, node: str, info: InstanceInfo) -> InstanceKeys:
+        """Keys of an instance at a version.
+
+        Raises
+        ------
+        AuthorityUnavailableError
+            If the key store cannot be reached, and the version's folders do not have them: it is open, was sealed by
+            an earlier release, or the instance is not versioned.
+        """
+        if self.reachable:
+            return self._versioned.at(bytes.fromhex(info.data_uuid), self._position(node, info))
+        stacks = self._stacks(node) if info.versioned and self._state().nodes[node].sealed else None
+        if stacks is None:
+            assert isinstance(self._authority.kv, Unreachable)
+            raise AuthorityUnavailableError(f"keys of {info.name!r}: {self._authority.kv.reason}")
+        return keylayers.keys_of(self._objects, stacks.get(info.data_uuid, Stack()))
+
+    def transact(self, node: str, info: InstanceInfo, change: Callable[[InstanceTxn], T]) -> T:
+        """Change an instance's keys in one transaction (see `Version.transact`)."""
+        if info.versioned:
+            plans.check_open(self._state(), node)
+        position = self._position(node, info)
+
+        def run(txn: Transaction) -> T:
+            if info.versioned:
+                self._authority.check_open(txn, node)
+            return change(self._versioned.within(txn, bytes.fromhex(info.data_uuid), position))
+
+        return self._authority.kv.transact(run)
+
+    def changes(self, node: str, info: InstanceInfo) -> list[Change]:
+        """What was written to an instance's keys at exactly one version, in key order; None for a deletion."""
+        if self.reachable:
+            return list(self._versioned.changes(bytes.fromhex(info.data_uuid), self._state().nodes[node].version_id))
+        return dict(self._sealed_changes(node)).get(info.data_uuid, [])
+
+    def written(self, a: str, b: str) -> dict[str, int]:
+        """Instance -> number of keys that were written in versions behind only one of two versions."""
+        state = self._state()
+        names = {i.data_uuid: i.name for i in state.instances.values()}
+        alone = set(ancestry(a, state.parents)) ^ set(ancestry(b, state.parents))
+        touched: dict[str, set[bytes]] = {}
+        for node in alone:
+            for instance, rows in self._own(state.nodes[node]) if self.reachable else self._sealed_changes(node):
+                touched.setdefault(names.get(instance, instance), set()).update(key for key, _value in rows)
+        return {name: len(keys) for name, keys in sorted(touched.items())}
+
+    def sealing(self, info: NodeInfo) -> KeyChanges:
+        """What the commit of a version has to write of its keys."""
+        with self._authority.kv.snapshot() as moment:
+            own = self._own(info, moment)
+            if not info.parents:
+                return KeyChanges(own)
+            # Without stacks the parent was sealed by an earlier release: everything is written once.
+            below = self._stacks(info.parents[0])
+            if below is not None and len(info.parents) == 1:
+                return KeyChanges(own, below)
+            brought = self._brought(info, None if below is None else info.parents[0], moment)
+            return KeyChanges(own, below or {}, *self._seen(info, brought, moment))
+
+    def _own(self, info: NodeInfo, view: Reader | None = None) -> list[tuple[str, list[Change]]]:
+        changed = self._versioned.instances_changed(info.version_id, view=view)
+        return [(i.hex(), list(self._versioned.changes(i, info.version_id, view=view))) for i in changed]
+
+    def _brought(self, info: NodeInfo, known: str | None, view: Reader) -> dict[str, set[bytes]]:
+        """Keys by instance that a version may see otherwise than an ancestor of it: all that was written since."""
+        state = self._state()
+        beside = set(ancestry(info.id, state.parents)) - set(ancestry(known, state.parents) if known else ())
+        found: dict[str, set[bytes]] = {}
+        for node in beside:
+            for instance, rows in self._own(state.nodes[node], view):
+                found.setdefault(instance, set()).update(key for key, _value in rows)
+        return found
+
+    def _seen(
+        self, info: NodeInfo, asked: Mapping[str, Iterable[bytes]], view: Reader
+    ) -> tuple[dict[str, list[Change]], dict[str, list[bytes]]]:
+        """What a version sees of keys, and those in conflict."""
+        joined: dict[str, list[Change]] = {}
+        conflicts: dict[str, list[bytes]] = {}
+        position = self._state().position(info.id)
+        for instance, names in asked.items():
+            keys = self._versioned.at(bytes.fromhex(instance), position, view=view)
+            joined[instance] = []
+            for key in sorted(names):
+                try:
+                    joined[instance].append((key, keys.get(key)))
+                except ConflictError:
+                    conflicts.setdefault(instance, []).append(key)
+        return joined, conflicts
+
+    def _stacks(self, node: str) -> dict[str, Stack] | None:
+        part = self._record(node).layers
+        return None if part is None else keylayers.read(self._objects, part)
+
+    def _sealed_changes(self, node: str) -> list[tuple[str, list[Change]]]:
+        if not self._state().nodes[node].sealed:
+            return []
+        counts = self._record(node).keys
+        return [(i, list(Sidecar(self._reader(layout.keys(node, i))))) for i in counts]
+
+    def _reader(self, folder: str) -> Callable[[str], bytes | None]:
+        return lambda name: self._objects.get(f"{folder}/{name}")
+
+    def _position(self, node: str, info: InstanceInfo) -> Position:
+        return self._state().position(node) if info.versioned else UNVERSIONED
