@@ -22,7 +22,8 @@ from zarr.core.sync import sync
 from zarr.storage import LocalStore
 
 import vzarr
-from vzarr.overlay.arrays import compressors
+from vzarr.overlay.arrays import array_docs, compressors
+from vzarr.overlay.tree import V3_DOC
 
 # It warns each time a repository on a local file system is opened.
 os.environ.setdefault("ICECHUNK_LOG", "error")
@@ -155,26 +156,60 @@ class TensorStore(Local):
             future.result()
 
     def open(self, which: str) -> Reader:
-        array = self._handle()
+        array = self._handle(which)
         return lambda lo, hi: array[box(lo, hi)].read().result()
 
     def count(self, which: str) -> int:
         import tensorstore as ts
 
-        return len(ts.KvStore.open(self._files(), context=self._context()).result().list().result())
+        return len(ts.KvStore.open(self._files(which), context=self._context()).result().list().result())
 
-    def _handle(self) -> Any:
+    def _handle(self, which: str = OPEN) -> Any:
         import tensorstore as ts
 
-        return ts.open({"driver": "zarr3", "kvstore": self._files()}, context=self._context()).result()
+        return ts.open({"driver": "zarr3", "kvstore": self._files(which)}, context=self._context()).result()
 
-    def _files(self) -> dict[str, str]:
+    def _files(self, which: str = OPEN) -> dict[str, Any]:
         return {"driver": "file", "path": f"{self.folder}/a/"}
 
     def _context(self) -> Any:
         import tensorstore as ts
 
         return ts.Context({"file_io_sync": False, "data_copy_concurrency": {"limit": 2}})
+
+
+class Ocdbt(TensorStore):
+    """TensorStore on its own versioned key-value store; a version is one transaction, and so one generation."""
+
+    name, versioned = "OCDBT", True
+
+    def start(self, shape: Coord, dtype: Any, codec: str) -> None:
+        import tensorstore as ts
+
+        doc = array_docs(shape, (self.chunk,) * len(shape), dtype, codec, 0, None, None)[V3_DOC]
+        ts.KvStore.open(self._files(), context=self._context()).result().write(V3_DOC, doc).result()
+
+    def write(self, volume: NDArray[Any]) -> None:
+        import tensorstore as ts
+
+        with ts.Transaction(atomic=True) as transaction:
+            self._handle().with_transaction(transaction)[...] = volume
+
+    def edit(self, chunks: Mapping[Coord, NDArray[Any]]) -> None:
+        import tensorstore as ts
+
+        with ts.Transaction(atomic=True) as transaction:
+            array, done = self._handle().with_transaction(transaction), []
+            for coord, voxels in chunks.items():
+                lo = tuple(c * self.chunk for c in coord)
+                done.append(array[box(lo, tuple(a + self.chunk for a in lo))].write(voxels))
+            for future in done:
+                future.result()
+
+    def _files(self, which: str = OPEN) -> dict[str, Any]:
+        files = {"driver": "ocdbt", "base": {"driver": "file", "path": f"{self.folder}/"}, "path": "a/"}
+        # Generation 1 is empty, 2 the array without chunks, 3 the volume.
+        return {**files, "version": 3} if which == ROOT else files
 
 
 class Icechunk(Local):
@@ -281,4 +316,4 @@ class VzarrRegions(VzarrStore):
         return len(version.chunk_coords("a")) + 1
 
 
-BACKENDS: tuple[type[Backend], ...] = (Local, TensorStore, Icechunk, VzarrStore, VzarrRegions)
+BACKENDS: tuple[type[Backend], ...] = (Local, TensorStore, Ocdbt, Icechunk, VzarrStore, VzarrRegions)

@@ -220,7 +220,7 @@ def main(arguments: list[str] | None = None) -> None:
         notes = run(bench, given.depth, given.labels)
     names = [b.name for b in bench.backends]
     print(f"{machine()}; {given.rounds} rounds\n")
-    print(bench.results.markdown(names, ("vzarr", "TensorStore")))
+    print(bench.results.markdown(names, [("vzarr", "TensorStore"), ("vzarr", "OCDBT")]))
     print("\n" + "\n\n".join(notes))
     if given.json:
         Path(given.json).write_text(json.dumps({"machine": machine(), "seconds": bench.results.rows}))

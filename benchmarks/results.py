@@ -71,14 +71,16 @@ class Results:
         low, middle, high = statistics.quantiles(found, n=4, method="inclusive") if len(found) > 1 else found * 3
         return f"{middle:.2f} ({low:.2f}-{high:.2f})"
 
-    def markdown(self, names: list[str], versus: tuple[str, str]) -> str:
-        """The table: absolute median of the base, ratios to it, and last the ratio of the `versus` pair."""
-        heads = ["workload", self.base, *(n for n in names if n != self.base), f"{versus[0]} / {versus[1]}"]
+    def markdown(self, names: list[str], versus: list[tuple[str, str]]) -> str:
+        """The table: absolute median of the base, ratios to it, and last the ratios of the `versus` pairs."""
+        others = [n for n in names if n != self.base]
+        heads = ["workload", self.base, *others, *(f"{a} / {b}" for a, b in versus)]
         lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
         for workload, row in self.rows.items():
             cells = [_seconds(statistics.median(row[self.base])) if self.base in row else "-"]
-            cells += [self.cell(workload, n) for n in heads[2:-1]]
-            lines.append(f"| {workload} | " + " | ".join([*cells, self.cell(workload, *versus)]) + " |")
+            cells += [self.cell(workload, n) for n in others]
+            cells += [self.cell(workload, *pair) for pair in versus]
+            lines.append(f"| {workload} | " + " | ".join(cells) + " |")
         return "\n".join(lines)
 
 
