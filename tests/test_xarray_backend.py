@@ -6,6 +6,7 @@ import pickle
 from collections.abc import Iterator
 from pathlib import Path
 
+import dask
 import numpy as np
 import pytest
 import xarray as xr
@@ -121,6 +122,102 @@ def test_dask_chunks_are_those_on_disk(url: Path):
     with opened(url, instance="gray", version="master~1", chunks={}) as dataset:
         assert dataset["gray"].chunks == ((16, 16, 8), (16, 16, 1), (16, 4))
         assert dataset["gray"].astype(int).sum().compute().item() == GRAY.astype(int).sum()
+
+
+def test_dask_chunks_of_a_sharded_array_are_shards(tmp_path: Path):
+    with vzarr.create(str(tmp_path / "r")) as repo:
+        ingest(repo.root, "gray", ArraySource("gray", GRAY), typename="uint8blk", blocks=(16, 16, 16))
+        group = repo.root.zarr["gray"]
+        group.create_array(
+            "0", data=GRAY, chunks=(8, 8, 8), shards=(16, 16, 16), dimension_names=("z", "y", "x"), overwrite=True
+        )
+    with opened(tmp_path / "r", chunks={}) as dataset:
+        assert dataset["gray"].chunks == ((16, 16, 8), (16, 16, 1), (16, 4))
+        assert np.array_equal(dataset["gray"].values, GRAY)
+
+
+@pytest.mark.slow
+def test_other_processes_compute(url: Path):
+    with opened(url, instance="gray", version="master~1", chunks={}) as dataset:
+        total = dataset["gray"].astype(int).sum().compute(scheduler="processes", num_workers=2)
+        assert total.item() == GRAY.astype(int).sum()
+
+
+def test_a_url_says_it_all(url: Path):
+    repo = url.as_uri()
+    for text, names in ((f"vzarr://::{repo}", {"gray", "seg"}), (f"vzarr://master~1@/gray::{repo}", {"gray"})):
+        with xr.open_dataset(text) as dataset:
+            assert set(dataset.data_vars) == names
+    with xr.open_dataset(f"vzarr://seg::{repo}", version="master~1") as dataset:
+        assert np.array_equal(dataset["seg"].values, LABELS)
+    with pytest.raises(InvalidInputError, match="names no repo"):
+        opened("vzarr://gray")
+    with pytest.raises(NotFoundError, match="nosuch"):
+        xr.open_dataset(f"vzarr://nosuch::{repo}")
+
+
+def test_a_tree_has_all_scales(url: Path):
+    for place in (url, f"vzarr://::{url.as_uri()}"):
+        with xr.open_datatree(place, engine="vzarr", version="master~1", chunks={}) as tree:
+            assert [g for g in tree.groups if g.count("/") == 2] == [
+                f"/{n}/{s}" for n in ("gray", "seg") for s in "012"
+            ]
+            assert np.array_equal(tree["gray/0/gray"].values, GRAY)
+            assert tree["gray/2"].sizes["z"] == 10
+            with opened(url, instance="seg", scale=2) as dataset:
+                assert tree["seg/2"].to_dataset()["seg"].equals(dataset["seg"])
+    with xr.open_datatree(url, engine="vzarr", instance="gray") as tree:
+        assert list(tree.children) == ["gray"]
+
+
+def test_voxels_are_written_back_through_the_store(tmp_path: Path):
+    with vzarr.create(str(tmp_path / "r")) as repo:
+        ingest(repo.root, "gray", ArraySource("gray", GRAY), typename="uint8blk", blocks=(16, 16, 16))
+        child = repo.root.commit().newversion()
+        with opened(tmp_path / "r", instance="gray", chunks={}) as dataset:
+            part = dataset["gray"].isel(z=slice(16, 32)) // 2
+            part.rename("0").drop_vars(["z", "y", "x"]).to_dataset().to_zarr(
+                child.store, group="gray", region={"z": slice(16, 32)}, consolidated=False
+            )
+        changed = GRAY.copy()
+        changed[16:32] //= 2
+        assert np.array_equal(child.read("gray/0", (0, 0, 0), GRAY.shape), changed)
+        assert np.array_equal(repo.root.read("gray/0", (0, 0, 0), GRAY.shape), GRAY)
+        assert len([o for o in child.owners("gray/0", child.chunk_coords("gray/0").tolist()) if o == child.uuid]) == 6
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:Consolidated metadata is currently")
+@pytest.mark.parametrize("scheduler", ["threads", pytest.param("processes", marks=pytest.mark.exhaustive)])
+def test_datasets_of_any_kind_are_written_appended_and_changed(tmp_path: Path, scheduler: str):
+    def made(first: int, count: int) -> xr.Dataset:
+        values = np.arange(first * 3.0, (first + count) * 3).reshape(count, 3)
+        return xr.Dataset({"t": (("time", "x"), values)}, {"time": np.arange(first, first + count)}).chunk(time=2)
+
+    with vzarr.create(str(tmp_path / "r")) as repo, dask.config.set(scheduler=scheduler, num_workers=2):
+        made(0, 4).to_zarr(repo.root.store, group="climate")
+        versions, looks = [repo.root.commit()], [made(0, 4)]
+        for options, written, look in (
+            ({"append_dim": "time"}, made(4, 4), made(0, 8)),
+            ({"region": {"time": slice(2, 4)}}, made(0, 8)[["t"]].isel(time=slice(2, 4)).drop_vars("time") * 2, None),
+            ({"mode": "a"}, xr.Dataset({"u": ("x", [1, 2, 3])}), None),
+        ):
+            version = versions[-1].newversion()
+            written.to_zarr(version.store, group="climate", **options)
+            last = looks[-1].copy(deep=True) if look is None else look
+            if "region" in options:
+                last = last.load()
+                last["t"][2:4] *= 2
+            if "mode" in options:
+                last = last.assign(u=("x", [1, 2, 3]))
+            versions.append(version.commit())
+            looks.append(last)
+        for version, look in zip(versions, looks, strict=True):
+            for shown in (
+                xr.open_zarr(version.store, group="climate"),
+                xr.open_zarr(f"vzarr://{version.uuid}@/climate::{repo.url}", consolidated=False),
+            ):
+                xr.testing.assert_equal(shown.compute(), look.compute())
 
 
 def test_a_dataset_can_be_sent_to_another_process(url: Path):

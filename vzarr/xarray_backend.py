@@ -1,4 +1,10 @@
-"""xarray: ``xr.open_dataset(REPO, engine="vzarr", version="master")`` opens any version, lazily, without a server."""
+"""xarray: ``xr.open_dataset(REPO, engine="vzarr", version="master")`` opens any version, lazily, without a server.
+
+``xr.open_dataset("vzarr://master@/em::REPO")`` says the same by its URL alone; ``xr.open_datatree`` opens every scale.
+Voxels are written back through the version's Zarr store, where a variable has the name of its scale::
+
+    part.rename("0").drop_vars(["z", "y", "x"]).to_dataset().to_zarr(version.store, group="em", region=...)
+"""
 
 from __future__ import annotations
 
@@ -18,6 +24,7 @@ from xarray.core import indexing
 import vzarr
 from vzarr.errors import InvalidInputError, NotFoundError
 from vzarr.geometry import Coord
+from vzarr.overlay.fsspec import split_url
 from vzarr.overlay.version import Version
 from vzarr.types import registry, voxels
 from vzarr.types.labelmap.relabel import relabel
@@ -39,6 +46,7 @@ class VzarrBackend(BackendEntrypoint):
 
     description = "Versions of a vzarr repo"
     url = "https://github.com/vzarr/vzarr"
+    supports_groups = True
     open_dataset_parameters = ("filename_or_obj", "drop_variables", "version", "instance", "scale", "bodies")
 
     def open_dataset(  # type: ignore[override]
@@ -56,13 +64,13 @@ class VzarrBackend(BackendEntrypoint):
         Parameters
         ----------
         filename_or_obj
-            Path or URL of a repo.
+            Path or URL of a repo, or ``vzarr://[REF@/][INSTANCE]::REPO``.
         drop_variables
             Instances to leave out.
         version
-            Branch, tag, id, or unique beginning of an id.
+            Branch, tag, id, or unique beginning of an id; a URL's own wins.
         instance
-            One voxel instance; by default all of them.
+            One voxel instance; by default the URL's, or all of them.
         scale
             Scale of the pyramid; 0 is the finest.
         bodies
@@ -81,21 +89,53 @@ class VzarrBackend(BackendEntrypoint):
         InvalidInputError
             Instances of different coordinates, and none was chosen; the message lists them.
         """
-        manager = CachingFileManager(_open, os.fspath(filename_or_obj), mode="r")
-        dropped = {drop_variables} if isinstance(drop_variables, str) else set(drop_variables or ())
+        repo, version, named = _address(os.fspath(filename_or_obj), version)
+        manager = CachingFileManager(_open, repo, mode="r")
         try:
-            dataset = _dataset(manager, version, instance, scale, dropped, bodies)
+            dataset = _dataset(manager, version, instance or named, scale, _names(drop_variables), bodies)
         except BaseException:
             manager.close()
             raise
         dataset.set_close(manager.close)
         return dataset
 
+    def open_groups_as_dict(  # type: ignore[override]
+        self,
+        filename_or_obj: str | os.PathLike[str],
+        *,
+        drop_variables: str | Iterable[str] | None = None,
+        version: str = "master",
+        instance: str | None = None,
+        bodies: bool = False,
+    ) -> dict[str, xr.Dataset]:
+        """Every scale of every instance, or of one, as the group ``/INSTANCE/SCALE``; see `open_dataset`."""
+        repo, version, named = _address(os.fspath(filename_or_obj), version)
+        manager = CachingFileManager(_open, repo, mode="r")
+        try:
+            groups = _groups(manager, version, instance or named, _names(drop_variables), bodies)
+        except BaseException:
+            manager.close()
+            raise
+        for dataset in groups.values():
+            dataset.set_close(manager.close)
+        return groups
+
+    def open_datatree(  # type: ignore[override]
+        self, filename_or_obj: str | os.PathLike[str], **options: Any
+    ) -> xr.DataTree:
+        """What `open_groups_as_dict` gives, as a tree."""
+        groups = self.open_groups_as_dict(filename_or_obj, **options)
+        tree = xr.DataTree.from_dict(groups)
+        tree.set_close(groups["/"].close)
+        return tree
+
     def guess_can_open(self, filename_or_obj: Any) -> bool:
-        """Whether a path or ``file://`` URL names a folder with a repo in it."""
+        """Whether a path or URL is one of ``vzarr://``, or names a folder on this machine with a repo in it."""
         if not isinstance(filename_or_obj, str | os.PathLike):
             return False
         text = os.fspath(filename_or_obj)
+        if text.startswith("vzarr://"):
+            return "::" in text
         path = unquote(urlsplit(text).path) if text.startswith("file://") else text
         return "://" not in path and (Path(path) / "vzarr.json").is_file()
 
@@ -115,6 +155,35 @@ def _dataset(
         _common(names, {name: coords for name, (_, coords) in found.items()}),
         {"vzarr_version": version.uuid, "vzarr_scale": scale},
     )
+
+
+def _groups(
+    manager: CachingFileManager[Repo], ref: str, instance: str | None, dropped: set[str], bodies: bool
+) -> dict[str, xr.Dataset]:
+    """Datasets of all scales by path."""
+    version = manager.acquire()[ref]
+    names = [instance] if instance else [n for n in _voxel_instances(version, 0) if n not in dropped]
+    groups = {"/": xr.Dataset(attrs={"vzarr_version": version.uuid})}
+    for name in names:
+        scale = 0
+        while scale == 0 or version.has_array(voxels.array_path(name, scale)):
+            groups[f"/{name}/{scale}"] = _dataset(manager, version.uuid, name, scale, dropped, bodies)
+            scale += 1
+    return groups
+
+
+def _address(text: str, version: str) -> tuple[str, str, str | None]:
+    """URL of the repo, ref, and instance that a path or URL names; the given ref where it names none."""
+    if not text.startswith("vzarr://"):
+        return text, version, None
+    ref, path, repo = split_url(text)
+    if not repo:
+        raise InvalidInputError(f"{text!r} names no repo: vzarr://[REF@/][INSTANCE]::REPO")
+    return repo, ref or version, path or None
+
+
+def _names(names: str | Iterable[str] | None) -> set[str]:
+    return {names} if isinstance(names, str) else set(names or ())
 
 
 def _open(url: str, mode: str) -> Repo:
@@ -199,7 +268,10 @@ def _variable(
     info = version.instance_info(name)
     relabelled = name if bodies and isinstance(registry.open_info(version, info), LabelView) else None
     data = VersionArray(manager, version.uuid, path, lo, array.shape, array.dtype, relabelled)
-    encoding = {"chunks": array.chunks, "preferred_chunks": dict(zip(DIMS, array.chunks, strict=True))}
+    # Dask's chunks are whole stored objects: two tasks that share a shard would both read and decode it.
+    encoding = {"chunks": array.chunks, "preferred_chunks": dict(zip(DIMS, array.shards or array.chunks, strict=True))}
+    if array.shards:
+        encoding["shards"] = array.shards
     attributes = {"datatype": info.typename, "instance": info.data_uuid}
     variable = xr.Variable(DIMS, indexing.LazilyIndexedArray(data), attributes, encoding)
     return variable, _coordinates(version.attributes(name)["ome"], scale, lo, array.shape)

@@ -253,6 +253,13 @@ class VersionFile(AbstractBufferedFile):  # type: ignore[misc]  # fsspec has no 
         return data
 
 
+def split_url(url: str) -> tuple[str | None, str, str]:
+    """Ref, path and repo of ``vzarr://[REF@/]PATH::REPO``: None for no ref, and an empty repo where none is named."""
+    head, _, repo = url.partition("::")
+    named = _WITH_REF.match(head)
+    return named[1] if named else None, VersionFileSystem._strip_protocol(head)[1:], repo
+
+
 def _open(repo: str | os.PathLike[str] | Repo | Version, version: str) -> Version:
     if isinstance(repo, Version):
         return repo
