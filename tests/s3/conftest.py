@@ -18,7 +18,6 @@ from vzarr.overlay.objects import Objects
 from vzarr.overlay.remote import systems
 from vzarr.overlay.remote.s3 import S3
 
-
 ON_FILES = {"test_bad_urls_say_what_is_wrong"}
 """Tests that look at files and run in `tests/overlay` alone; so do all that ask for `file_repo`."""
 

@@ -4,8 +4,8 @@ S3 is the contract, through s3fs, with obstore as the fast lane where it is inst
 through their own packages; without a native exclusive create, as over http, a repo can only be read.
 
 An object store has no folders and no renames: an object appears whole when its PUT ends.  What a PUT without an answer
-did is not known, so a create whose answer was lost is recognised by its bytes, and a put is given up after
-`PUT_SECONDS`, for which a commit waits longer than for the writer's lease.
+did is not known, so a create whose answer was lost is recognised by a claim that it left in the object, and a put is
+given up after `PUT_SECONDS`, for which a commit waits longer than for the writer's lease.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import importlib
 import importlib.util
 import os
 import random
+import secrets
 import threading
 import time
 from collections import Counter
@@ -169,16 +170,16 @@ class RemoteObjects(Objects):
         """Put an object under a condition of the store's (see `Objects.create`)."""
         self.check_writable()
         name, driver, seconds = self._prefix + key, self.driver, self._seconds(data)
-        tries = 0
+        claim, tries = secrets.token_hex(8), 0
 
         def once() -> bool:
             nonlocal tries
             tries += 1
-            return driver.write(name, data, seconds, only_new=True)
+            return driver.write(name, data, seconds, claim=claim)
 
         won = self._ask("create", key, once)
         # An earlier attempt, whose answer was lost, makes a winner look like a loser.
-        return won or (tries > 1 and self.get(key) == data)
+        return won or (tries > 1 and not driver.claims and self.get(key) == data)
 
     def delete(self, key: str) -> None:
         """Delete an object."""

@@ -25,6 +25,8 @@ class Driver(ABC):
 
     exclusive = True
     """Whether the protocol has a condition under which exactly one of several creates succeeds."""
+    claims = True
+    """Whether `write` recognises its own claim; otherwise who asked again has to compare the bytes."""
 
     @abstractmethod
     def read(self, key: str, start: int = 0, stop: int | None = None) -> tuple[bytes | memoryview, int] | None:
@@ -43,8 +45,19 @@ class Driver(ABC):
         """Size of an object; None when it is absent."""
 
     @abstractmethod
-    def write(self, key: str, data: bytes, seconds: float, *, only_new: bool = False) -> bool:
-        """Put an object whole within a time; False if it should be new and is not."""
+    def write(self, key: str, data: bytes, seconds: float, *, claim: str = "") -> bool:
+        """Put an object whole within a time.
+
+        Parameters
+        ----------
+        claim
+            Given, the object must be new, or have been made under the same claim by a request whose answer got lost.
+
+        Returns
+        -------
+        bool
+            False if it is not new.
+        """
 
     @abstractmethod
     def remove(self, keys: Sequence[str]) -> None:

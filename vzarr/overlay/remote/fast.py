@@ -61,10 +61,10 @@ class FastS3(S3):
             self._usable = "416" in str(e)
             return known
 
-    def write(self, key: str, data: bytes, seconds: float, *, only_new: bool = False) -> bool:
+    def write(self, key: str, data: bytes, seconds: float, *, claim: str = "") -> bool:
         """See `Driver.write`."""
-        if only_new or len(data) > LARGEST or not self._ready(key):
-            return super().write(key, data, seconds, only_new=only_new)
+        if claim or len(data) > LARGEST or not self._ready(key):
+            return super().write(key, data, seconds, claim=claim)
         try:
             obstore.put(self._writer, key, data, use_multipart=False)
         except (BaseError, OSError, ValueError) as e:

@@ -28,6 +28,8 @@ class Generic(Driver):
         First part of the path.
     """
 
+    claims = False
+
     def __init__(self, protocol: str, bucket: str) -> None:
         self.exclusive = protocol in EXCLUSIVE
         self._protocol = protocol
@@ -59,9 +61,9 @@ class Generic(Driver):
             raise StorageError(f"{self._base}{key}: the server does not tell its size")
         return int(info["size"])
 
-    def write(self, key: str, data: bytes, seconds: float, *, only_new: bool = False) -> bool:
+    def write(self, key: str, data: bytes, seconds: float, *, claim: str = "") -> bool:
         """See `Driver.write`."""
-        mode = "create" if only_new else "overwrite"
+        mode = "create" if claim else "overwrite"
         try:
             self._system.pipe_file(self._base + key, data, mode=mode)
         except FileExistsError:

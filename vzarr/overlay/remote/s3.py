@@ -8,6 +8,7 @@ from typing import Any, NoReturn, TypeVar
 
 import aiohttp
 from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
+from botocore.exceptions import ConnectionError as BotoConnectionError
 from botocore.parsers import ResponseParserError
 
 from vzarr.errors import StorageError
@@ -15,6 +16,7 @@ from vzarr.overlay.remote import systems
 from vzarr.overlay.remote.driver import PAGE, Driver, Entry, TransientError
 
 T = TypeVar("T")
+_CLAIM = "vzarr-claim"
 READ_SECONDS = 30.0
 LIST_SECONDS = 60.0
 
@@ -25,7 +27,10 @@ _CREDENTIALS = {
     "ExpiredToken", "InvalidAccessKeyId", "InvalidToken", "SignatureDoesNotMatch", "TokenRefreshRequired",
     "RequestTimeTooSkewed", "ExpiredTokenException", "AuthFailure", "InvalidClientTokenId", "XAdminUserNotFound",
 }  # fmt: skip
-_LOST = (OSError, aiohttp.ClientError, HTTPClientError, ResponseParserError, asyncio.IncompleteReadError)
+_LOST = (
+    OSError, aiohttp.ClientError, BotoConnectionError, HTTPClientError, ResponseParserError,
+    asyncio.IncompleteReadError,
+)  # fmt: skip
 """How a request ends that had no answer, or half of one."""
 
 
@@ -52,7 +57,13 @@ class S3(Driver):
 
     def __init__(self, bucket: str) -> None:
         self.bucket = bucket
-        self.system = systems.open_system("s3")
+        self._system: Any = systems.open_system("s3")
+
+    @property
+    def system(self) -> Any:
+        """The file system of s3fs that holds connections and credentials."""
+        system = self._system = self._system or systems.open_system("s3")
+        return system
 
     def read(self, key: str, start: int = 0, stop: int | None = None) -> tuple[bytes | memoryview, int] | None:
         """See `Driver.read`: the answer to a range tells the size of the whole."""
@@ -83,14 +94,23 @@ class S3(Driver):
         except _OutOfRange:
             return 0
 
-    def write(self, key: str, data: bytes, seconds: float, *, only_new: bool = False) -> bool:
-        """See `Driver.write`."""
-        condition = {"IfNoneMatch": "*"} if only_new else {}
+    def write(self, key: str, data: bytes, seconds: float, *, claim: str = "") -> bool:
+        """See `Driver.write`: a claim is kept in the object's metadata, for answers get lost below this module too."""
+        condition = {"IfNoneMatch": "*", "Metadata": {_CLAIM: claim}} if claim else {}
         try:
             self._run(self._call("put_object", Key=key, Body=data, **condition), seconds)
         except _Refused:
-            return False
+            return self._claimed(key) == claim
         return True
+
+    def _claimed(self, key: str) -> str | None:
+        """The claim under which an object was made."""
+        try:
+            answer = self._run(self._call("head_object", Key=key), READ_SECONDS)
+        except _Absent:
+            return None
+        found: str | None = answer.get("Metadata", {}).get(_CLAIM)
+        return found
 
     def remove(self, keys: Sequence[str]) -> None:
         """See `Driver.remove`."""
@@ -156,7 +176,7 @@ class S3(Driver):
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
         if code == "NoSuchBucket":
             raise StorageError(f"there is no bucket {self.bucket!r}") from error
-        if code == "NoSuchKey":
+        if code in ("NoSuchKey", "404"):
             raise _Absent
         if status == 412:
             raise _Refused
@@ -180,8 +200,8 @@ class S3(Driver):
 
     def _renew(self) -> None:
         """Read credentials anew for the next request: what was refused may be mended while the process runs on."""
-        systems.renew_system("s3", self.system)
-        self.system = systems.open_system("s3")
+        systems.renew_system("s3", self._system)
+        self._system = None
 
 
 def _range(start: int, stop: int | None) -> str:
