@@ -173,7 +173,7 @@ def _retire_names(edit: Edit, bodies: Sequence[int], moved: set[int]) -> None:
     """Note which numbers of new bodies are no supervoxels, as a renumbering does."""
     for body in bodies:
         is_new = body not in moved and index.read_header(edit.tx, body) is None
-        if is_new and edit.tx.get(rows.mapping_key(body)) is None:
+        if is_new and not mapping.is_mapped(edit.tx, body):
             edit.retire(body)
 
 
@@ -188,7 +188,7 @@ def _move_rows(edit: Edit, plan: _Plan, existing: set[int]) -> None:
             counts = Counts.decode(there).plus(moved.blocks, moved.voxels.astype(np.int64)).encode()
         tx.delete(rows.index_key(source, supervoxel))
         tx.put(key, counts)
-        edit.map_to(target, (supervoxel,))
+    edit.map_many(plan.supervoxels, plan.targets)
 
 
 def _change_headers(edit: Edit, plan: _Plan, sizes: NDArray[np.int64]) -> list[int]:

@@ -51,18 +51,13 @@ def build_index(
     pairs = np.empty((0, 2), np.uint64) if mapping is None else mapping
     if not pairs.all() or not labels.all():
         raise InvalidInputError("label 0 is background: it has no body and is none")
-    for start in range(0, len(pairs), _ROWS):
-        edits.run(instance, NOBODY, partial(_map, pairs[start : start + _ROWS].tolist()))
+    if len(pairs):
+        edits.run(instance, NOBODY, lambda edit: edit.map_many(*pairs.T))
     every = parts(blocks, labels, voxels, dict(pairs.tolist()))
     for batch in _whole_bodies(every):
         edits.run(instance, NOBODY, partial(_put, batch))
     largest = int(max(labels.max(initial=0), pairs.max(initial=0)))
     instance.transact(lambda tx: allocate.raise_max(tx, instance, largest))
-
-
-def _map(pairs: Sequence[tuple[int, int]], edit: Edit) -> None:
-    for supervoxel, body in pairs:
-        edit.map_to(body, [supervoxel])
 
 
 def parts(blocks: Labels, labels: Labels, voxels: NDArray[np.integer[Any]], bodies: Mapping[int, int]) -> list[Part]:

@@ -131,7 +131,8 @@ class _Merge:
 
     def _moved_by_page(self, value: bytes) -> set[int]:
         """Supervoxels of a page that a side wrote, without those that were mapped so before."""
-        page = {sv: body for sv, body in zip(*(column.tolist() for column in pages.decode(value)), strict=True)}
+        supervoxels, bodies = pages.decode(value)
+        page = dict(zip(supervoxels.tolist(), bodies.tolist(), strict=True))
         before = [mapping.bodies_within(base.keys, list(page)) for base in self.bases]
         return {sv for sv, body in page.items() if not before or any(known[sv] != body for known in before)}
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from vzarr.errors import InvalidInputError
 from vzarr.types import mutations
-from vzarr.types.labelmap import deeds, index, mapping, rows
+from vzarr.types.labelmap import deeds, index, mapping, pages, rows
 from vzarr.types.labelmap.deeds import Deed
-from vzarr.types.labelmap.rows import Counts, Header
+from vzarr.types.labelmap.rows import Counts, Header, Labels
 
 if TYPE_CHECKING:
     from vzarr.overlay.kv.versioned import InstanceTxn
@@ -51,6 +51,7 @@ class Edit:
     moved: dict[int, int] = field(default_factory=dict)
     touched: set[int] = field(default_factory=set)
     deed: Deed | None = field(default_factory=Deed)
+    forget: bool = False
     _logged: bool = False
 
     def __post_init__(self) -> None:
@@ -81,6 +82,15 @@ class Edit:
         for supervoxel in supervoxels:
             mapping.put(self.tx, supervoxel, body)
             self.moved[supervoxel] = body
+
+    def map_many(self, supervoxels: Labels, bodies: Labels) -> None:
+        """Map supervoxels, each named once; many of them into pages, and caches then forget what they know."""
+        if len(supervoxels) < pages.BULK:
+            for supervoxel, body in zip(supervoxels.tolist(), bodies.tolist(), strict=True):
+                self.map_to(body, (supervoxel,))
+        else:
+            mapping.put_many(self.tx, supervoxels, bodies)
+            self.forget = True
 
     def retire(self, label: int) -> None:
         """Note that an id is no supervoxel: it is in use for a body, or was cut up."""
@@ -127,5 +137,6 @@ def run(instance: Instance, author: Author, change: Callable[[Edit], T]) -> T:
         return result, edit
 
     result, edit = instance.transact(within)
-    mapping.advance(instance, edit.before, edit.after, edit.moved, edit.touched)
+    if not edit.forget:  # caches then meet a mark that they do not know
+        mapping.advance(instance, edit.before, edit.after, edit.moved, edit.touched)
     return result

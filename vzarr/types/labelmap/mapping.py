@@ -1,7 +1,8 @@
 """From supervoxels to bodies: look-ups of unique ids, with a cache that one row of the keys keeps honest.
 
-Only supervoxels whose body has another number have a row; body 0 stands for an id that is no supervoxel any
-more. Nothing is read at start-up: what was not asked for is not in memory.
+Only supervoxels whose body has another number have a row, or an entry in a page (`pages`) where a table mapped them;
+body 0 stands for an id that is no supervoxel any more.  Nothing is read at start-up: what was not asked for is not in
+memory.
 """
 
 from __future__ import annotations
@@ -10,12 +11,15 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from heapq import merge
+from itertools import groupby
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vzarr.types.labelmap import rows
-from vzarr.types.labelmap.index import read_change
+from vzarr.types.labelmap import pages, rows
+from vzarr.types.labelmap.index import consistently, read_change
 from vzarr.types.labelmap.rows import Labels
 
 if TYPE_CHECKING:
@@ -85,7 +89,7 @@ def lookup(instance: Instance, supervoxels: Labels) -> Labels:
     ids = supervoxels.tolist()
     missing = [sv for sv in ids if sv not in known]
     if missing:
-        found = _read(instance.keys, missing)
+        found = consistently(instance, lambda keys: _read(keys, missing))
         cache.keep(mark, found, {})
         known = {**known, **found} if len(known) < len(found) else _Both(found, known)
     return np.fromiter((known[sv] for sv in ids), np.uint64, len(ids))
@@ -109,9 +113,16 @@ def bodies_within(tx: InstanceKeys, supervoxels: Sequence[int]) -> dict[int, int
 
 def _read(keys: InstanceKeys, supervoxels: Sequence[int]) -> dict[int, int]:
     values = keys.get_many([rows.mapping_key(sv) for sv in supervoxels])
+    paged = pages.lookup(keys, [sv for sv, value in zip(supervoxels, values, strict=True) if value is None])
     return {
-        sv: sv if value is None else int.from_bytes(value, "big") for sv, value in zip(supervoxels, values, strict=True)
+        sv: paged.get(sv, sv) if value is None else int.from_bytes(value, "big")
+        for sv, value in zip(supervoxels, values, strict=True)
     }
+
+
+def is_mapped(keys: InstanceKeys, supervoxel: int) -> bool:
+    """Whether anything is said of an id, be it that it is no supervoxel."""
+    return keys.get(rows.mapping_key(supervoxel)) is not None or bool(pages.lookup(keys, [supervoxel]))
 
 
 def lookup_existing(instance: Instance, supervoxels: Labels) -> Labels:
@@ -153,16 +164,34 @@ def advance(
 
 def list_mappings(keys: InstanceKeys) -> Iterator[tuple[int, int]]:
     """All supervoxels whose body has another number, ascending, and their bodies."""
-    for key, value in keys.scan(*rows.class_range(rows.MAPPING)):
-        yield int.from_bytes(key[1:], "big"), int.from_bytes(value, "big")
+    own = ((int.from_bytes(k[1:], "big"), int.from_bytes(v, "big")) for k, v in _own_rows(keys))
+    ranked = merge(((sv, 0, body) for sv, body in own), ((sv, 1, body) for sv, body in pages.entries(keys)))
+    for supervoxel, said in groupby(ranked, key=itemgetter(0)):
+        body = next(said)[2]  # a row of its own counts more
+        if body != supervoxel:
+            yield supervoxel, body
+
+
+def _own_rows(keys: InstanceKeys) -> Iterator[tuple[bytes, bytes]]:
+    return keys.scan(*rows.class_range(rows.MAPPING))
 
 
 def put(tx: InstanceTxn, supervoxel: int, body: int) -> None:
     """Map a supervoxel to a body."""
-    if body == supervoxel:
+    if body == supervoxel and not pages.lookup(tx, [supervoxel]):
         tx.delete(rows.mapping_key(supervoxel))
     else:
         tx.put(rows.mapping_key(supervoxel), rows.number(body))
+
+
+def put_many(tx: InstanceTxn, supervoxels: Labels, bodies: Labels) -> None:
+    """Map many supervoxels, each named once: into pages, but those that have rows of their own into these."""
+    order = np.argsort(supervoxels)
+    supervoxels, bodies = supervoxels[order], bodies[order]
+    has_row = np.isin(supervoxels, np.array([int.from_bytes(k[1:], "big") for k, _ in _own_rows(tx)], np.uint64))
+    for supervoxel, body in zip(supervoxels[has_row].tolist(), bodies[has_row].tolist(), strict=True):
+        tx.put(rows.mapping_key(supervoxel), rows.number(body))
+    pages.put(tx, supervoxels[~has_row], bodies[~has_row])
 
 
 def by_lookup(instance: Instance) -> Callable[[Labels], Labels]:

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from vzarr.errors import InvalidInputError
-from vzarr.types.labelmap import allocate, edits, index, rows
+from vzarr.types.labelmap import allocate, edits, index, mapping, rows
 from vzarr.types.labelmap.edits import NOBODY, Author, Edit
 from vzarr.types.labelmap.index import LabelIndex
 from vzarr.types.labelmap.rows import Counts
@@ -112,9 +112,8 @@ def _counts_to_cleave(edit: Edit, body: int, wanted: Sequence[int]) -> dict[int,
     values = edit.tx.get_many([rows.index_key(body, sv) for sv in wanted])
     found = {sv: Counts.decode(v) for sv, v in zip(wanted, values, strict=True) if v is not None}
     absent = [sv for sv in wanted if sv not in found]
-    mapped = edit.tx.get_many([rows.mapping_key(sv) for sv in absent])
-    for supervoxel, value in zip(absent, mapped, strict=True):
-        if value != rows.number(body):
+    for supervoxel, there in mapping.bodies_within(edit.tx, absent).items():
+        if there != body or supervoxel == body:
             name = edit.instance.name
             raise InvalidInputError(
                 f"cannot cleave supervoxel {supervoxel}, which does not exist in label {body} ({name})"
@@ -140,7 +139,7 @@ def renumber(instance: Instance, new: int, old: int, author: Author = NOBODY) ->
         if index.read_header(edit.tx, new) is not None:
             raise InvalidInputError(f"target label for renumber ({new}) already exists in mapping")
         counts = index.read_counts(edit.tx, old)
-        if new not in counts and edit.tx.get(rows.mapping_key(new)) is None:
+        if new not in counts and not mapping.is_mapped(edit.tx, new):
             edit.retire(new)
         edit.move(counts, old, new)
         edit.tx.delete(rows.header_key(old))

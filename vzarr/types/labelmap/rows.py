@@ -8,6 +8,7 @@ key             value                          meaning
 ``b`` body      `Header`                       size and last change; there iff the body has a voxel
 ``i`` body sv   `Counts`                       where a supervoxel of the body is
 ``p`` sv        body                           body of a supervoxel unless it is of that number; 0: retired
+``q`` sv        see `vzarr.types.labelmap.pages`  bodies of many supervoxels from this one on
 ``s`` ...       split                          supervoxels that were cut (`vzarr.types.labelmap.splits`)
 ``m`` ...       JSON                           mutation log (`vzarr.types.mutations`)
 ``u`` ...       JSON                           what edits did (`vzarr.types.labelmap.deeds`)
@@ -32,7 +33,7 @@ from vzarr.errors import FormatError, InvalidInputError
 
 Labels = NDArray[np.uint64]
 
-HEADER, INDEX, MAPPING, SPLIT, DEED = b"b", b"i", b"p", b"s", b"u"
+HEADER, INDEX, MAPPING, PAGE, SPLIT, DEED = b"b", b"i", b"p", b"q", b"s", b"u"
 MAX_LABEL, CHANGE, INTENT, ALLOCATION = b"x", b"c", b"w", b"a"
 
 _NUMBERS = struct.Struct("<QQ")

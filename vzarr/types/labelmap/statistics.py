@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from vzarr.types.labelmap import rows
+from vzarr.types.labelmap import pages, rows
 
 if TYPE_CHECKING:
     from vzarr.types.base import Instance
@@ -22,7 +22,7 @@ def map_stats(instance: Instance) -> dict[str, Any]:
         ``MapEntries``; ``MapSize`` of keys and values in words; ``NumVersions`` and ``MaxVersion``: how many
         versions the repo has, and the number of the newest.
     """
-    entries = sum(1 for _ in instance.keys.scan_keys(*rows.class_range(rows.MAPPING)))
+    entries = sum(1 for _ in instance.keys.scan_keys(*rows.class_range(rows.MAPPING))) + pages.size(instance.keys)
     numbers = [node.version_id for node in instance.version.repo.state.nodes.values()]
     return {
         "MapEntries": entries,
