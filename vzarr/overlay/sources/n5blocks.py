@@ -35,6 +35,14 @@ _EXPAND: dict[str, Callable[[memoryview | bytes, int], bytes]] = {
     "zstd": inflate.unzstd,
     "blosc": inflate.unblosc,
 }
+_RANGES = {
+    "level": (-(1 << 17), 22),
+    "clevel": (0, 9),
+    "shuffle": (-1, 2),
+    "blocksize": (0, 1 << 31),
+    "blockSize": (1, 1 << 31),
+    "preset": (0, 9),
+}
 _SHUFFLES = ("noshuffle", "shuffle", "bitshuffle")
 
 
@@ -71,6 +79,10 @@ class Compression:
             raise FormatError(f"N5 attributes with a compression of {found!r}, which should be like {{'type': 'gzip'}}")
         if kind != "raw" and kind not in _EXPAND:
             raise UnsupportedError(f"N5 compression {kind!r} is unknown; known are raw, {', '.join(sorted(_EXPAND))}")
+        for name, (least, most) in _RANGES.items():
+            value = options.get(name, least)
+            if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+                raise FormatError(f"N5 compression {found!r}: {name} should be an integer of {least} to {most}")
         return cls(kind, options)
 
     def to_json(self) -> dict[str, Any]:
@@ -107,7 +119,9 @@ class Compression:
         if kind == "raw":
             return data
         if kind in ("gzip", "zlib"):
-            packer = zlib.compressobj(int(options.get("level", -1)), zlib.DEFLATED, 31 if kind == "gzip" else 15)
+            packer = zlib.compressobj(
+                max(-1, min(9, options.get("level", -1))), zlib.DEFLATED, 31 if kind == "gzip" else 15
+            )
             return packer.compress(data) + packer.flush()
         if kind == "bzip2":
             return bz2.compress(data, int(options.get("blockSize", 9)))
