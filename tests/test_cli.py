@@ -255,6 +255,21 @@ def test_ingest_reads_images(tmp_path: Path, capsys: pytest.CaptureFixture[str])
         assert np.array_equal(repo["master"].read("gray/0", (0, 0, 0), (5, 20, 30)), volume)
 
 
+def test_adopt_takes_a_zarr_in_place(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    volume = np.random.default_rng(0).integers(0, 256, (5, 20, 30), dtype="u1")
+    zarr.create_array(tmp_path / "em.zarr", data=volume, chunks=(4, 4, 4))
+    answer(capsys, "init", tmp_path / "fly")
+    made = answer(capsys, "adopt", tmp_path / "fly", "em", tmp_path / "em.zarr", "--pin")
+    assert made == {
+        "instance": "em", "type": "uint8blk", "source": str(tmp_path / "em.zarr"), "pinned": True,
+        "lo": [0, 0, 0], "hi": [5, 20, 30],
+    }  # fmt: skip
+    assert answer(capsys, "adopt", tmp_path / "fly", "raw", tmp_path / "em.zarr", "--type", "zarr")["type"] == "zarr"
+    with closing(vzarr.open(str(tmp_path / "fly"))) as repo:
+        for name in ("em", "raw"):
+            assert np.array_equal(repo["master"].read(f"{name}/0", (0, 0, 0), (5, 20, 30)), volume)
+
+
 @pytest.mark.parametrize(
     "words",
     [
@@ -266,6 +281,7 @@ def test_ingest_reads_images(tmp_path: Path, capsys: pytest.CaptureFixture[str])
         ("tag", "REPO", "a/b"),
         ("config", "colour", "red"),
         ("ingest", "REPO", "gray", "missing.png", "--version", "root"),
+        ("adopt", "REPO", "em", "missing.zarr"),
     ],
     ids=" ".join,
 )

@@ -21,6 +21,7 @@ from vzarr.overlay.tree import V3_DOC, ArraySpec, parse_array, parse_doc
 
 FORMAT = "zarr"
 _SPATIAL = 3
+_FREE = ("attributes", "dimension_names", "consolidated_metadata")
 _GUESSES = ("0", "s0")
 
 
@@ -62,9 +63,10 @@ class ZarrArray(SourceArray):
         return blocks_of_box(((0,) * len(shape), shape), self._kept)
 
     def metadata(self) -> bytes:
-        """Shape, and what gives bytes their meaning; attributes may change."""
-        spec = parse_array(read_array(self.files, self.folder))
-        return orjson.dumps([spec.shape, spec.meaning.decode()])
+        """The array's document without what gives bytes no meaning: attributes and names may change."""
+        docs = read_array(self.files, self.folder)
+        doc = orjson.loads(docs[V3_DOC] if V3_DOC in docs else docs[".zarray"])
+        return orjson.dumps({k: v for k, v in doc.items() if k not in _FREE}, option=orjson.OPT_SORT_KEYS)
 
     def fetch(self, coord: Coord, offset: int = 0, length: int | None = None) -> Found | None:
         """A range of the chunk's object."""
