@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +14,15 @@ import vzarr
 from vzarr.api.errors import UnknownReferenceError
 from vzarr.errors import AlreadyExistsError, FormatError, InvalidInputError, NotFoundError, StorageError
 from vzarr.overlay import layout
+from vzarr.overlay.opening import open_objects
 from vzarr.overlay.refs import check_node_id
 from vzarr.overlay.repo import Repo
 from vzarr.overlay.version import Version
 
 log = logging.getLogger(__name__)
+
+LOOK_SECONDS = 5.0
+"""How long what was listed on an object store may be taken for all there is."""
 
 
 @dataclass(frozen=True)
@@ -35,28 +40,36 @@ class Hub:
     Parameters
     ----------
     root
-        Folder that holds repos (made if absent), or one repo's own folder, which is then the only one.
+        Folder that holds repos (made if absent), or one repo's own folder, which is then the only one; or the URL of
+        either on an object store.
+    keys
+        Where the keys of new repos lie (see `vzarr.create`); by default in each repo.
 
     Notes
     -----
-    Safe for use from several threads.  A repo that another process makes is found by the next call.
+    Safe for use from several threads.  A repo that another process makes is found by the next call; on an object store
+    within `LOOK_SECONDS`.
     """
 
-    def __init__(self, root: str | os.PathLike[str]) -> None:
-        self.root = Path(root).expanduser().absolute()
+    def __init__(self, root: str | os.PathLike[str], keys: str | None = None) -> None:
+        self._objects = open_objects(root)
+        folder = self._objects.path("")
+        self.root = None if folder is None else Path(folder)
+        self._keys = keys
         self._lock = threading.Lock()
         self._known = _Known(-1, {}, frozenset())
-        self._complaints: dict[Path, str] = {}
+        self._complaints: dict[str, str] = {}
         try:
-            self.root.mkdir(parents=True, exist_ok=True)
+            if self.root is not None:
+                self.root.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise StorageError(f"could not make the folder {self.root}: {error}") from error
-        self._is_repo = (self.root / layout.REPO).is_file()
+        self._is_repo = self._objects.size(layout.REPO) is not None
 
     def repos(self) -> list[Repo]:
         """Handles on all repos, oldest folder name first; each is opened once and kept."""
         known = self._known
-        if not known.pending and known.stamp == self._stamp():
+        if (not known.pending or self.root is None) and known.stamp == self._stamp():
             return list(known.repos.values())
         with self._lock:
             self._known = self._look()
@@ -97,13 +110,13 @@ class Hub:
             If the id cannot name a version, or the root folder is one repo itself.
         """
         if self._is_repo:
-            raise InvalidInputError(f"{self.root} is one repo, this server can make no other")
+            raise InvalidInputError(f"{self.root or self._objects.url} is one repo, this server can make no other")
         node = check_node_id(root) if root else uuid.uuid4().hex
         self.repos()
         with self._lock:
             if any(node in repo.state.nodes for repo in self._known.repos.values()):
                 raise AlreadyExistsError("UUID already exists in datastore")
-            repo = vzarr.create(str(self.root / node), alias=alias, description=description, root=node)
+            repo = vzarr.create(self._url(node), alias=alias, description=description, root=node, keys=self._keys)
             self._known = _Known(-1, {**self._known.repos, node: repo}, self._known.pending)
             return repo
 
@@ -114,32 +127,41 @@ class Hub:
                 repo.close()
             self._known = _Known(-1, {}, frozenset())
 
+    def _url(self, name: str) -> str:
+        """URL of the repo in a folder, or of the root folder for ""."""
+        base = self._objects.url if self.root is None else str(self.root)
+        return f"{base}/{name}" if name else base
+
     def _stamp(self) -> int:
-        return 0 if self._is_repo else self.root.stat().st_mtime_ns
+        """Changes when there may be something new below the root folder."""
+        if self._is_repo:
+            return 0
+        return int(time.monotonic() // LOOK_SECONDS) if self.root is None else self.root.stat().st_mtime_ns
 
     def _look(self) -> _Known:
         """Look at the root folder again; the stamp is taken first, so that nothing is missed in between."""
         stamp = self._stamp()
-        folders = [""] if self._is_repo else sorted(entry.name for entry in os.scandir(self.root) if entry.is_dir())
+        folders = [""] if self._is_repo else self._objects.list_dir("")[0]
         repos, pending = {}, set()
         for name in folders:
-            found = self._known.repos.get(name) or self._open(self.root / name)
+            found = self._known.repos.get(name) or self._open(name)
             if found is None:
                 pending.add(name)
             else:
                 repos[name] = found
         return _Known(stamp, repos, frozenset(pending))
 
-    def _open(self, folder: Path) -> Repo | None:
+    def _open(self, name: str) -> Repo | None:
         """Open a repo; one that cannot be opened (yet) must not take the others down with it."""
-        if not (folder / layout.REPO).is_file():
-            return None
+        url = self._url(name)
         try:
-            return vzarr.open(str(folder))
+            if self._objects.size(f"{name}/{layout.REPO}" if name else layout.REPO) is None:
+                return None
+            return vzarr.open(url)
         except (FormatError, StorageError) as error:
-            if self._complaints.get(folder) != str(error):
-                self._complaints[folder] = str(error)
-                log.error("skipped %s: %s", folder, error)
+            if self._complaints.get(url) != str(error):
+                self._complaints[url] = str(error)
+                log.error("skipped %s: %s", url, error)
             return None
 
     def _by_prefix(self, prefix: str) -> tuple[Repo, str]:

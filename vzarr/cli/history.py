@@ -38,7 +38,14 @@ from vzarr.overlay.version import Version
 def register(app: typer.Typer) -> None:
     """Add the verbs of this module to the program."""
     for verb, lines in (
-        (init, ("vzarr init /data/fly", "vzarr init /data/fly --alias fly --description 'antennal lobe'")),
+        (
+            init,
+            (
+                "vzarr init /data/fly",
+                "vzarr init /data/fly --alias fly --description 'antennal lobe'",
+                "vzarr init s3://lab/fly --keys sqlite:////data/keys.sqlite",
+            ),
+        ),
         (
             log,
             (
@@ -69,10 +76,13 @@ def init(
     alias: Annotated[str, typer.Option(help="Short name of the repo.")] = "",
     description: Annotated[str, typer.Option(help="What the repo holds.")] = "",
     root: Annotated[str | None, typer.Option(metavar="ID", help="Id of the root; random by default.")] = None,
+    keys: Annotated[
+        str | None, typer.Option(metavar="URL", help="Where the keys of open versions lie; by default in the repo.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Create an empty repo with one open version, the root."""
-    with closing(vzarr.create(url, alias=alias, description=description, root=root)) as repo:
+    with closing(vzarr.create(url, alias=alias, description=description, root=root, keys=keys)) as repo:
         emit({"url": repo.url, "root": repo.uuid}, f"created {repo.url}, root {repo.uuid}", as_json=as_json)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -19,6 +18,7 @@ def register(app: typer.Typer) -> None:
     lines = (
         "vzarr serve /data/repos",
         "vzarr serve /data/repos --port 0 --note 'proofreading, round 2'",
+        "vzarr serve s3://lab/repos --keys sqlite:////data/keys.sqlite",
         "VZARR_ADMIN_TOKEN=secret vzarr serve /data/repos --host 0.0.0.0 --origin https://lab.example.org",
     )
     app.command(epilog=examples(*lines))(serve)
@@ -26,7 +26,7 @@ def register(app: typer.Typer) -> None:
 
 def serve(
     root: Annotated[
-        Path, typer.Argument(metavar="ROOT", help="Folder of repos; made when absent.", show_default=False)
+        str, typer.Argument(metavar="ROOT", help="Folder or URL of repos; a folder is made.", show_default=False)
     ],
     port: Annotated[int | None, typer.Option(help="Port; 0 picks a free one.", show_default="8000")] = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on.", show_default="127.0.0.1")] = None,
@@ -36,6 +36,7 @@ def serve(
     note: Annotated[str | None, typer.Option(help="Text of /api/server/note.")] = None,
     origin: Annotated[list[str] | None, typer.Option(help="Origin whose pages may write; repeatable.")] = None,
     readonly: Annotated[bool | None, typer.Option("--readonly", help="Refuse writes.", show_default=False)] = None,
+    keys: Annotated[str | None, typer.Option(metavar="URL", help="Where the keys of new repos lie.")] = None,
 ) -> None:
     """Serve the repos in a folder: DVID's HTTP API, and every version as plain Zarr."""
     settings = Settings.from_environment(
@@ -46,5 +47,5 @@ def serve(
         cors_origins=tuple(origin) if origin else None,
         readonly=readonly,
     )
-    app = create_app(settings, Hub(root))
+    app = create_app(settings, Hub(root, keys))
     run(app, settings.host, settings.port, lambda url: typer.echo(f"vzarr: serving {root} on {url}"))

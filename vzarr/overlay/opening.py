@@ -199,7 +199,7 @@ def _keys_url(objects: Objects, given: str | None) -> str:
             return EMBEDDED
         raise InvalidInputError(
             f"{objects.url} can hold no keys: name a place for them, such as keys='sqlite:///PATH' on a disk of this"
-            " machine (vzarr create URL --keys sqlite:///PATH)"
+            " machine (vzarr init URL --keys sqlite:///PATH)"
         )
     assert given is not None
     scheme, _, rest = given.partition("://")
