@@ -14,6 +14,9 @@ MODULES = sorted((ROOT / "vzarr").rglob("*.py"))
 
 # Imports inside a function, by file: optional extras and what only one verb of the CLI needs.
 LATE_IMPORTS: dict[str, set[str]] = {
+    "vzarr/overlay/kv/lmdb.py": {"lmdb"},  # an optional extra
+    "vzarr/overlay/kv/postgres.py": {"psycopg"},  # an optional extra
+    "vzarr/overlay/references.py": {"pyarrow", "pyarrow.parquet"},  # an optional extra
     "vzarr/types/labelmap/bodies.py": {"zmesh"},  # an optional extra
     "vzarr/types/labelmap/frames.py": {"pandas"},  # slow to load, and comes with xarray
 }
