@@ -62,3 +62,15 @@ def test_the_overlay_benchmark_runs_every_workload(tmp_path: Path) -> None:
     for row, times in seconds.items():
         assert set(times) == {"LocalStore", "vzarr Store", "vzarr"}, row
         assert f"| {row} | " in done.stdout
+
+
+@pytest.mark.exhaustive
+def test_the_labels_benchmark_runs_every_row(tmp_path: Path) -> None:
+    labels = BENCHMARK.with_name("labels.py")
+    done = subprocess.run(
+        [sys.executable, str(labels), "--quick", "--rounds", "1", "--folder", str(tmp_path)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    for row in ("encode a label block", "sparsevol of 64 blocks", "labels at 1,000 points", "merge, 4 clients"):
+        assert f"| {row} | " in done.stdout

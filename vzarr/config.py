@@ -32,6 +32,8 @@ class Settings:
     allowed_hosts
         Names in a ``Host`` header that are accepted besides those of the machine itself while the server
         listens on a loopback address: the outer names of a proxy in front of it.
+    cache_mb
+        Mebibytes of label blocks that are kept in memory, decoded and encoded.
     """
 
     host: str = "127.0.0.1"
@@ -41,6 +43,7 @@ class Settings:
     readonly: bool = False
     cors_origins: tuple[str, ...] = ()
     allowed_hosts: tuple[str, ...] = ()
+    cache_mb: int = 256
 
     @property
     def is_loopback(self) -> bool:

@@ -18,6 +18,7 @@ from vzarr.api.hub import Hub
 from vzarr.api.routes import interface, n5, precomputed, repos, server, zarr
 from vzarr.api.security import Guard
 from vzarr.config import Settings
+from vzarr.types.labelmap import palettes
 
 DESCRIPTION = """A git-like version graph over plain Zarr, with DVID's datatypes and HTTP API.
 
@@ -47,6 +48,7 @@ def create_app(settings: Settings, hub: Hub) -> FastAPI:
     app.state.settings = settings
     app.state.hub = hub
     app.state.activity = Activity()
+    palettes.keep_at_most(settings.cache_mb << 20)
     app.add_middleware(HotRoutes, hub=hub)
     app.add_middleware(CountRequests, activity=app.state.activity)
     app.add_middleware(Guard, settings=settings)

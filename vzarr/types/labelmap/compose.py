@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from vzarr.errors import ConflictError, SealedError
 from vzarr.overlay import dag
 from vzarr.types import voxels
+from vzarr.types.atonce import will_wait
 from vzarr.types.labelmap import cuts, edits, index, mapping, pages, pyramid, rows, underway
 from vzarr.types.labelmap.edits import NOBODY, Edit
 from vzarr.types.labelmap.rows import Counts, Header, Labels, unpack_blocks
@@ -320,6 +321,7 @@ def ensure(instance: Instance) -> None:
     info = instance.version.info
     if len(info.parents) < 2 or not instance.info.versioned or _is_composed(instance, info.version_id):
         return
+    will_wait("composing a merge")
     merge = _Merge.of([instance.at(parent) for parent in instance.version.parents])
     pyramid.mend(instance)
     bodies, _ = merge.compose()

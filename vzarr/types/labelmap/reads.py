@@ -127,16 +127,16 @@ def read_points(instance: Instance, points_zyx: NDArray[np.int64], scale: int = 
     ndarray
         uint64, shape (n,); 0 where nothing was written.
     """
-    shape = np.array(VoxelGeometry.of(instance.config).block_zyx)
-    blocks, where = np.unique(points_zyx // shape, axis=0, return_inverse=True)
-    where = where.reshape(-1)
+    nz, ny, nx = VoxelGeometry.of(instance.config).block_zyx
+    blocks, (z, y, x) = points_zyx // (nz, ny, nx), (points_zyx % (nz, ny, nx)).T
+    inside = (z * ny + y) * nx + x
+    members: dict[Coord, list[int]] = {}
+    for n, block in enumerate(blocks.tolist()):
+        members.setdefault(tuple(block), []).append(n)
     labels = np.zeros(len(points_zyx), np.uint64)
-    order = np.argsort(where, kind="stable")
-    groups = np.split(order, np.flatnonzero(np.diff(where[order])) + 1) if order.size else []
-    members = {tuple(b): g for b, g in zip(blocks.tolist(), groups, strict=True)}
     for coord, palette in palettes(instance, members, scale):
-        inside = points_zyx[members[coord]] - np.array(coord) * shape
-        labels[members[coord]] = palette.labels[palette.index[tuple(inside.T)]]
+        here = members[coord]
+        labels[here] = palette.labels[palette.index.reshape(-1)[inside[here]]]
     return labels
 
 

@@ -1,0 +1,120 @@
+"""What is answered ahead of the framework is what the framework answers, for requests good and bad."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from fastapi import FastAPI
+from starlette.testclient import TestClient
+
+from vzarr.api.app import create_app
+from vzarr.api.dispatch import routes_of
+from vzarr.api.hot import HotRoutes, Plan, UnplannableError, plans_of
+from vzarr.api.hub import Hub
+from vzarr.api.routing import flat
+from vzarr.config import Settings
+from vzarr.types.labelmap import palettes
+
+
+@pytest.fixture
+def seg(client: TestClient, root: str) -> str:
+    """Path of a labelmap with two bodies."""
+    config = {"typename": "labelmap", "dataname": "seg", "BlockSize": "16,16,16", "MaxDownresLevel": "1"}
+    assert client.post(f"/api/repo/{root}/instance", json=config).status_code == 200
+    labels = np.ones((16, 16, 32), np.uint64)
+    labels[:, :, 16:] = 2
+    path = f"/api/node/{root}/seg"
+    assert client.post(f"{path}/raw/0_1_2/32_16_16/0_0_0", content=labels.tobytes()).status_code == 200
+    return path
+
+
+@pytest.fixture
+def cold(settings: Settings, hub: Hub) -> TestClient:
+    """A client of the same repos, served by the framework alone."""
+    app: FastAPI = create_app(settings, hub)
+    app.user_middleware = [m for m in app.user_middleware if m.cls is not HotRoutes]
+    return TestClient(app, base_url="http://localhost:8000", raise_server_exceptions=False)
+
+
+ASKED = [
+    "size/1", "size/1?supervoxels=true", "size/99", "size/0", "size/-1", "size/x", "size/18446744073709551616", "size/",
+    "size", "size/1/", "size/1/2", "size/%31", "size/1%2F2", "sizes", "label/0_0_0", "label/20_0_0?supervoxels=on",
+    "label/0_0", "label/0_0_0?scale=9", "label/0_0_0?scale=99", "label/0_0_0?scale=&scale=1", "lastmod/2",
+    "supervoxels/1", "specificblocks?blocks=0,0,0,1,0,0", "specificblocks?blocks=0,0", "specificblocks",
+    "specificblocks?blocks=0,0,0&compression=lz4", "specificblocks?blocks=0,0,0&compression=zip",
+    "blocks/32_16_16/0_0_0", "blocks/31_16_16/0_0_0", "blocks/32_16_16/0_0_0?compression=uncompressed&scale=1",
+    "sparsevol/1", "sparsevol/1?format=blocks", "sparsevol/1?format=x", "sparsevol/9", "sparsevol/1?minx=5&maxx=4",
+    "sparsevol-size/2", "sparsevol-coarse/1", "sparsevols-coarse/1/2", "raw/0_1_2/20_16_16/3_0_0",
+    "raw/0_1/16_16/0_0_0/jpg:80", "raw/0_1/16_16/0_0_0/gif", "raw/0_1_2/20_16_16/3_0_0?compression=lz4",
+    "isotropic/xy/8_8/0_0_0", "pseudocolor/xy/8_8/0_0_0", "listlabels?start=1&sizes=true", "mappings",
+    "existing-labels",
+    "mutations", "proximity/1/2", "index/1", "info", "help", "tags", "nothing", "maxlabel", "extents", "metadata?x=%FF",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_both_ways_give_the_same_answers(client: TestClient, cold: TestClient, seg: str, method: str):
+    for asked in ASKED:
+        for _ in range(2):  # the second time from memory
+            here, there = (c.request(method, f"{seg}/{asked}") for c in (client, cold))
+            assert (here.status_code, here.content) == (there.status_code, there.content), asked
+            assert here.headers.get("content-type") == there.headers.get("content-type"), asked
+
+
+BODIES = [b"", b"[", b"[1,2]", b"[1,1.5]", b"[-1]", b'{"a":1}', b"[[0,0,0],[17,0,0]]", b"[[0,0,0,0]]", b"[0]", b"[99]"]
+
+
+@pytest.mark.parametrize(
+    "asked", ["sizes", "mapping", "labels", "indices", "sparsevol-size", "mapping?hash=x", "size/1"]
+)
+def test_both_ways_read_the_body_of_a_get(client: TestClient, cold: TestClient, seg: str, asked: str):
+    for body in BODIES:
+        here, there = (c.request("GET", f"{seg}/{asked}", content=body) for c in (client, cold))
+        assert (here.status_code, here.content) == (there.status_code, there.content), body
+
+
+@pytest.mark.parametrize(
+    "asked", ["merge", "cleave/1", "renumber", "undo", "nothing", "size/1", "raw/0_1_2/1_1_1/0_0_0"]
+)
+def test_both_ways_refuse_the_same_changes(client: TestClient, cold: TestClient, seg: str, asked: str):
+    for body in (*BODIES[:2], b"[7,8]", b"[1]", b"{}"):
+        here, there = (c.post(f"{seg}/{asked}", content=body) for c in (client, cold))
+        assert (here.status_code, here.content) == (there.status_code, there.content), body
+
+
+def test_a_sealed_version_and_an_unknown_one_are_refused_both_ways(client: TestClient, cold: TestClient, seg: str):
+    edited = client.post(f"{seg}/merge", content=b"[1,2]")
+    assert edited.status_code == 200
+    root = seg.split("/")[3]
+    assert client.post(f"/api/node/{root}/commit", json={}).status_code == 200
+    for path in (f"{seg}/merge", "/api/node/ffff/seg/merge", f"/api/node/{root}/none/merge"):
+        here, there = (c.post(path, content=b"[1,2]") for c in (client, cold))
+        assert here.status_code == 400
+        assert (here.status_code, here.content) == (there.status_code, there.content)
+    assert json.loads(client.get(f"{seg}/label/20_0_0").content) == {"Label": 1}
+
+
+def test_every_route_of_a_labelmap_has_a_plan_but_those_named_here():
+    routes = [(m, r.path) for r in flat(routes_of("labelmap").router.routes) for m in r.methods]
+    planned = plans_of("labelmap")
+    left = {p for m, p in routes if (m, p.split("/")[1], p.strip("/").count("/") + 1) not in planned}
+    assert left == {"/index/{label}", "/indices"}, "these ask for numbers or lists in the query"
+
+
+def test_a_route_that_no_plan_fits_is_left_to_the_framework():
+    unplannable = [r for r in flat(routes_of("keyvalue").router.routes) if ":path" in r.path]
+    assert unplannable
+    for route in unplannable:
+        with pytest.raises(UnplannableError):
+            Plan.of(route)
+
+
+def test_the_settings_bound_the_cache(hub: Hub):
+    before = palettes.cache.limit
+    try:
+        create_app(Settings(cache_mb=3), hub)
+        assert palettes.cache.limit == 3 << 20
+    finally:
+        palettes.keep_at_most(before)
