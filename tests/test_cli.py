@@ -223,6 +223,33 @@ def test_du_adds_up_to_what_is_stored(repo: Path, capsys: pytest.CaptureFixture[
     ] == 3
 
 
+def test_merges_list_conflicts_and_decide_them(repo: Path, capsys: pytest.CaptureFixture[str]):
+    left = answer(capsys, "newversion", repo)["uuid"]
+    right = answer(capsys, "branch", repo, "side", "root")["uuid"]
+    with closing(vzarr.open(str(repo))) as opened:
+        for n, node in enumerate((left, right)):
+            opened[node].write("volume", (0, 0, 0), np.full((4, 4, 4), n + 1, "u1"))
+            opened[node].zarr.attrs["said"] = n
+            opened[node].commit()
+    expected = [
+        {"path": "", "text": "/: attribute 'said'"},
+        {"path": "volume", "box": [[0, 0, 0], [4, 4, 4]], "text": "volume 0,0,0..4,4,4"},
+    ]
+    for more in (("--dry-run",), ()):
+        status, out, err = run(capsys, "merge", repo, "master", "side", *more, "--json")
+        assert (status, json.loads(out)["conflicts"]) == (1, expected)
+        assert ("2 conflicts" in err) == (not more)
+    status, out, _ = run(capsys, "merge", repo, "master", "side", "--dry-run")
+    assert (status, "volume 0,0,0..4,4,4" in out.splitlines()) == (1, True)
+    assert run(capsys, "merge", repo, "master", "side", "--strategy", "mine")[0] == 1
+    assert len(answer(capsys, "log", repo)) == 3
+    answer(capsys, "merge", repo, "master", "side", "--strategy", "theirs")
+    with closing(vzarr.open(str(repo))) as opened:
+        merged = opened["master"]
+        assert (merged.read("volume", (0, 0, 0), (1, 1, 1)).item(), merged.zarr.attrs["said"]) == (2, 1)
+    assert run(capsys, "merge", repo, "root", "side", "--dry-run") == (0, "no conflicts\n", "")
+
+
 def test_the_graph_shows_forks_and_merges(repo: Path, capsys: pytest.CaptureFixture[str]):
     answer(capsys, "newversion", repo)
     answer(capsys, "branch", repo, "side", "root")

@@ -15,7 +15,7 @@
 from __future__ import annotations
 
 from vzarr import errors
-from vzarr.overlay.merge import Joiner
+from vzarr.overlay.joining import Joiner
 from vzarr.overlay.repo import Repo
 from vzarr.overlay.store import VersionStore
 from vzarr.overlay.version import Version
@@ -27,7 +27,9 @@ __all__ = ["Repo", "Version", "VersionStore", "create", "errors", "open"]
 Repo.opener = registry.open_instance
 Repo.settler = registry.settle
 Repo.adopter = adoption.adopt
-Repo.joiner = Joiner(registry.is_derived, registry.merge_conflicts, registry.join)
+Repo.joiner = Joiner(
+    registry.is_derived, registry.is_indexed, registry.key_name, registry.merge_conflicts, registry.join
+)
 
 
 def create(

@@ -7,6 +7,11 @@ import pytest
 
 import vzarr
 from vzarr.errors import AlreadyExistsError, ConflictError, InvalidInputError, NotFoundError, SealedError
+from vzarr.overlay import layout
+from vzarr.overlay.disputes import Dispute
+from vzarr.overlay.owners import PageReader, Ref
+from vzarr.overlay.tree import ArrayEntry
+from vzarr.overlay.verify import verify
 
 
 def paint(version: vzarr.Version, values: dict[tuple[int, int], int]) -> None:
@@ -43,7 +48,7 @@ def test_what_one_side_changed_is_taken(sides: tuple[vzarr.Version, vzarr.Versio
     left.store.write("notes", b"left")
     right.store.write("more", b"right")
     left.create_group("l", {"k": 1})
-    joined = left.repo.merge([left.commit(), right.commit()], "joined")
+    joined = left.repo.merge([left.commit(), right.commit()], note="joined")
     for at in (lambda: joined, joined.commit, joined.newversion):
         found = at()
         coords = [(0, 0), (-1, 0), (2, 2), (5, 5), (1, 0), (1, 1), (0, 1)]
@@ -214,3 +219,237 @@ def test_what_cannot_be_merged(sides: tuple[vzarr.Version, vzarr.Version], base:
     with pytest.raises(AlreadyExistsError):
         base.newversion()
     assert len(base.repo.versions()) == 3
+
+
+# -- strategies
+
+
+def three(base: vzarr.Version, *values: dict[tuple[int, int], int | None]) -> list[vzarr.Version]:
+    """A sealed branch for each set of changes; None deletes."""
+    heads = []
+    for changes in values:
+        head = base.branch(f"t{len(base.repo.versions())}")
+        paint(head, {c: v for c, v in changes.items() if v is not None})
+        head.delete_chunks("a", [c for c, v in changes.items() if v is None])
+        heads.append(head.commit())
+    return heads
+
+
+@pytest.mark.parametrize(("strategy", "expected"), [("ours", [2, 9, None, 7]), ("theirs", [4, 3, 8, 7])])
+def test_a_strategy_takes_the_first_or_last_that_changed_something(
+    base: vzarr.Version, strategy: str, expected: object
+):
+    heads = three(base, {(0, 0): 2, (1, 0): None}, {(0, 0): 3, (0, 1): 9, (2, 2): 7}, {(0, 0): 4, (0, 1): 3, (1, 0): 8})
+    joined = base.repo.merge(heads, strategy)
+    coords = [(0, 0), (0, 1), (1, 0), (2, 2)]
+    for at in (joined, joined.commit()):
+        assert [value(at, c) for c in coords] == expected
+    assert list(base.repo.objects.walk(f"nodes/{joined.uuid}/zarr")) == []
+
+
+def test_a_function_decides_chunk_by_chunk(base: vzarr.Version):
+    heads = three(base, {(0, 0): 2, (1, 0): None, (2, 0): 5}, {(0, 0): 3, (1, 0): 8, (2, 0): 6})
+    asked: list[tuple[object, ...]] = []
+
+    def decide(dispute: Dispute) -> object:
+        assert dispute.base is not None
+        held = [None if s.value is None else int(s.value[0, 0]) for s in (*dispute.sides, dispute.base)]
+        asked.append((dispute.path, dispute.box, held, dispute.changed))
+        if dispute.box == ((0, 0), (4, 4)):
+            return np.maximum(dispute.sides[0].value, dispute.sides[1].value) * 10
+        return dispute.sides[0 if dispute.box == ((4, 0), (8, 4)) else 1]
+
+    joined = base.repo.merge(heads, decide)
+    assert asked == [
+        ("a", ((0, 0), (4, 4)), [2, 3, 1], (0, 1)),
+        ("a", ((4, 0), (8, 4)), [None, 8, 1], (0, 1)),
+        ("a", ((8, 0), (12, 4)), [5, 6, 1], (0, 1)),
+    ]
+    coords = [(0, 0), (1, 0), (2, 0)]
+    assert [value(joined, c) for c in coords] == [30, None, 6]
+    assert joined.owners("a", [(0, 0)]) == [joined.uuid]
+    with vzarr.open(base.repo.url) as elsewhere:
+        assert [value(elsewhere[joined.uuid], c) for c in coords] == [30, None, 6]
+    joined.delete_chunks("a", [(0, 0)])
+    assert value(joined, (0, 0)) is None
+    child = joined.commit().newversion()
+    assert [value(child, c) for c in coords] == [None, None, 6]
+    assert not [f for f in verify(base.repo.objects) if f.damage]
+
+
+@pytest.mark.parametrize("answer", ["nothing", "base", "shape", "dtype", "raise"])
+def test_a_function_that_does_not_decide(base: vzarr.Version, answer: str):
+    heads = three(base, {(0, 0): 2}, {(0, 0): 3})
+    errors = {"nothing": ConflictError, "raise": ZeroDivisionError}
+
+    def decide(dispute: Dispute) -> object:
+        if answer == "raise":
+            raise ZeroDivisionError
+        return {"base": dispute.base, "shape": np.zeros(4), "dtype": "text"}.get(answer)
+
+    before = dict(base.repo.objects.walk())
+    with pytest.raises(errors.get(answer, InvalidInputError)):
+        base.repo.merge(heads, decide)
+    assert dict(base.repo.objects.walk()) == before
+    with pytest.raises(InvalidInputError, match="strategy"):
+        base.repo.merge(heads, "mine")
+
+
+def test_what_stands_against_a_merge_can_be_asked_before(base: vzarr.Version):
+    heads = three(base, {(0, 0): 2, (1, 1): 1}, {(0, 0): 3})
+    before = dict(base.repo.objects.walk())
+    assert base.repo.merge_conflicts(heads) == [("a", ((0, 0), (4, 4)))]
+    assert base.repo.merge_conflicts([heads[0], base]) == []
+    assert dict(base.repo.objects.walk()) == before
+
+
+def change_metadata(side: vzarr.Version, how: str) -> None:
+    if how == "rename":
+        side.rename("a", "b")
+    elif how == "other rename":
+        side.rename("a", "c")
+    elif how == "attribute":
+        side.zarr["a"].attrs["k"] = 1
+    elif how == "other value":
+        side.zarr["a"].attrs["k"] = 2
+    elif how == "other attribute":
+        side.zarr["a"].attrs["m"] = 3
+    elif how == "grow":
+        side.grow("a", (4, 0), (0, 0))
+    elif how == "again":
+        side.zarr.create_array("a", shape=(4,), chunks=(4,), dtype="f4", overwrite=True)
+    elif how == "delete":
+        del side.zarr["a"]
+    elif how == "group":
+        del side.zarr["a"]
+        side.create_group("a/x")
+    else:
+        paint(side, {(0, 0): 5})
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "ours", "theirs"),
+    [
+        ("rename", "attribute", {"b": {"k": 1}}, None),
+        ("rename", "paint", {"b": {}}, None),
+        ("rename", "grow", {"b": {}}, None),
+        ("rename", "delete", {"b": {}}, {}),
+        ("rename", "other rename", {"b": {}}, {"c": {}}),
+        ("rename", "again", {"b": {}}, {"a": {}}),
+        ("attribute", "other attribute", {"a": {"k": 1, "m": 3}}, None),
+        ("attribute", "grow", {"a": {"k": 1}}, None),
+        ("attribute", "other value", {"a": {"k": 1}}, {"a": {"k": 2}}),
+        ("again", "again", {"a": {}}, {"a": {}}),
+        ("again", "paint", {"a": {}}, {"a": {}}),
+        ("again", "attribute", {"a": {}}, {"a": {"k": 1}}),
+        ("delete", "paint", {}, {"a": {}}),
+        ("delete", "delete", {}, None),
+        ("group", "paint", {}, {"a": {}}),
+        ("group", "attribute", {}, {"a": {"k": 1}}),
+    ],
+)
+def test_metadata(
+    sides: tuple[vzarr.Version, vzarr.Version], left: str, right: str, ours: dict[str, object], theirs: object
+):
+    """`theirs` is None where there is nothing to decide."""
+    repo = sides[0].repo
+    for side, how in zip(sides, (left, right), strict=True):
+        change_metadata(side, how)
+        side.commit()
+
+    def arrays(version: vzarr.Version) -> dict[str, dict[str, object]]:
+        entries = version.view.entries
+        found = {p: version.attributes(p) for p, e in entries.items() if isinstance(e, ArrayEntry)}
+        return {p: {k: v for k, v in a.items() if k != "vzarr_origin"} for p, a in found.items()}
+
+    conflicts = repo.merge_conflicts(list(sides))
+    assert bool(conflicts) == (theirs is not None)
+    assert all(c.box is None and c.why for c in conflicts)
+    expected = {"ours": ours, "theirs": ours if theirs is None else theirs}
+    for strategy, wanted in expected.items():
+        joined = repo.merge(list(sides), strategy)
+        assert arrays(joined) == wanted
+        assert arrays(joined.commit()) == wanted
+        lone = next(iter(wanted), "")
+        if "paint" in (left, right) and joined.has_array(lone) and len(joined.chunk_shape(lone)) == 2:
+            assert next(iter(joined.read_chunks(lone, [(0, 0)])))[1][0, 0] == 5
+    for place in (0, 1):
+        joined = repo.merge(list(sides), lambda d, place=place: d.sides[place])
+        assert arrays(joined) == list(expected.values())[place]
+    repo.merge(list(sides), keep_conflicts=True).commit()
+    assert not [f for f in verify(repo.objects) if f.damage]
+
+
+# -- histories
+
+
+def test_a_deletion_is_kept_whichever_version_is_named_first(base: vzarr.Version):
+    """The common ancestors of a criss-cross disagree: one has the chunk, the other never had it."""
+    one, other = three(base, {(5, 5): 2}, {(6, 6): 3})
+    left, right = base.repo.merge([one, other]), base.repo.merge([other, one])
+    left.delete_chunks("a", [(5, 5)])
+    for heads in ([left.commit(), right.commit()], [right, left]):
+        assert value(base.repo.merge(heads), (5, 5)) is None
+
+
+def test_conflicts_that_were_decided_differently_are_conflicts_again(base: vzarr.Version):
+    heads = three(base, {(0, 0): 2}, {(0, 0): 3})
+    left, right = (base.repo.merge(heads, how).commit() for how in ("ours", "theirs"))
+    kept = base.repo.merge(heads, keep_conflicts=True).commit()
+    assert base.repo.merge_conflicts([left, right]) == [("a", ((0, 0), (4, 4)))]
+    assert value(base.repo.merge([left, right], "ours"), (0, 0)) == 2
+    assert value(base.repo.merge([kept, right]), (0, 0)) == 3
+    same = base.repo.merge(heads, "ours").commit()
+    assert value(base.repo.merge([left, same]), (0, 0)) == 2
+
+
+def test_what_two_of_three_share_is_their_base(base: vzarr.Version):
+    """One of two with a younger common ancestor deletes what that made; the third never heard of it."""
+    shared = three(base, {(5, 5): 2})[0]
+    gone, same = three(shared, {(5, 5): None}, {(0, 0): 4})
+    stranger = three(base, {(1, 1): 6})[0]
+    for heads in ([gone, same, stranger], [stranger, same, gone], [same, stranger, gone]):
+        joined = base.repo.merge(heads)
+        assert [value(joined, c) for c in ((5, 5), (0, 0), (1, 1))] == [None, 4, 6]
+
+
+def test_a_long_criss_cross(base: vzarr.Version):
+    left, right = three(base, {(0, 0): 2}, {(1, 1): 3})
+    for n in range(60):
+        one, two = base.repo.merge([left, right], "ours"), base.repo.merge([right, left], "ours")
+        paint(one, {(0, 0): 10 + n})
+        paint(two, {(1, 1): 100 + n, (0, 1): n})
+        left, right = one.commit(), two.commit()
+    joined = base.repo.merge([left, right])
+    assert [value(joined, c) for c in ((0, 0), (1, 1), (0, 1), (2, 2))] == [69, 159, 59, 1]
+
+
+# -- cost
+
+
+def test_only_pages_that_differ_are_read_and_only_those_of_both_sides_written(
+    repo: vzarr.Repo, monkeypatch: pytest.MonkeyPatch
+):
+    """Of 8 x 8 pages one side changed one, the other another, both a third."""
+    root = repo.root
+    root.create_array("a", dtype="u1", chunks=(1, 1), shape=(512, 512), dimension_names=None)
+    root.write("a", (0, 0), np.zeros((1, 1), "u1"))
+    for y in range(8):
+        for x in range(8):
+            root.write_chunks("a", {(64 * y, 64 * x): np.ones((1, 1), "u1")})
+    base = root.commit()
+    heads = []
+    for n in range(2):
+        head = base.branch(f"b{n}")
+        head.write_chunks("a", {(64 * n, 0): np.full((1, 1), 2, "u1"), (500, 500 + n): np.full((1, 1), 3, "u1")})
+        heads.append(head.commit().uuid)
+    read: list[Ref] = []
+    decode = PageReader.page
+    monkeypatch.setattr(PageReader, "page", lambda self, ref: (read.append(ref), decode(self, ref))[1])
+    with vzarr.open(repo.url) if "://" not in repo.url else repo as cold:
+        joined = cold.merge(heads)
+        assert len(set(read)) <= 3 * 3
+        table = cold.objects.get(layout.owner_table(joined.uuid))
+        assert table is not None
+        made = [p for _, p in joined.view.base.owners.pages(joined.view.array("a").id) if p.node == joined.uuid]
+        assert len(made) == 1

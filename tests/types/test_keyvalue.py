@@ -6,13 +6,16 @@ import io
 import json
 import tarfile
 import uuid
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import vzarr
-from vzarr.errors import InvalidInputError, NotFoundError, SealedError
+from vzarr.errors import ConflictError, InvalidInputError, NotFoundError, SealedError
+from vzarr.overlay import repokeys
+from vzarr.overlay.disputes import Dispute
 from vzarr.types import keyvalue, mutations, registry
 from vzarr.types.keyvalue import Wanted
 
@@ -156,3 +159,107 @@ def test_the_mutation_log_is_kept_by_version(repo):
     with pytest.raises(InvalidInputError, match="no ancestor"):
         mutations.read_range(_open(child), child, repo.root)
     assert json.loads(b"".join(mutations.json_list(iter([])))) == []
+
+
+# -- merges
+
+
+@pytest.fixture
+def forked(repo: vzarr.Repo) -> list[vzarr.Version]:
+    """Two sealed branches that disagree about ``both`` and ``gone``, and about nothing else."""
+    registry.create(repo.root, "kv", "keyvalue")
+    kv = _open(repo.root)
+    for key in ("same", "both", "gone", "left", "right", "dropped"):
+        kv.put(key, b"base")
+    repo.root.commit()
+    left, right = repo.root.newversion(), repo.root.branch("right")
+    for version, name in ((left, "left"), (right, "right")):
+        side = _open(version)
+        for key in (name, "both", "new" if name == "left" else "newer"):
+            side.put(key, name.encode())
+    _open(left).delete("gone")
+    _open(right).put("gone", b"right")
+    _open(left).delete("dropped")
+    return [left.commit(), right.commit()]
+
+
+def _all(version: vzarr.Version) -> dict[str, bytes]:
+    return dict(_open(version).items("a", "z"))
+
+
+def test_keys_in_conflict_are_named_before_anything_is_written(forked: list[vzarr.Version]):
+    repo = forked[0].repo
+    before = dict(repo.objects.walk())
+    with pytest.raises(ConflictError, match="kv: key 'both', kv: key 'gone'") as caught:
+        repo.merge(forked)
+    assert caught.value.conflicts == [("kv", "both"), ("kv", "gone")]
+    assert dict(repo.objects.walk()) == before
+
+
+@pytest.mark.parametrize(
+    ("strategy", "both", "gone"),
+    [("ours", b"left", None), ("theirs", b"right", b"right"), ("asked", b"leftright", None)],
+)
+@pytest.mark.parametrize("finished", [True, False])
+def test_a_strategy_decides_about_keys(
+    forked: list[vzarr.Version],
+    strategy: str,
+    both: bytes,
+    gone: bytes | None,
+    finished: bool,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    """`finished` is False where whoever merged was killed after the log had the new version."""
+    repo = forked[0].repo
+
+    def asked(dispute: Dispute) -> object:
+        assert dispute.base is not None
+        assert (dispute.path, dispute.box, dispute.base.value) == ("kv", None, b"base")
+        return b"".join(s.value for s in dispute.sides) if dispute.conflict.key == "both" else dispute.sides[0]
+
+    with monkeypatch.context() as patch:
+        if not finished:
+            patch.setattr(repokeys.RepoKeys, "finish", lambda *_args: None)
+        merged = repo.merge(forked, asked if strategy == "asked" else strategy)
+    expected = {"same": b"base", "left": b"left", "right": b"right", "new": b"left", "newer": b"right", "both": both}
+    expected |= {} if gone is None else {"gone": gone}
+    assert _all(merged) == expected
+    _open(merged).put("both", b"later")
+    with vzarr.open(repo.url) as elsewhere:
+        assert _all(elsewhere[merged.uuid]) == {**expected, "both": b"later"}
+        elsewhere[merged.uuid].commit()
+        assert _all(elsewhere[merged.uuid].newversion()) == {**expected, "both": b"later"}
+    assert forked[0].repo.merge([merged, forked[0].branch("more").commit()])
+
+
+def test_keys_kept_in_conflict_raise_by_name_and_are_absent_as_dvid_has_it(forked: list[vzarr.Version]):
+    merged = _open(forked[0].repo.merge(forked, keep_conflicts=True))
+    for read in (lambda: merged.get("both"), merged.list_keys, lambda: list(merged.items("a", "z"))):
+        with pytest.raises(ConflictError, match="key 'both'") as caught:
+            read()
+        assert caught.value.conflicts == [("kv", "both")]
+    assert merged.get("gone") == b"right"
+    lenient = replace(merged, lenient=True)
+    assert "both" not in lenient.list_keys()
+    assert list(lenient.select([keyvalue.Wanted("both"), keyvalue.Wanted("same")])) == [
+        ("both", None),
+        ("same", b"base"),
+    ]
+    with pytest.raises(NotFoundError):
+        lenient.get("both")
+    merged.put("both", b"now")
+    assert merged.get("both") == lenient.get("both") == b"now"
+
+
+def test_conflicts_of_keys_go_on_until_somebody_decides(forked: list[vzarr.Version]):
+    repo = forked[0].repo
+    kept = repo.merge(forked, keep_conflicts=True).commit()
+    other = forked[0].branch("other")
+    _open(other).put("same", b"other")
+    heads = [kept, other.commit()]
+    assert repo.merge_conflicts(heads) == [("kv", "both")]
+    with pytest.raises(ConflictError):
+        _open(repo.merge(heads, "ours")).get("both")
+    assert _open(repo.merge(heads, lambda _d: b"mine")).get("both") == b"mine"
+    decided = repo.merge(forked, "theirs").commit()
+    assert _open(repo.merge([kept, decided])).get("both") == b"right"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import asdict
 from operator import itemgetter
@@ -21,6 +21,7 @@ from vzarr.cli.output import (
     RepoUrl,
     User,
     columns,
+    conflict_json,
     emit,
     examples,
     moment,
@@ -29,6 +30,8 @@ from vzarr.cli.output import (
     version_json,
 )
 from vzarr.cli.settings import default_user
+from vzarr.errors import ConflictError
+from vzarr.overlay.disputes import FAIL
 from vzarr.overlay.graph import draw
 from vzarr.overlay.repo import Repo
 from vzarr.overlay.state import InstanceInfo
@@ -60,7 +63,14 @@ def register(app: typer.Typer) -> None:
         (newversion, ("vzarr newversion /data/fly", "vzarr newversion /data/fly side -m 'second round'")),
         (branch, ("vzarr branch /data/fly side", "vzarr branch /data/fly trial 3f8c -m 'what if'")),
         (tag, ("vzarr tag /data/fly v1.0", "vzarr tag /data/fly paper 3f8c")),
-        (merge, ("vzarr merge /data/fly master side -m 'side is right'",)),
+        (
+            merge,
+            (
+                "vzarr merge /data/fly master side -m 'both rounds'",
+                "vzarr merge /data/fly master side --strategy theirs",
+                "vzarr merge /data/fly master side --dry-run --json",
+            ),
+        ),
     ):
         app.command(epilog=examples(*lines))(verb)
 
@@ -238,14 +248,34 @@ def tag(
 def merge(
     url: RepoUrl,
     refs: Annotated[list[str], typer.Argument(metavar="REF REF...", help="The versions to merge.", show_default=False)],
+    strategy: Annotated[
+        str, typer.Option(help="What to do about conflicts: fail, or take ours (named first) or theirs (named last).")
+    ] = FAIL,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List the conflicts and write nothing.")] = False,
     note: Note = "",
     user: User = "",
     as_json: AsJson = False,
 ) -> None:
-    """Merge sealed versions into a new one; conflicts are listed, and then nothing is written."""
+    """Merge sealed versions into a new one; conflicts that nobody decides are listed, and then nothing is written."""
     with closing(vzarr.open(url)) as repo:
-        merged = repo.merge([repo[ref] for ref in refs], note=note, user=user or default_user())
-        _report(merged, "merged into", as_json=as_json)
+        versions = [repo[ref] for ref in refs]
+        if not dry_run:
+            try:
+                merged = repo.merge(versions, strategy, note, user=user or default_user())
+            except ConflictError as error:
+                _list_conflicts(error.conflicts, as_json=as_json)
+                raise
+            _report(merged, "merged into", as_json=as_json)
+            return
+        conflicts = repo.merge_conflicts(versions)
+        _list_conflicts(conflicts, as_json=as_json)
+    if conflicts:
+        raise typer.Exit(1)
+
+
+def _list_conflicts(conflicts: Sequence[Any], *, as_json: bool) -> None:
+    rows = [conflict_json(conflict) for conflict in conflicts]
+    emit({"conflicts": rows}, "\n".join(map(str, conflicts)) or "no conflicts", as_json=as_json)
 
 
 def _report(version: Version, done: str, *, as_json: bool) -> None:

@@ -58,6 +58,12 @@ def version_json(version: Version) -> dict[str, Any]:
     }
 
 
+def conflict_json(conflict: Any) -> dict[str, Any]:
+    """What stands against a merge, as plain data: a place with its voxels, a key, or what a datatype names."""
+    plain = {**conflict._asdict(), "text": str(conflict)}
+    return {k: v for k, v in plain.items() if v is not None}
+
+
 def short(uuid: str) -> str:
     """Start of a uuid that is long enough for people; tags stay whole."""
     return uuid[:9] if len(uuid) == 32 else uuid

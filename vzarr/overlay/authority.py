@@ -124,6 +124,10 @@ class Authority:
             return counter
         raise _refusal(node, state)
 
+    def state_within(self, txn: Transaction, node: str) -> str:
+        """State of a node as a transaction sees it."""
+        return _parse(txn.get(layout.row_state(node)))[0]
+
     def writer(self, node: str) -> Writer:
         """The writer of a node in this process."""
         with self._lock:

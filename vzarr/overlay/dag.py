@@ -67,16 +67,19 @@ def first_parents(start: str, parents: Parents) -> Iterator[str]:
         at = above[0] if above else None
 
 
+def nearest(common: Iterable[str], parents: Parents) -> set[str]:
+    """Those of a set of versions that holds all its ancestors that no other one of it descends from."""
+    every = set(common)
+    return every - {p for node in every for p in parents(node)}
+
+
 def merge_bases(heads: Sequence[str], parents: Parents) -> list[str]:
     """Nearest common ancestors of all heads: common ones that no other common one descends from.
 
     Several of them mean a criss-cross history.  The answer is in the order of `ancestry` of the first head.
     """
-    common = set.intersection(*(set(ancestry(h, parents)) for h in heads))
-    covered: set[str] = set()
-    for node in common:
-        covered |= ancestors(node, parents)
-    return [n for n in ancestry(heads[0], parents) if n in common and n not in covered]
+    found = nearest(set.intersection(*(set(ancestry(h, parents)) for h in heads)), parents)
+    return [n for n in ancestry(heads[0], parents) if n in found]
 
 
 def independent(heads: Iterable[str], parents: Parents) -> list[str]:

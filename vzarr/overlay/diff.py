@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from vzarr.geometry import Box, Coord
 from vzarr.overlay import arrays
 from vzarr.overlay.grid import Grid, pages_that_differ
-from vzarr.overlay.merge import common_codes
+from vzarr.overlay.mergepages import common_codes
 from vzarr.overlay.owners import DELETED, FIRST_OWNER, side
 from vzarr.overlay.tree import V3_DOC, ArrayEntry, Entry
 from vzarr.overlay.views import View

@@ -12,7 +12,7 @@ from vzarr.errors import ConflictError
 from vzarr.geometry import Box, Coord, intersect, slices
 from vzarr.overlay.adopted import source_box
 from vzarr.overlay.commit import array_changes, base_owners
-from vzarr.overlay.merge import differing_pages
+from vzarr.overlay.mergepages import differing_pages
 from vzarr.overlay.openview import OpenView
 from vzarr.overlay.owners import ABSENT, CONFLICT, FIRST_OWNER, Owners, Page, by_page, coords_in, side
 from vzarr.overlay.rootview import RootView

@@ -55,6 +55,11 @@ def base(uuid: str) -> str:
     return f"nodes/{uuid}/base.json"
 
 
+def decided(uuid: str) -> str:
+    """Key of what was decided about conflicts of keys and of datatypes when a node was made by a merge."""
+    return f"nodes/{uuid}/decided.json"
+
+
 def tree(uuid: str) -> str:
     """Key of the metadata tree that a node wrote."""
     return f"nodes/{uuid}/tree.json"
@@ -146,6 +151,11 @@ def row_tree(uuid: str, path: str) -> bytes:
 def row_loose(uuid: str, key: str) -> bytes:
     """Row of one loose key of an open node."""
     return node_rows(uuid) + b"l" + key.encode()
+
+
+def row_decided(uuid: str) -> bytes:
+    """Row that says that what `decided` holds has been written into the keys."""
+    return node_rows(uuid) + b"d"
 
 
 def row_mask(uuid: str, array: str, prefix: str) -> bytes:

@@ -1,4 +1,4 @@
-"""Joining versions: a three-way merge of owner pages, metadata trees and loose keys; cost by what differs.
+"""Joining versions: metadata trees, owner pages and loose keys by the three-way rule; cost by what differs.
 
 A chunk that one side changed since the common ancestors takes that side's owner.  Changed on both, it takes the owner
 that descends from the other, if one does; else it is a conflict, and so is a deletion against a change.
@@ -6,134 +6,210 @@ that descends from the other, if one does; else it is a conflict, and so is a de
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from enum import Enum
+from functools import partial
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from vzarr.errors import ConflictError
+from vzarr.errors import InvalidInputError, UnsupportedError
 from vzarr.geometry import Box, Coord
-from vzarr.overlay import layout, seal
+from vzarr.overlay import layout, regions, seal
 from vzarr.overlay.adopted import covers, source_box
-from vzarr.overlay.dag import Parents, independent, merge_bases
+from vzarr.overlay.codec import codec_of
+from vzarr.overlay.disputes import Conflict, Dispute, Held, Judge, Value, first_places
+from vzarr.overlay.mergepages import Owner, PageJoin, join_array
+from vzarr.overlay.mergetree import Placed, TreeJoin
 from vzarr.overlay.objects import Objects
-from vzarr.overlay.owners import (
-    ABSENT,
-    CONFLICT,
-    DELETED,
-    FIRST_OWNER,
-    Owners,
-    PackWriter,
-    Page,
-    Table,
-    side,
-)
-from vzarr.overlay.tree import ArrayEntry, ArrayId, Entry, Tree, with_window
+from vzarr.overlay.owners import ABSENT, CONFLICT, DELETED, PackWriter, Ref, Table
+from vzarr.overlay.threeway import Clash, History, Tips, decide, latest
+from vzarr.overlay.tree import ArrayEntry, ArrayId, Tree
 from vzarr.overlay.views import SealedView
 
-if TYPE_CHECKING:
-    from vzarr.overlay.state import State
-    from vzarr.overlay.version import Version
 
-Conflict = tuple[str, Box | None]
-"""Path of an array (or group) and voxel box (zyx) of a chunk in conflict; no box for the metadata themselves."""
+class Kind(Enum):
+    """What a datatype makes of an array: itself, something made from others, something that is counted elsewhere.
 
-Owner = str | int
-
-_SHOWN = 5
-_SOURCE = -1
-"""Owner, while deciding, of what no version wrote and an adopted source may have."""
-
-
-class Joiner(NamedTuple):
-    """What a merge asks those who know the datatypes.
-
-    Parameters
-    ----------
-    derived
-        Whether the array at a path is made from others.
-    conflicts
-        What versions, about to be merged, disagree about beyond chunks.
-    join
-        Lets the instances of the new version join what it brought together; whoever opens one may do it too.
+    Chunks of a derived array in conflict are recorded as such, but do not count as conflicts, since somebody will make
+    them anew; those of an indexed one can be taken from a side, but not be made.
     """
 
-    derived: Callable[[State, str], bool]
-    conflicts: Callable[[Sequence[Version]], Sequence[Any]]
-    join: Callable[[Version], None]
+    PLAIN, DERIVED, INDEXED = range(3)
 
 
 @dataclass
 class Joined:
-    """What a merge comes to: the tree, the owner table, and the pages that only this merge has."""
+    """What a merge comes to: the tree, the owner table, the pages that only this merge has, and what was decided.
+
+    Parameters
+    ----------
+    made
+        Objects of the new version itself, by key: what a resolver made.
+    """
 
     tree: Tree
     table: Table
     pack: PackWriter
-    conflicts: list[Conflict] = field(default_factory=list)
+    made: Mapping[str, bytes] = field(default_factory=dict)
 
 
-def merge_views(
-    child: str,
-    heads: Sequence[str],
-    parents: Parents,
-    load: Callable[[str], SealedView],
-    *,
-    keep_conflicts: bool,
-    derived: Callable[[str], bool] = lambda _path: False,
-) -> Joined:
-    """Join sealed versions.
+class Merger:
+    """One merge of sealed versions.
 
     Parameters
     ----------
     child
         Id of the version that the merge will make.
-    heads
-        Ids of the versions to join; the first one's metadata win where conflicts are kept.
-    parents
-        Gives a version's parents.
+    tips
+        Versions to join, none of which descends from another.
+    history
+        The graph.
     load
         Gives a version's view.
-    keep_conflicts
-        Record conflicting chunks as such instead of raising.
-    derived
-        Whether the array at a path is made from others: its chunks in conflict are recorded as such, but do not
-        count as conflicts, since somebody will make them anew.
-
-    Raises
-    ------
-    ConflictError
-        If there are conflicts and they are not to be kept.
+    judge
+        Decides about conflicts.
+    kind
+        What the array at a path is.
     """
-    tips = independent(heads, parents)
-    views = [load(h) for h in tips]
-    bases = [load(b) for b in merge_bases(tips, parents)]
-    rule = Rule(parents)
-    joined = Joined(Tree(), Table(), PackWriter(child))
-    joined.tree = _merge_trees(views, bases, rule, joined.conflicts)
-    changes: dict[ArrayId, dict[Coord, Owner]] = {}
-    for path, entry in joined.tree.arrays().items():
-        found: list[Conflict] = []
-        changes[entry.id] = _merge_array(path, entry, views, bases, rule, found)
-        joined.conflicts += [] if derived(path) else found
-    if not keep_conflicts:
-        refuse(joined.conflicts, [f"{p} {b}" if b else p for p, b in joined.conflicts[:_SHOWN]])
-    # Pages that differ from the first head's are the merge's own; all others are shared with it.
-    joined.table = joined.pack.update(views[0].owners, changes, changes)
-    return joined
 
+    def __init__(
+        self,
+        child: str,
+        tips: Tips,
+        history: History,
+        load: Callable[[str], SealedView],
+        judge: Judge,
+        kind: Callable[[str], Kind] = lambda _path: Kind.PLAIN,
+    ) -> None:
+        self._child, self._tips, self._history, self._load = child, tips, history, load
+        self._judge, self._kind = judge, kind
+        self._bases = history.bases(tips)
+        self._made: dict[str, bytes] = {}
 
-def refuse(conflicts: Sequence[Any], named: Sequence[str] | None = None) -> None:
-    """Raise when there are conflicts; `named` says what to call the first few."""
-    if conflicts:
-        shown = ", ".join(named or [str(c) for c in conflicts[:_SHOWN]])
-        raise ConflictError(f"{len(conflicts)} conflicts: {shown}{' …' if len(conflicts) > _SHOWN else ''}", conflicts)
+    def join(self) -> Joined:
+        """Join everything; nothing is written.
+
+        Raises
+        ------
+        InvalidInputError
+            If a resolver answered something that cannot be.
+        """
+        pack = PackWriter(self._child)
+        tree = TreeJoin(self._history, self._tips, lambda n: self._load(n).entries, self._same_chunks, self._judge)
+        placed = tree.join()
+        blocks: dict[ArrayId, Mapping[Coord, Ref]] = {}
+        for path, held in placed.items():
+            if isinstance(held.entry, ArrayEntry):
+                found = self._join_chunks(path, held.entry, held, pack)
+                if found:
+                    blocks[held.entry.id] = found
+        entries = {path: held.entry for path, held in placed.items()}
+        return Joined(Tree(entries, self._loose()), Table(blocks), pack, self._made)
+
+    # -- chunks
+
+    def _pages(self, entry: ArrayEntry) -> PageJoin:
+        return PageJoin(self._history, entry.id, entry.spec.ndim, lambda n: self._load(n).owners, source_box(entry))
+
+    def _same_chunks(self, entry: ArrayEntry, one: Tips, other: Tips) -> bool:
+        pages = self._pages(entry)
+        differing = pages.differing([*one, *other])
+        return all(np.array_equal(pages.codes(at, one), pages.codes(at, other)) for at in differing)
+
+    def _join_chunks(self, path: str, entry: ArrayEntry, held: Placed, pack: PackWriter) -> Mapping[Coord, Ref]:
+        def resolve(coord: Coord, clash: Clash) -> Owner | None:
+            return None if kind == Kind.DERIVED else self._decide_chunk(path, entry, held.tips, coord, clash)
+
+        kind = self._kind(path)
+        sources = [self._load(t).owners for t in held.tips]
+        return join_array(self._pages(entry), held.tips, sources, pack, resolve)
+
+    def _decide_chunk(self, path: str, entry: ArrayEntry, tips: Tips, coord: Coord, clash: Clash) -> Owner | None:
+        # A side that was left in conflict itself can decide nothing.
+        values = [v for v in clash.values if v != CONFLICT]
+        owners = [self._owner(t, entry, coord) for t in tips]
+        changed = tuple(self._tips.index(tips[i]) for i in first_places(owners, values or clash.values))
+        conflict = Conflict.at(path, box_of(coord, entry))
+        held = [tuple(self._held(n, entry, coord) for n in nodes) for nodes in (self._tips, self._bases)]
+        answer = self._judge.decide(Dispute(conflict, held[0], held[1], changed))
+        if isinstance(answer, Value):
+            if self._kind(path) == Kind.INDEXED:
+                raise UnsupportedError(f"{conflict}: answer with one of the sides; what its chunks hold is counted")
+            return self._make_chunk(conflict, entry, coord, answer.value)
+        if answer is None:
+            return None
+        owner = self._owner(self._tips[answer], entry, coord)
+        return None if owner == CONFLICT else owner
+
+    def _owner(self, node: str, entry: ArrayEntry, coord: Coord) -> Owner:
+        owner = self._load(node).owners.owner(entry.id, coord)
+        adopted = source_box(entry)
+        hides = adopted is not None and covers(adopted, coord)
+        return ABSENT if owner == DELETED and not hides else owner
+
+    def _held(self, node: str, entry: ArrayEntry, coord: Coord) -> Held:
+        def load() -> Any:
+            view = self._load(node)
+            own = next((e for e in view.tree.arrays().values() if e.id == entry.id), None)
+            return None if own is None else next(iter(regions.read_chunks(view, own, [coord])))[1]
+
+        return Held(node, load)
+
+    def _make_chunk(self, conflict: Conflict, entry: ArrayEntry, coord: Coord, value: Any) -> Owner:
+        codec = codec_of(entry)
+        try:
+            voxels = np.ascontiguousarray(value, codec.dtype)
+        except (TypeError, ValueError) as e:
+            raise InvalidInputError(f"{conflict}: no {codec.dtype} can be made of the answer: {e}") from e
+        if voxels.shape != codec.shape:
+            raise InvalidInputError(f"{conflict}: the answer has shape {voxels.shape}, the chunk {codec.shape}")
+        self._made[self._load(self._tips[0]).storage.chunk_key(self._child, entry, coord)] = codec.encode(voxels)
+        return self._child
+
+    # -- loose keys
+
+    def _loose(self) -> dict[str, str]:
+        views = [self._load(t) for t in self._tips]
+        found: dict[str, str] = {}
+        for key in sorted(set().union(*(v.loose() for v in views))):
+            owner = decide(self._history, self._tips, partial(self._loose_owner, key), latest(self._history))
+            if isinstance(owner, Clash):
+                owner = self._decide_loose(key, owner)
+            if owner is not None:
+                found[key] = owner
+        return found
+
+    def _loose_owner(self, key: str, node: str) -> str | None:
+        return self._load(node).loose().get(key)
+
+    def _decide_loose(self, key: str, clash: Clash) -> str | None:
+        owners = [self._loose_owner(key, t) for t in self._tips]
+        held = [tuple(self._held_loose(n, key) for n in nodes) for nodes in (self._tips, self._bases)]
+        dispute = Dispute(
+            Conflict.at(key, None, "a key beside arrays"), held[0], held[1], first_places(owners, clash.values)
+        )
+        answer = self._judge.decide(dispute)
+        if isinstance(answer, Value):
+            if not isinstance(answer.value, bytes):
+                raise InvalidInputError(f"{key}: answer with bytes, not {type(answer.value).__name__}")
+            self._made[layout.loose(self._child, key)] = answer.value
+            return self._child
+        return owners[answer] if answer is not None else next(o for o in owners if o is not None)
+
+    def _held_loose(self, node: str, key: str) -> Held:
+        def load() -> bytes | None:
+            found = self._load(node).read_loose(key)
+            return None if found is None else found[0]
+
+        return Held(node, load)
 
 
 def write_base(objects: Objects, child: str, parents: Sequence[str], joined: Joined) -> seal.Record:
     """Write what a merge came to as the base of the version `child`, and give its record."""
+    for key, data in joined.made.items():
+        objects.put(key, data)
     if joined.pack.parts:
         objects.put(layout.owner_pages(child), b"".join(joined.pack.parts))
     tree = seal.write_part(objects, child, layout.tree, joined.tree.to_bytes(), None)
@@ -141,166 +217,10 @@ def write_base(objects: Objects, child: str, parents: Sequence[str], joined: Joi
     return seal.Record(tuple(parents), tree, table, pages=joined.pack.size)
 
 
-@dataclass(frozen=True)
-class Rule:
-    """The merge rule for one chunk or loose key; `parents` gives a version's parents."""
-
-    parents: Parents
-
-    def decide(self, heads: Sequence[Owner], bases: Sequence[Owner]) -> Owner:
-        """Owner after the merge, given the owners in the heads and in the common ancestors."""
-        distinct = list(dict.fromkeys(heads))
-        if len(distinct) == 1:
-            return distinct[0]
-        before = {ABSENT if b == DELETED else b for b in bases} or {ABSENT}
-        changed = [o for o in distinct if (ABSENT if o == DELETED else o) not in before]
-        if not changed:
-            return distinct[0]
-        if len(changed) == 1:
-            return changed[0]
-        owners = [o for o in changed if isinstance(o, str)]
-        if len(owners) == len(changed):
-            last = independent(owners, self.parents)
-            if len(last) == 1:
-                return last[0]
-        return CONFLICT
-
-
-def _merge_array(
-    path: str,
-    entry: ArrayEntry,
-    views: Sequence[SealedView],
-    bases: Sequence[SealedView],
-    rule: Rule,
-    conflicts: list[Conflict],
-) -> dict[Coord, Owner]:
-    """Chunks in which the merge differs from the first head."""
-    changes: dict[Coord, Owner] = {}
-    sources = [v.owners for v in views]
-    adopted = source_box(entry)
-    for at in sorted(differing_pages(entry.id, sources)):
-        pages = [o.page(entry.id, at) for o in sources]
-        old = [b.owners.page(entry.id, at) for b in bases]
-        for coord, local in _differing_chunks(pages, at, entry.spec.ndim):
-            nobody = _SOURCE if adopted is not None and covers(adopted, coord) else ABSENT
-            owner = rule.decide([_owner(p, local, nobody) for p in pages], [_owner(p, local, nobody) for p in old])
-            owner = ABSENT if owner == _SOURCE else owner
-            if owner != _owner(pages[0], local, ABSENT):
-                changes[coord] = owner
-            if owner == CONFLICT:
-                conflicts.append((path, _box(coord, entry)))
-    return changes
-
-
-def differing_pages(array: ArrayId, sources: Sequence[Owners]) -> set[Coord]:
-    """Page coordinates at which not all sources share one page; equal directory blocks are not even opened."""
-    blocks = [s.table.arrays.get(array, {}) for s in sources]
-    found: set[Coord] = set()
-    for where in set().union(*blocks):
-        refs = [b.get(where) for b in blocks]
-        if all(r == refs[0] for r in refs):
-            continue
-        opened = [s.reader.block(r) if r is not None else {} for s, r in zip(sources, refs, strict=True)]
-        n, ndim = side(len(where)), len(where)
-        for local in set().union(*opened):
-            places = [o.get(local) for o in opened]
-            if any(p != places[0] for p in places):
-                inside = np.unravel_index(local, (n,) * ndim) if ndim else ()
-                found.add(tuple(w * n + int(i) for w, i in zip(where, inside, strict=True)))
-    return found
-
-
-def _differing_chunks(pages: Sequence[Page | None], at: Coord, ndim: int) -> list[tuple[Coord, int]]:
-    n = side(ndim)
-    names = {o for p in pages if p is not None for o in p.owners}
-    order = {o: i + FIRST_OWNER for i, o in enumerate(sorted(names))}
-    columns = [common_codes(p, order, n**ndim) for p in pages]
-    differs = np.zeros(n**ndim, bool)
-    for column in columns[1:]:
-        differs |= column != columns[0]
-    found = []
-    for local in np.flatnonzero(differs).tolist():
-        inside = np.unravel_index(local, (n,) * ndim) if ndim else ()
-        found.append((tuple(a * n + int(i) for a, i in zip(at, inside, strict=True)), local))
-    return found
-
-
-def common_codes(page: Page | None, order: Mapping[str, int], size: int) -> NDArray[np.int64]:
-    """Codes of a page's `size` chunks with one palette for several pages: `order` gives each owner's code."""
-    if page is None:
-        return np.zeros(size, np.int64)
-    table = np.array([ABSENT, DELETED, CONFLICT, *(order[o] for o in page.owners)], np.int64)
-    return np.asarray(table[page.codes])
-
-
-def _owner(page: Page | None, local: int, nobody: Owner) -> Owner:
-    owner = ABSENT if page is None else page.owner(local)
-    return nobody if owner == ABSENT else owner
-
-
-def _box(coord: Coord, entry: ArrayEntry) -> Box | None:
+def box_of(coord: Coord, entry: ArrayEntry) -> Box | None:
+    """Voxels of a chunk; None where the chunk grid is not regular."""
     chunks = entry.spec.chunks
     if chunks is None:
         return None
     lo = tuple(c * n for c, n in zip(coord, chunks, strict=True))
     return lo, tuple(a + n for a, n in zip(lo, chunks, strict=True))
-
-
-def _merge_trees(
-    views: Sequence[SealedView], bases: Sequence[SealedView], rule: Rule, conflicts: list[Conflict]
-) -> Tree:
-    entries: dict[str, Entry] = {}
-    for path in sorted(set().union(*(v.entries for v in views))):
-        sides = [v.entries.get(path) for v in views]
-        entry = _merge_entry(path, sides, [b.entries.get(path) for b in bases], conflicts)
-        if entry is None and any(_chunks_changed(s, views, bases) for s in sides if s is not None):
-            conflicts.append((path, None))
-            entry = next(s for s in sides if s is not None)
-        if entry is not None:
-            entries[path] = entry
-    loose: dict[str, str] = {}
-    for key in sorted(set().union(*(v.loose() for v in views))):
-        owner = rule.decide([v.loose().get(key, ABSENT) for v in views], [b.loose().get(key, ABSENT) for b in bases])
-        if owner == CONFLICT:
-            conflicts.append((key, None))
-            owner = next(v.loose()[key] for v in views if key in v.loose())
-        if isinstance(owner, str):
-            loose[key] = owner
-    return Tree(entries, loose)
-
-
-def _merge_entry(
-    path: str, sides: Sequence[Entry | None], bases: Sequence[Entry | None], conflicts: list[Conflict]
-) -> Entry | None:
-    distinct = [s for i, s in enumerate(sides) if s not in sides[:i]]
-    changed = [s for s in distinct if s not in bases] if bases else distinct
-    if len(distinct) == 1 or not changed:
-        return distinct[0]
-    if len(changed) == 1:
-        return changed[0]
-    joined = _join_windows([s for s in changed if s is not None])
-    if joined is None or None in changed:
-        conflicts.append((path, None))
-        return next(s for s in sides if s is not None)
-    return joined
-
-
-def _join_windows(changed: Sequence[Entry]) -> Entry | None:
-    """One entry for several that differ in nothing but the space they cover, or None."""
-    joined = changed[0]
-    for other in changed[1:]:
-        if not isinstance(joined, ArrayEntry) or not isinstance(other, ArrayEntry) or joined.id != other.id:
-            return None
-        grown, back = with_window(joined, other.window), with_window(other, joined.window)
-        if grown != back:
-            return None
-        joined = grown
-    return joined if isinstance(joined, ArrayEntry) else None
-
-
-def _chunks_changed(entry: Entry, views: Iterable[SealedView], bases: Sequence[SealedView]) -> bool:
-    """Whether some head's chunks of an array are not those of any common ancestor."""
-    if not isinstance(entry, ArrayEntry):
-        return False
-    known = [b.owners.table.arrays.get(entry.id, {}) for b in bases]
-    return any(v.owners.table.arrays[entry.id] not in known for v in views if entry.id in v.owners.table.arrays)

@@ -6,10 +6,11 @@ import uuid as uuids
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
-from vzarr.errors import FormatError, InvalidInputError, UnsupportedError
-from vzarr.overlay import arrays, gc, layout, merge, opening, plans, refs, seal
+from vzarr.errors import FormatError, UnsupportedError
+from vzarr.overlay import arrays, gc, joining, layout, opening, plans, refs, seal
 from vzarr.overlay.commit import seal_version
 from vzarr.overlay.diff import Diff, diff_views
+from vzarr.overlay.disputes import FAIL, Judge, Strategy
 from vzarr.overlay.log import RepoLog
 from vzarr.overlay.objects import Objects
 from vzarr.overlay.repokeys import RepoKeys
@@ -36,7 +37,7 @@ class Repo:
     """Makes the handle of an instance at a version; set by who knows the datatypes."""
     settler: ClassVar[Callable[[Version], None] | None] = None
     """Lets the instances of a version finish interrupted writes before it is sealed; set likewise."""
-    joiner: ClassVar[merge.Joiner | None] = None
+    joiner: ClassVar[joining.Joiner | None] = None
     """Joins the data of instances when versions are merged; set likewise."""
     adopter: ClassVar[Callable[..., Any] | None] = None
     """Makes an existing volume an instance; set likewise."""
@@ -52,6 +53,7 @@ class Repo:
         self._storage = Storage.of(objects, state.root)
         self._shelf = Shelf(self._storage, self.authority, lambda: self.state)
         self.keys = RepoKeys(objects, self.authority, lambda: self.state, self._shelf.record)
+        self._merges = joining.Merges(self.keys, self.authority, self._shelf, lambda: self.state)
 
     @classmethod
     def create(
@@ -188,6 +190,7 @@ class Repo:
         self._shelf.forget(node)
 
     def _settle(self, node: str) -> None:
+        self.keys.finish(node)
         if Repo.settler is not None:
             Repo.settler(Version(self, node))
 
@@ -220,49 +223,44 @@ class Repo:
         return Version(self, tag)
 
     def merge(
-        self, versions: Sequence[Version | str], note: str = "", *, keep_conflicts: bool = False,
-        user: str = "", app: str = "",
+        self, versions: Sequence[Version | str], strategy: Strategy = FAIL, note: str = "", *,
+        keep_conflicts: bool | Callable[[Any], bool] = False, user: str = "", app: str = "",
     ) -> Version:  # fmt: skip
-        """Make an open version on the default branch that joins several sealed ones, chunk by chunk.
+        """Make an open version on the default branch that joins several sealed ones.
 
         Parameters
         ----------
-        versions
-            Two or more, as versions or refs.
-        note
-            Note of the new version.
+        versions, note
+            Two or more, as versions or refs; note of the new version.
+        strategy
+            What happens to conflicts: ``"fail"`` refuses to merge; ``"ours"`` and ``"theirs"`` take the version
+            named first or last of those that disagree; a function is asked about each (see `disputes.Resolver`).
         keep_conflicts
-            Record chunks that were changed differently as conflicts, which raise when they are read and go away
-            when they are written, instead of refusing to merge.
+            Whether (or which of) undecided conflicts are recorded: they raise when read, until they are written.
 
         Raises
         ------
         ConflictError
-            If a chunk or the metadata of a path were changed differently; its ``conflicts`` lists each path with
-            its voxel box, or what the datatypes name, such as bodies.  Nothing is written then.
-        SealedError
-            If one of them is still open.
+            If nobody decides about a conflict; its ``conflicts`` lists each path with its voxel box, each key, and
+            what the datatypes name, such as bodies.  Nothing is written then.
         """
-        parents = [v.uuid if isinstance(v, Version) else self.resolve(v) for v in versions]
-        state = self.state
-        plans.check_parents(state, parents)
-        if len(set(parents)) < 2:
-            raise InvalidInputError("a merge needs at least two different versions")
-        child = uuids.uuid4().hex
-        joiner = Repo.joiner
-        joined = merge.merge_views(
-            child, parents, state.parents, self._shelf.sealed_view, keep_conflicts=keep_conflicts,
-            derived=lambda path: joiner is not None and joiner.derived(state, path),
-        )  # fmt: skip
-        if joiner is not None and not keep_conflicts:
-            merge.refuse(joiner.conflicts([Version(self, p) for p in parents]))
-        self.objects.put(layout.base(child), merge.write_base(self.objects, child, parents, joined).to_bytes())
-
-        self._log.publish(plans.child(child, parents, MASTER, note), user=user, app=app)
-        merged = Version(self, child)
-        if joiner is not None:
-            joiner.join(merged)
+        prepared = self._merging(versions, judge := Judge(strategy, keep_conflicts))
+        self._merges.write(prepared, judge)
+        self._log.publish(plans.child(prepared.child, prepared.parents, MASTER, note), user=user, app=app)
+        self.keys.finish(prepared.child)
+        merged = Version(self, prepared.child)
+        if Repo.joiner is not None:
+            Repo.joiner.join(merged)
         return merged
+
+    def merge_conflicts(self, versions: Sequence[Version | str]) -> list[Any]:
+        """What stands against merging some versions, as `merge` would raise it; writes nothing."""
+        self._merging(versions, judge := Judge())
+        return list(judge.open)
+
+    def _merging(self, versions: Sequence[Version | str], judge: Judge) -> joining.Merge:
+        parents = [v.uuid if isinstance(v, Version) else self.resolve(v) for v in versions]
+        return self._merges.prepare(parents, judge, Repo.joiner, lambda node: Version(self, node))
 
     def annotate(self, node: str, op: Op, *, user: str = "", app: str = "") -> None:
         """Publish one operation on an open version."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import TypeVar
 
 from vzarr.errors import AuthorityUnavailableError, ConflictError
-from vzarr.overlay import keylayers, layout, plans
+from vzarr.overlay import keylayers, layout, mergekeys, plans
 from vzarr.overlay.authority import Authority
 from vzarr.overlay.dag import Position, ancestry
 from vzarr.overlay.keylayers import KeyChanges
@@ -40,7 +40,8 @@ class RepoKeys:
         self, objects: Objects, authority: Authority, state: Callable[[], State], record: Callable[[str], Record]
     ) -> None:
         self._objects, self._authority, self._state, self._record = objects, authority, state, record
-        self._versioned = VersionedKV(authority.kv, lambda a, b: state().is_ancestor(a, b))
+        self.versioned = VersionedKV(authority.kv, lambda a, b: state().is_ancestor(a, b))
+        self._finished: set[str] = set()
 
     @property
     def reachable(self) -> bool:
@@ -57,7 +58,8 @@ class RepoKeys:
             an earlier release, or the instance is not versioned.
         """
         if self.reachable:
-            return self._versioned.at(bytes.fromhex(info.data_uuid), self._position(node, info))
+            self.finish(node)
+            return self.versioned.at(bytes.fromhex(info.data_uuid), self._position(node, info))
         stacks = self._stacks(node) if info.versioned and self._state().nodes[node].sealed else None
         if stacks is None:
             assert isinstance(self._authority.kv, Unreachable)
@@ -68,19 +70,26 @@ class RepoKeys:
         """Change an instance's keys in one transaction (see `Version.transact`)."""
         if info.versioned:
             plans.check_open(self._state(), node)
+            self.finish(node)
         position = self._position(node, info)
 
         def run(txn: Transaction) -> T:
             if info.versioned:
                 self._authority.check_open(txn, node)
-            return change(self._versioned.within(txn, bytes.fromhex(info.data_uuid), position))
+            return change(self.versioned.within(txn, bytes.fromhex(info.data_uuid), position))
 
         return self._authority.kv.transact(run)
+
+    def finish(self, node: str) -> None:
+        """Write what a merge decided, if whoever made the version did not come to that; looks once a version."""
+        if node not in self._finished:
+            mergekeys.finish(self._authority, self.versioned, self._state(), node)
+            self._finished.add(node)
 
     def changes(self, node: str, info: InstanceInfo) -> list[Change]:
         """What was written to an instance's keys at exactly one version, in key order; None for a deletion."""
         if self.reachable:
-            return list(self._versioned.changes(bytes.fromhex(info.data_uuid), self._state().nodes[node].version_id))
+            return list(self.versioned.changes(bytes.fromhex(info.data_uuid), self._state().nodes[node].version_id))
         return dict(self._sealed_changes(node)).get(info.data_uuid, [])
 
     def written(self, a: str, b: str) -> dict[str, int]:
@@ -108,8 +117,8 @@ class RepoKeys:
             return KeyChanges(own, below or {}, *self._seen(info, brought, moment))
 
     def _own(self, info: NodeInfo, view: Reader | None = None) -> list[tuple[str, list[Change]]]:
-        changed = self._versioned.instances_changed(info.version_id, view=view)
-        return [(i.hex(), list(self._versioned.changes(i, info.version_id, view=view))) for i in changed]
+        changed = self.versioned.instances_changed(info.version_id, view=view)
+        return [(i.hex(), list(self.versioned.changes(i, info.version_id, view=view))) for i in changed]
 
     def _brought(self, info: NodeInfo, known: str | None, view: Reader) -> dict[str, set[bytes]]:
         """Keys by instance that a version may see otherwise than an ancestor of it: all that was written since."""
@@ -129,7 +138,7 @@ class RepoKeys:
         conflicts: dict[str, list[bytes]] = {}
         position = self._state().position(info.id)
         for instance, names in asked.items():
-            keys = self._versioned.at(bytes.fromhex(instance), position, view=view)
+            keys = self.versioned.at(bytes.fromhex(instance), position, view=view)
             joined[instance] = []
             for key in sorted(names):
                 try:

@@ -19,7 +19,7 @@ from vzarr.overlay import layout, opening, refs, seal
 from vzarr.overlay.kv.sealed import Stack, from_bytes
 from vzarr.overlay.kv.sidecar import Sidecar
 from vzarr.overlay.logcheck import Finding, read_log
-from vzarr.overlay.merge import common_codes
+from vzarr.overlay.mergepages import common_codes
 from vzarr.overlay.objects import Objects
 from vzarr.overlay.owners import CONFLICT, DELETED, FIRST_OWNER, Owners, Page, Ref, Table, coords_in, side
 from vzarr.overlay.sourcecheck import check_source

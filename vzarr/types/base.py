@@ -43,8 +43,18 @@ def _no_conflicts(heads: Any) -> Sequence[Any]:
     return ()
 
 
+def _name_of_key(key: bytes) -> str | None:
+    """Call a key by its text: any of them may be in conflict."""
+    return key.decode(errors="backslashreplace")
+
+
+def no_key_names(key: bytes) -> str | None:
+    """Take every key for one that follows from others."""
+    return None
+
+
 def _not_derived(path: str) -> bool:
-    """Take every array for one that is not made from others."""
+    """Take every array for one by itself."""
     return False
 
 
@@ -85,6 +95,12 @@ class Datatype:
     derived
         Whether an array, by its path below the instance, is made from others: where its chunks are in conflict
         after a merge, `resume` makes them anew.
+    indexed
+        Whether what an array holds, by its path below the instance, is counted elsewhere, so that a merge may take a
+        chunk in conflict from one side only, and not make one.
+    key_name
+        What people call a sidecar key about which merged versions may disagree; None for one that follows from
+        others, or that `conflicts` and `resume` look after.
     verify
         Called with a handle: one line for everything in which its parts contradict each other at this version.
     compression
@@ -107,6 +123,8 @@ class Datatype:
     resume: Callable[[Any], object] = _nothing_to_settle
     conflicts: Callable[[Any], Sequence[Any]] = _no_conflicts
     derived: Callable[[str], bool] = _not_derived
+    indexed: Callable[[str], bool] = _not_derived
+    key_name: Callable[[bytes], str | None] = _name_of_key
     verify: Callable[[Any], list[str]] = _nothing_to_verify
     compression: str = "lz4"
     tags: bool = False

@@ -7,14 +7,19 @@ from __future__ import annotations
 
 import tarfile
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from vzarr.errors import InvalidInputError, NotFoundError
+from vzarr.errors import ConflictError, InvalidInputError, NotFoundError
+from vzarr.overlay.disputes import KeyConflict
 from vzarr.types import messages, mutations
 from vzarr.types.base import Datatype, Instance
+
+if TYPE_CHECKING:
+    from vzarr.overlay.kv.versioned import InstanceKeys
 
 _VALUE = b"k"
 _TAR_BLOCK = 512
@@ -34,7 +39,20 @@ class Wanted:
 
 @dataclass(frozen=True)
 class KeyValue(Instance):
-    """Named blobs at a version."""
+    """Named blobs at a version.
+
+    Parameters
+    ----------
+    lenient
+        Whether keys that merged versions changed differently are absent, as DVID has it, instead of an error.
+    """
+
+    lenient: bool = False
+
+    @property
+    def keys(self) -> InstanceKeys:
+        """The instance's sidecar keys at this version."""
+        return super().keys.without_conflicts() if self.lenient else super().keys
 
     def get(self, key: str) -> bytes:
         """Value of a key.
@@ -43,8 +61,10 @@ class KeyValue(Instance):
         ------
         NotFoundError
             If it has none at this version.
+        ConflictError
+            If merged versions changed it differently; writing or deleting it resolves that.
         """
-        value = self.keys.get(_row(key))
+        value = self._get(key)
         if value is None:
             raise NotFoundError(f'Key "{key}" not found')
         return value
@@ -99,12 +119,14 @@ class KeyValue(Instance):
 
     def list_keys(self, first: str | None = None, last: str | None = None) -> list[str]:
         """Keys from `first` to `last`, both included, in byte order; all of them by default."""
-        return [row[1:].decode() for row in self.keys.scan_keys(*_span(first, last))]
+        with self._named():
+            return [row[1:].decode() for row in self.keys.scan_keys(*_span(first, last))]
 
     def items(self, first: str, last: str) -> Iterator[tuple[str, bytes]]:
         """Keys from `first` to `last`, both included, with their values, in byte order."""
-        for row, value in self.keys.scan(*_span(first, last)):
-            yield row[1:].decode(), value
+        with self._named():
+            for row, value in self.keys.scan(*_span(first, last)):
+                yield row[1:].decode(), value
 
     def select(self, wanted: Iterable[Wanted]) -> Iterator[Pair]:
         """Values of many keys in the order in which they are asked for, None for one that has none.
@@ -120,11 +142,31 @@ class KeyValue(Instance):
 
     def _select(self, asked: list[Wanted], parts: list[Value | None]) -> Iterator[Pair]:
         for want, part in zip(asked, parts, strict=True):
-            yield want.key, part if want.first is not None else self.keys.get(_row(want.key))
+            yield want.key, part if want.first is not None else self._get(want.key)
+
+    def _get(self, key: str) -> bytes | None:
+        with self._named():
+            return self.keys.get(_row(key))
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        """Context in which a key in conflict is called by its name."""
+        try:
+            yield
+        except ConflictError as error:
+            found = [KeyConflict(self.name, _name(row) or "") for row in error.conflicts]
+            raise ConflictError(
+                f"{found[0]} was changed differently in merged versions; write it anew", found
+            ) from error
 
     def _part(self, wanted: Wanted) -> Value | None:
-        value = self.keys.get(_row(wanted.key))
+        value = self._get(wanted.key)
         return None if value is None else byte_range(value, wanted.first or 0, wanted.last or 0)
+
+
+def _name(row: bytes) -> str | None:
+    """Key of a row; None for a row of the mutation log, of which no two versions write the same."""
+    return row[1:].decode() if row[:1] == _VALUE else None
 
 
 KEYVALUE = Datatype(
@@ -133,6 +175,7 @@ KEYVALUE = Datatype(
     summary="Named blobs of bytes, versioned or not: keys are UTF-8 text, values are opaque.",
     url="github.com/janelia-flyem/dvid/datatype/keyvalue",
     type_version="0.2",
+    key_name=_name,
     tags=True,
 )
 

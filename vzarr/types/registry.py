@@ -86,9 +86,32 @@ def settle(version: Version) -> None:
 
 def is_derived(state: State, path: str) -> bool:
     """Whether an array of a version is made from others by an instance's datatype, as coarser scales are."""
+    found = _owner_of(state, path)
+    return found is not None and found[0].derived(found[1])
+
+
+def is_indexed(state: State, path: str) -> bool:
+    """Whether an instance's datatype counts elsewhere what an array of a version holds."""
+    found = _owner_of(state, path)
+    return found is not None and found[0].indexed(found[1])
+
+
+def _owner_of(state: State, path: str) -> tuple[Datatype, str] | None:
+    """Datatype of the instance that an array belongs to, and the array's path below it."""
     name, _, own = path.rpartition("/")
     info = state.instances.get(name)
-    return info is not None and info.typename in _entry_points() and get(info.typename).derived(own)
+    return (get(info.typename), own) if info is not None and info.typename in _entry_points() else None
+
+
+def key_name(info: InstanceInfo, key: bytes) -> str | None:
+    """What an instance's datatype calls a key that can be in conflict; None for one that cannot.
+
+    Raises
+    ------
+    NotFoundError
+        If the datatype is not installed.
+    """
+    return get(info.typename).key_name(key)
 
 
 def merge_conflicts(versions: Sequence[Version]) -> list[Any]:

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from vzarr.errors import ConflictError, UnsupportedError
-from vzarr.overlay.kv.versioned import InstanceKeys, InstanceTxn
+from vzarr.errors import UnsupportedError
+from vzarr.overlay.disputes import Dispute, Held, KeyConflict
 from vzarr.overlay.version import Version
 from vzarr.types.voxels import array_path
 
@@ -43,24 +43,12 @@ def merge_preferring(
     for info in infos:
         if any(version.has_array(array_path(info.name)) for version in versions):
             raise UnsupportedError(f'cannot decide about "{info.name}" key by key: it holds voxels')
-    child = versions[0].repo.merge(versions, note, user=user, app=app)
-    for info in infos:
-        decided = _decided(child.keys(info), [version.keys(info) for version in versions])
 
-        def put(txn: InstanceTxn, decided: dict[bytes, bytes] = decided) -> None:
-            for key, value in decided.items():
-                txn.put(key, value)
+    def prefer(dispute: Dispute) -> Held | None:
+        if isinstance(dispute.conflict, KeyConflict) and dispute.conflict.instance in names:
+            return next((dispute.sides[i] for i in dispute.changed if dispute.sides[i].value is not None), None)
+        return None
 
-        child.transact(info, put)
-    return child
-
-
-def _decided(joined: InstanceKeys, sides: Sequence[InstanceKeys]) -> dict[bytes, bytes]:
-    """Keys in conflict and the value each one takes."""
-    found: dict[bytes, bytes] = {}
-    for key in sorted({key for side in sides for key in side.scan_keys()}):
-        try:
-            joined.get(key)
-        except ConflictError:
-            found[key] = next(value for side in sides if (value := side.get(key)) is not None)
-    return found
+    return versions[0].repo.merge(
+        versions, prefer, note, keep_conflicts=lambda c: isinstance(c, KeyConflict), user=user, app=app
+    )

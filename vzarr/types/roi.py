@@ -325,10 +325,16 @@ def _configure(config: Mapping[str, str]) -> dict[str, str]:
     return {**config, "blocksize": ",".join(map(str, size))}
 
 
+def _name(row: bytes) -> str:
+    """What a row is about."""
+    return f"z = {int.from_bytes(row[1:], 'big') - _SIGN}"
+
+
 ROI = Datatype(
     name="roi",
     handle=Roi,
     summary="Region of interest: a set of blocks, posted as spans; masks, point queries and partitions of it.",
     url="github.com/janelia-flyem/dvid/datatype/roi",
     configure=_configure,
+    key_name=_name,
 )

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 import vzarr
 from tests.types.labelmap.conftest import blobs
 from vzarr.errors import ConflictError
+from vzarr.overlay.disputes import Dispute, Held
 from vzarr.overlay.repo import Repo
 from vzarr.types import registry
 from vzarr.types.labelmap import verify
@@ -249,3 +250,32 @@ def _check_three_ways(merged: LabelMap, base: LabelMap, heads: list[LabelMap]) -
             assert after[at] == left[at]
         elif left[at] == old and (right[at] in alive[0] or right[at] not in was):
             assert after[at] == right[at]
+
+
+@pytest.mark.parametrize("strategy", ["ours", "theirs", "asked"])
+@pytest.mark.parametrize(("left", "right"), [c[:2] for c in CONFLICTS.values()], ids=CONFLICTS)
+def test_a_strategy_decides_about_bodies(seg: LabelMap, left: Side, right: Side, strategy: str):
+    seg.merge(8, [9])
+    base = seg.version.commit()
+    heads = []
+    for name, side in (("left", left), ("right", right)):
+        branch = base.branch(name)
+        side(branch["seg"])
+        heads.append(branch.commit())
+    asked: list[Dispute] = []
+
+    def first(dispute: Dispute) -> Held:
+        asked.append(dispute)
+        assert [s.version for s in dispute.sides] == [h.uuid for h in heads]
+        return dispute.sides[dispute.changed[0]]
+
+    merged = base.repo.merge(heads, first if strategy == "asked" else strategy)["seg"]
+    right_one = heads[1 if strategy == "theirs" else 0]["seg"]
+    found = sound(merged)
+    assert not asked or {d.path for d in asked} == {"seg"}
+    assert sum(merged.size(b) for b in found) == sum(n for _, n in merged.list_bodies())
+    for conflict in base.repo.merge_conflicts(heads):
+        kept = right_one.bodies_of([conflict.supervoxel])[0]
+        assert merged.bodies_of([conflict.supervoxel])[0] in (kept, *conflict.bodies, conflict.body)
+        if kept and len(conflict.changed) == 2 and conflict.bodies[heads.index(right_one.version)]:
+            assert merged.bodies_of([conflict.supervoxel])[0] in (kept, conflict.body)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Query, Response
@@ -44,7 +45,12 @@ async def _batch_format(json: str | None = None, tar: str | None = None, jsontar
     return "json" if as_json else "tar" if as_tar else "protobuf"
 
 
-Handle = Annotated[KeyValue, Depends(deps.instance)]
+async def _lenient(handle: Annotated[KeyValue, Depends(deps.instance)]) -> KeyValue:
+    """The instance, in which keys in conflict are absent, as the recorded answers have it."""
+    return replace(handle, lenient=True)
+
+
+Handle = Annotated[KeyValue, Depends(_lenient)]
 Body = Annotated[bytes, Depends(deps.body)]
 User = Annotated[str, Depends(deps.user)]
 App = Annotated[str, Depends(deps.app_name)]

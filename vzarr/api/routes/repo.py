@@ -93,7 +93,7 @@ def post_merge(repo: InRepo, hub: Repos, body: Body, user: User, app: App) -> Re
     if body.get("mergeType") != "conflict-free":
         raise InvalidInputError('"mergeType" should be "conflict-free"')
     note = string(body, "note", "")
-    child = repo.merge(_parents(repo, hub, body), note, keep_conflicts=True, user=user, app=app)
+    child = repo.merge(_parents(repo, hub, body), note=note, keep_conflicts=True, user=user, app=app)
     return wire.json({"child": child.uuid})
 
 

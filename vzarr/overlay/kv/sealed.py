@@ -135,7 +135,13 @@ class SealedKeys(InstanceKeys):
     """
 
     def __init__(self, stack: Stack, get: Callable[[str, str], bytes | None]) -> None:
-        self._stack, self._get = stack, get
+        self._stack, self._get, self._lenient = stack, get, False
+
+    def without_conflicts(self) -> SealedKeys:
+        """The same keys, of which those that have several values are absent."""
+        found = SealedKeys(self._stack, self._get)
+        found._lenient = True
+        return found
 
     @cached_property
     def sidecars(self) -> list[Sidecar]:
@@ -145,13 +151,18 @@ class SealedKeys(InstanceKeys):
     def _reader(self, layer: Layer) -> Callable[[str], bytes | None]:
         return lambda name: self._get(layer.node, f"{layer.name}/{name}")
 
-    def _check(self, key: bytes) -> None:
-        if key in self._stack.conflicts:
+    def _open_conflict(self, key: bytes) -> bool:
+        """Whether a key has several values, and so is absent for the lenient; all others are told so."""
+        if key not in self._stack.conflicts:
+            return False
+        if not self._lenient:
             raise ConflictError(f"key {key!r} was changed on several sides of a merge", [key])
+        return True
 
     def get(self, key: bytes) -> bytes | None:
         """Value of `key`, or None where it is absent or deleted; `ConflictError` where it has several."""
-        self._check(key)
+        if self._open_conflict(key):
+            return None
         for sidecar in self.sidecars:
             found = sidecar.lookup(key, _UNSET)
             if found is not _UNSET:
@@ -192,8 +203,7 @@ class SealedKeys(InstanceKeys):
 
     def _checked(self, rows: Iterable[Change]) -> Iterator[Item]:
         for key, value in rows:
-            self._check(key)
-            if value is not None:
+            if not self._open_conflict(key) and value is not None:
                 yield key, value
 
     def scan_keys(

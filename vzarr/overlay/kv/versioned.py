@@ -29,11 +29,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from itertools import islice
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from vzarr.errors import ConflictError, FormatError, InvalidInputError
 from vzarr.overlay.dag import Position
 from vzarr.overlay.kv.base import Item, OrderedKV, Reader, Transaction, paged, prefix_end
+from vzarr.overlay.kv.instancekeys import InstanceKeys as InstanceKeys
 
 IsAncestor = Callable[[int, int], bool]
 
@@ -147,35 +148,6 @@ def _histories(
             low = _index_row(stem, _LAST, 0) + b"\0"
 
 
-class InstanceKeys(Protocol):
-    """The keys of one instance as one version sees them."""
-
-    def get(self, key: bytes) -> bytes | None:
-        """Value of `key`, or None where it is absent or deleted; `ConflictError` where it has several."""
-
-    def get_many(self, keys: Iterable[bytes]) -> list[bytes | None]:
-        """Values of `keys`, in their order."""
-
-    def get_with_version(self, key: bytes) -> tuple[int, bytes] | None:
-        """Number of the version that wrote the visible value, and the value; None where the key is absent."""
-
-    def scan(
-        self, start: bytes = b"", end: bytes | None = None, *, limit: int | None = None, reverse: bool = False
-    ) -> Iterator[Item]:
-        """Keys with ``start <= key < end`` and their values, in key order, or from the last if `reverse`.
-
-        Raises
-        ------
-        ConflictError
-            A key on the way has several values; earlier keys may not have been given yet.
-        """
-
-    def scan_keys(
-        self, start: bytes = b"", end: bytes | None = None, *, limit: int | None = None, reverse: bool = False
-    ) -> Iterator[bytes]:
-        """The keys that `scan` gives, without reading their values."""
-
-
 class StoredKeys(InstanceKeys):
     """Keys in a key store.
 
@@ -196,6 +168,13 @@ class StoredKeys(InstanceKeys):
         self._instance = instance
         self._position = position
         self._is_ancestor = is_ancestor
+        self._lenient = False
+
+    def without_conflicts(self) -> InstanceKeys:
+        """The same keys, of which those that have several values are absent."""
+        found = StoredKeys(self._open, self._instance, self._position, self._is_ancestor)
+        found._lenient = True
+        return found
 
     def get(self, key: bytes) -> bytes | None:
         """Value of `key`, or None where it is absent or deleted; `ConflictError` where it has several."""
@@ -244,6 +223,8 @@ class StoredKeys(InstanceKeys):
         """The version that wrote what is seen of `key`."""
         latest = _latest(newest, [self._position], self._is_ancestor)
         versions = sorted(write.version for write in latest if write.flag == VALUE)
+        if len(versions) > 1 and self._lenient:
+            return None
         if len(versions) > 1:
             raise ConflictError(f"key {key!r} was changed on several sides of a merge, at {versions}", [key])
         return versions[0] if versions else None
@@ -346,6 +327,10 @@ class VersionedKV:
     def within(self, txn: Transaction, instance: bytes, position: Position) -> InstanceTxn:
         """The keys of `instance` at `position` within a transaction of the store."""
         return InstanceTxn(txn, instance, position, self._is_ancestor)
+
+    def latest(self, instance: bytes, key: bytes, positions: Sequence[Position], view: Reader) -> list[Write]:
+        """The writes to a key at or before some positions that no other of them descends from."""
+        return _latest(_seeking(view, _stem(instance, key)), positions, self._is_ancestor)
 
     def changes(
         self, instance: bytes, version: int, *, view: Reader | None = None

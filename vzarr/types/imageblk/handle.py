@@ -15,7 +15,7 @@ from vzarr import geometry
 from vzarr.errors import InvalidInputError
 from vzarr.geometry import Box, Coord
 from vzarr.types import settings, voxels
-from vzarr.types.base import Datatype, Instance
+from vzarr.types.base import Datatype, Instance, no_key_names
 from vzarr.types.imageblk import blocks, oblique
 from vzarr.types.imageblk.oblique import Plane
 from vzarr.types.roi import Within
@@ -63,6 +63,7 @@ def datatype(name: str, voxel: Voxel, source: str, version: str) -> Datatype:
         type_version=version,
         configure=_configure,
         prepare=ImageBlk.make_arrays,
+        key_name=no_key_names,
     )
 
 

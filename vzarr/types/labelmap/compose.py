@@ -17,16 +17,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vzarr.errors import ConflictError, SealedError
 from vzarr.overlay import dag
+from vzarr.overlay.mergekeys import Decided
 from vzarr.types import voxels
 from vzarr.types.atonce import will_wait
 from vzarr.types.labelmap import cuts, edits, index, mapping, pages, pyramid, rows, underway
+from vzarr.types.labelmap.bodyconflict import BodyConflict
 from vzarr.types.labelmap.edits import NOBODY, Edit
 from vzarr.types.labelmap.rows import Counts, Header, Labels, unpack_blocks
 
@@ -37,31 +39,6 @@ if TYPE_CHECKING:
 _NOTHING = Counts(np.empty(0, np.uint64), np.empty(0, np.uint32))
 _UNKNOWN = -1
 _COMPOSED = {rows.HEADER, rows.INDEX, rows.MAPPING, rows.PAGE, rows.SPLIT}
-
-
-class BodyConflict(NamedTuple):
-    """A supervoxel that is in different bodies on the sides of a merge.
-
-    Parameters
-    ----------
-    instance
-        Name of the labelmap.
-    body
-        Body of the supervoxel before.
-    supervoxel
-        The supervoxel.
-    bodies
-        Its bodies, side by side; 0 where it was cut up.
-    """
-
-    instance: str
-    body: int
-    supervoxel: int
-    bodies: tuple[int, ...]
-
-    def __str__(self) -> str:
-        sides = " and ".join(f"body {b}" if b else "pieces" for b in self.bodies)
-        return f"{self.instance}: supervoxel {self.supervoxel} of body {self.body} went to {sides}"
 
 
 class _Side:
@@ -147,18 +124,43 @@ class _Merge:
         """Per common ancestor the body of each of `supervoxels`."""
         return [mapping.bodies_within(base.keys, self.supervoxels) for base in self.bases]
 
-    def compose(self) -> tuple[dict[int, int], list[BodyConflict]]:
-        """Body of each of `supervoxels` after the merge, and those about which the sides disagree."""
-        bodies, conflicts = {}, []
+    def compose(self, places: Mapping[str, int] | None = None) -> tuple[dict[int, int], list[BodyConflict]]:
+        """Body of each of `supervoxels` after the merge, and those about which the sides disagree.
+
+        Parameters
+        ----------
+        places
+            Which side is right, by `BodyConflict.name`; else the first that changed something is.
+        """
+        places, bodies, conflicts = places or {}, {}, []
         for supervoxel in self.supervoxels:
             said, before = self._said(supervoxel)
             final = self._agreed(supervoxel, said, before)
             if final is None:
-                origin = next(iter(before), supervoxel)
-                conflicts.append(BodyConflict(self.sides[0].head.name, origin, supervoxel, said))
-                final = said[0]
+                conflict = self._conflict(supervoxel, said, before)
+                conflicts.append(conflict)
+                final = said[places.get(conflict.name, conflict.changed[0])]
+                if final == 0:
+                    # One side cut it up and another gave it voxels that no part of it has: these stay its own.
+                    final = next((b for b in said if b), supervoxel)
             bodies[supervoxel] = final
-        return bodies, conflicts + list(self._twins(bodies))
+        twins = list(self._twins(bodies))
+        for conflict in twins:
+            if conflict.name in places:
+                self._part(bodies, conflict, places[conflict.name])
+        return bodies, conflicts + twins
+
+    def _conflict(self, supervoxel: int, said: tuple[int, ...], before: set[int]) -> BodyConflict:
+        changed = tuple(i for i, body in enumerate(said) if body not in before) or tuple(range(len(said)))
+        return BodyConflict(self.sides[0].head.name, min(before, default=supervoxel), supervoxel, said, changed)
+
+    def _part(self, bodies: dict[int, int], conflict: BodyConflict, place: int) -> None:
+        """Leave a number to the body that one side made under it; what others made under it is as it was."""
+        number = next(b for b in conflict.bodies if b not in self._said(conflict.supervoxel)[1])
+        kept = set(index.read_supervoxels(self.sides[place].keys, number))
+        for supervoxel, body in bodies.items():
+            if body == number and supervoxel not in kept:
+                bodies[supervoxel] = min(self._said(supervoxel)[1])
 
     def _said(self, supervoxel: int) -> tuple[tuple[int, ...], set[int]]:
         """Bodies of a supervoxel on the sides, and before; of what it was cut from where it is not known."""
@@ -235,7 +237,8 @@ class _Merge:
             if other is not None:
                 stranger = min(other)
                 said, before = self._said(stranger)
-                yield BodyConflict(self.sides[0].head.name, min(before), stranger, said)
+                makers = tuple(i for i, side in enumerate(self.sides) if side.has(body))
+                yield BodyConflict(self.sides[0].head.name, min(before), stranger, said, makers)
 
     # ------------------------------------------------------------ index
 
@@ -324,7 +327,8 @@ def ensure(instance: Instance) -> None:
     will_wait("composing a merge")
     merge = _Merge.of([instance.at(parent) for parent in instance.version.parents])
     pyramid.mend(instance)
-    bodies, _ = merge.compose()
+    decided = Decided.load(instance.version.repo.objects, instance.version.uuid)
+    bodies, _ = merge.compose(decided.places.get(instance.name))
     counts = merge.counts(instance)
     wanted = dict(_wanted(merge, bodies, counts))
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from vzarr.geometry import Coord
-from vzarr.types.base import Datatype
+from vzarr.types.base import Datatype, no_key_names
 from vzarr.types.labelmap import (
     adopted,
     agglomerate,
@@ -195,7 +195,9 @@ LABELMAP = Datatype(
     settle=compose.settle,
     resume=compose.resume,
     conflicts=compose.conflicts,
+    key_name=no_key_names,
     derived=compose.is_derived,
+    indexed=str.isdigit,
     verify=verify.check,
     compression="gzip",
     tags=True,

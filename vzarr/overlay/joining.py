@@ -1,0 +1,173 @@
+"""A merge from its parents to a version: everything is compared and decided before anything is written."""
+
+from __future__ import annotations
+
+import uuid as uuids
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from vzarr.errors import InvalidInputError
+from vzarr.overlay import layout, merge, plans
+from vzarr.overlay.authority import Authority
+from vzarr.overlay.disputes import Dispute, Held, Judge, only_side
+from vzarr.overlay.merge import Kind
+from vzarr.overlay.mergekeys import Decided, KeyMerge
+from vzarr.overlay.repokeys import RepoKeys
+from vzarr.overlay.shelf import Shelf
+from vzarr.overlay.state import InstanceInfo, State
+from vzarr.overlay.threeway import History, Tips
+
+if TYPE_CHECKING:
+    from vzarr.overlay.version import Version
+
+
+class DataConflict(Protocol):
+    """What a datatype finds in conflict beyond chunks and keys."""
+
+    @property
+    def instance(self) -> str:
+        """Name of the instance."""
+
+    @property
+    def name(self) -> str:
+        """What tells it from the instance's other conflicts."""
+
+    @property
+    def held(self) -> Sequence[Any]:
+        """What each side holds."""
+
+    @property
+    def changed(self) -> tuple[int, ...]:
+        """Places of the sides that disagree."""
+
+
+class Joiner(NamedTuple):
+    """What a merge asks those who know the datatypes.
+
+    Parameters
+    ----------
+    derived, indexed
+        Whether the array at a path is made from others; whether what it holds is counted elsewhere.
+    key_name
+        What a datatype calls a key that can be in conflict; None for one that follows from others.
+    conflicts
+        What versions, about to be merged, disagree about beyond chunks and keys.
+    join
+        Lets the instances of the new version join what it brought together; whoever opens one may do it too.
+    """
+
+    derived: Callable[[State, str], bool]
+    indexed: Callable[[State, str], bool]
+    key_name: Callable[[InstanceInfo, bytes], str | None]
+    conflicts: Callable[[Sequence[Version]], Sequence[DataConflict]]
+    join: Callable[[Version], None]
+
+
+@dataclass(frozen=True)
+class Merge:
+    """A merge that is ready to be written.
+
+    Parameters
+    ----------
+    child
+        Id of the version that it makes.
+    parents
+        Versions that it joins.
+    joined
+        Tree, owners, pages and chunks.
+    decided
+        What was decided about keys, and for datatypes.
+    """
+
+    child: str
+    parents: tuple[str, ...]
+    joined: merge.Joined
+    decided: Decided
+
+
+@dataclass(frozen=True)
+class Merges:
+    """The merges of one repo.
+
+    Parameters
+    ----------
+    keys, authority, shelf
+        The repo's.
+    state
+        Gives what the log says now.
+    """
+
+    keys: RepoKeys
+    authority: Authority
+    shelf: Shelf
+    state: Callable[[], State]
+
+    def prepare(
+        self, parents: Sequence[str], judge: Judge, joiner: Joiner | None, at: Callable[[str], Version]
+    ) -> Merge:
+        """Join sealed versions; nothing is written, and what nobody could decide stays with the judge.
+
+        Parameters
+        ----------
+        parents
+            Ids of the versions, the first of which comes first in every choice.
+        at
+            Gives a version's handle.
+
+        Raises
+        ------
+        InvalidInputError
+            If there is nothing to join.
+        SealedError
+            If a version is open.
+        """
+        state = self.state()
+        plans.check_parents(state, parents)
+        if len(set(parents)) < 2:
+            raise InvalidInputError("a merge needs at least two different versions")
+        child, history = uuids.uuid4().hex, History(state.parents)
+        tips = history.tips(parents)
+        joined = merge.Merger(child, tips, history, self.shelf.sealed_view, judge, _kinds(joiner, state)).join()
+        decided = Decided()
+        if joiner is not None and len(tips) > 1:
+            with self.authority.kv.snapshot() as moment:
+                decided.keys = KeyMerge(self.keys.versioned, moment, state, history, tips).decide(
+                    judge, joiner.key_name
+                )
+            for conflict in joiner.conflicts([at(p) for p in parents]):
+                _decide_data(conflict, tips, judge, decided)
+        return Merge(child, tuple(parents), joined, decided)
+
+    def write(self, prepared: Merge, judge: Judge) -> None:
+        """Write all that must be there before the log names the version, unless a conflict stands against it.
+
+        Raises
+        ------
+        ConflictError
+            With what the judge left open.
+        """
+        judge.refuse()
+        objects = self.authority.objects
+        if prepared.decided:
+            objects.put(layout.decided(prepared.child), prepared.decided.to_bytes())
+        record = merge.write_base(objects, prepared.child, prepared.parents, prepared.joined)
+        objects.put(layout.base(prepared.child), record.to_bytes())
+
+
+def _kinds(joiner: Joiner | None, state: State) -> Callable[[str], Kind]:
+    def kind(path: str) -> Kind:
+        if joiner is not None and joiner.derived(state, path):
+            return Kind.DERIVED
+        return Kind.INDEXED if joiner is not None and joiner.indexed(state, path) else Kind.PLAIN
+
+    return kind
+
+
+def _decide_data(conflict: DataConflict, tips: Tips, judge: Judge, decided: Decided) -> None:
+    sides = tuple(Held(tip, partial(conflict.held.__getitem__, i)) for i, tip in enumerate(tips))
+    dispute = Dispute(conflict, sides, (), conflict.changed)
+    place = only_side(dispute, judge.decide(dispute))
+    if place is not None:
+        decided.places.setdefault(conflict.instance, {})[conflict.name] = place
