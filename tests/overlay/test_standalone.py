@@ -104,3 +104,36 @@ def test_conflicts_are_refused(repo: vzarr.Repo, tmp_path: Path):
     with pytest.raises(ConflictError):
         flatten(merged.view, tmp_path / "flat")
     assert not (tmp_path / "flat").exists()
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+@pytest.mark.parametrize("shifted", [True, False])
+def test_ome_metadata_place_what_reaches_below_voxel_0(
+    repo: vzarr.Repo, tmp_path: Path, zarr_format: int, shifted: bool
+):
+    steps = [{"type": "scale", "scale": [30.0, 8.0, 4.0]}]
+    if shifted:
+        steps.append({"type": "translation", "translation": [1.0, 2.0, 3.0]})
+    ome = {"multiscales": [{"datasets": [{"path": "0", "coordinateTransformations": steps}, {"path": "nosuch"}]}]}
+    version = repo.root.commit().newversion()
+    attributes = ome if zarr_format == 2 else {"ome": ome}
+    group = zarr.create_group(version.store, path="em", zarr_format=zarr_format, attributes=attributes)
+    group.create_array("0", shape=(4, 4, 4), chunks=CHUNK, dtype="u2")[...] = 1
+    version.write("em/0", (-3, 0, -8), np.full((1, 1, 1), 2, "u2"))
+    flatten(version.view, tmp_path / "flat")
+    found = zarr.open_group(tmp_path / "flat" / "em", mode="r")
+    shown = found.attrs if zarr_format == 2 else found.attrs["ome"]
+    placed = shown["multiscales"][0]["datasets"][0]["coordinateTransformations"]
+    assert placed[0] == steps[0]
+    assert placed[1]["translation"] == ([-119.0, 2.0, -29.0] if shifted else [-120.0, 0.0, -32.0])
+    assert found["0"][1, 0, 0] == 2  # global voxel (-3, 0, -8), the array's first being (-4, 0, -8)
+    assert shown["multiscales"][0]["datasets"][1] == {"path": "nosuch"}
+    assert dict(version.zarr["em"].attrs) == attributes
+
+
+@pytest.mark.parametrize("ome", [3, [], {"multiscales": 3}, {"multiscales": [3, {"datasets": [{}, 3]}]}])
+def test_what_is_no_ome_metadata_stays(repo: vzarr.Repo, tmp_path: Path, ome: object):
+    repo.root.zarr.attrs["ome"] = ome
+    repo.root.zarr.attrs["multiscales"] = ome
+    flatten(repo.root.view, tmp_path / "flat")
+    assert zarr.open_group(tmp_path / "flat", mode="r").attrs["ome"] == ome

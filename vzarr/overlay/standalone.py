@@ -16,8 +16,10 @@ from pathlib import Path
 from vzarr.errors import AlreadyExistsError, StorageError
 from vzarr.geometry import Coord
 from vzarr.overlay.adopted import Adopted
+from vzarr.overlay.consolidated import V2_NAME, corrected, is_consolidated
 from vzarr.overlay.grid import Grid
-from vzarr.overlay.tree import ArrayEntry
+from vzarr.overlay.placed import placed
+from vzarr.overlay.tree import ArrayEntry, split_doc
 from vzarr.overlay.views import View, loose_place
 
 _CANNOT_LINK = (errno.EXDEV, errno.EPERM, errno.EACCES, errno.EMLINK, errno.ENOTSUP)
@@ -32,10 +34,21 @@ class Flattened:
 
 
 def documents(view: View) -> Iterator[tuple[str, bytes]]:
-    """Metadata keys of a version and their bytes; an array's origin is the attribute ``vzarr_origin``."""
-    for path, entry in sorted(view.entries.items()):
-        for name, data in sorted(entry.shown_docs().items()):
-            yield f"{path}/{name}" if path else name, data
+    """Metadata keys of a version and their bytes, consolidated ones too.
+
+    An array's origin is the attribute ``vzarr_origin``, and part of the translation in its group's OME metadata.
+    """
+    entries = view.entries
+    docs = {p: {n: placed(p, n, d, entries) for n, d in e.shown_docs().items()} for p, e in sorted(entries.items())}
+    for path, named in docs.items():
+        for name, data in sorted(named.items()):
+            shown = corrected(path, name, data, docs) if is_consolidated(name, data) else data
+            yield f"{path}/{name}" if path else name, shown
+    for key in sorted(view.loose()):
+        path, name = split_doc(key)
+        found = view.read_loose(key) if name == V2_NAME else None
+        if found is not None:
+            yield key, corrected(path, name, found[0], docs)
 
 
 @dataclass(frozen=True)
@@ -104,7 +117,8 @@ def places(view: View) -> Iterator[tuple[str, Place]]:
             for coord, place in chunk_places(view, entry):
                 yield base + entry.spec.key(coord), place
     for key, node in sorted(view.loose().items()):
-        yield key, loose_place(view.storage, node, key)
+        if split_doc(key)[1] != V2_NAME:
+            yield key, loose_place(view.storage, node, key)
 
 
 def chunk_places(view: View, entry: ArrayEntry) -> Iterator[tuple[Coord, Place]]:

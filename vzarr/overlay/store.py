@@ -23,10 +23,11 @@ from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
 
 from vzarr.geometry import Coord
 from vzarr.overlay import layout
+from vzarr.overlay.consolidated import V2_NAME, corrected, is_consolidated
 from vzarr.overlay.openview import OpenView
 from vzarr.overlay.paths import check_key, is_key
 from vzarr.overlay.rootview import RootView
-from vzarr.overlay.tree import ArrayEntry, ArrayId, array_of, is_doc, seen_from, spec_of, split_doc, with_shape
+from vzarr.overlay.tree import ArrayEntry, ArrayId, Entry, array_of, is_doc, seen_from, spec_of, split_doc, with_shape
 from vzarr.overlay.views import Found, View, refuse_sealed
 
 
@@ -141,12 +142,10 @@ class VersionStore(Store):
             found = self._doc(view, key)
             if found is not None:
                 return _cut(found, offset, length)
-        if _is_plain(view):
-            return view.storage.objects.fetch(f"{view.folder}/{key}", offset, length)
-        where = self._chunk(view, key)
-        if where is None:
-            return view.read_loose(key, offset, length)
-        return view.read_chunk(*where, offset, length)
+        elif key.endswith(V2_NAME):
+            whole = self._object(view, key, 0, None)
+            return None if whole is None else _cut(self._corrected(view, key, whole[0]), offset, length)
+        return self._object(view, key, offset, length)
 
     def write(self, key: str, data: bytes) -> None:
         """Set a key to bytes."""
@@ -279,6 +278,15 @@ class VersionStore(Store):
 
     # -- parts
 
+    def _object(self, view: View, key: str, offset: int, length: int | None) -> Found | None:
+        """What is stored at a key that is no metadata."""
+        if _is_plain(view):
+            return view.storage.objects.fetch(f"{view.folder}/{key}", offset, length)
+        where = self._chunk(view, key)
+        if where is None:
+            return view.read_loose(key, offset, length)
+        return view.read_chunk(*where, offset, length)
+
     def _view(self) -> View:
         """What the version looks like; a new handle looks at what others changed, later reads of chunks don't."""
         view = self.version.view
@@ -302,7 +310,19 @@ class VersionStore(Store):
         if isinstance(entry, ArrayEntry):
             entry = seen_from(entry, self._origins.setdefault(entry.id, entry.origin))
             self._shapes[entry.id] = entry.spec.shape
-        return entry.shown_docs().get(name)
+        data = entry.shown_docs().get(name)
+        return self._corrected(view, key, data) if data is not None and is_consolidated(name, data) else data
+
+    def _seen_as(self, entry: Entry) -> Entry:
+        """An entry as this handle shows it."""
+        if not isinstance(entry, ArrayEntry):
+            return entry
+        return seen_from(entry, self._origins.setdefault(entry.id, entry.origin))
+
+    def _corrected(self, view: View, key: str, data: bytes) -> bytes:
+        """A document with consolidated metadata that say what the version's own say."""
+        path, name = split_doc(key)
+        return corrected(path, name, data, {p: self._seen_as(e).shown_docs() for p, e in view.entries.items()})
 
     def _put_doc(self, view: OpenView | RootView, key: str, data: bytes) -> None:
         path, name = split_doc(key)
