@@ -70,11 +70,15 @@ def seal_version(view: OpenView | RootView, base: Base, parents: tuple[str, ...]
     """
     objects, node = view.storage.objects, view.node
     objects.delete_tree(f"{layout.node(node)}/journal")
-    tree = view.tree()
+    # One walk is the truth for pages and checksums alike; a root's folder may have millions of files.
     listing = Listing(objects, layout.zarr(node))
+    stored = set(listing.keys)
     if isinstance(view, OpenView):
-        _remove_dead_folders(view, tree, listing)
-        _write_own_docs(view, tree, listing)
+        tree = view.tree()
+        stored -= _remove_dead_folders(view, tree, listing)
+        stored |= _write_own_docs(view, tree, listing)
+    else:
+        tree = view.tree(listing.keys)
     # By path, so that the same pages can be made again from the tree as it was written.
     ids = [e.id for _, e in sorted(tree.arrays().items())]
     kept_pages = _merge_pages(view, base)
@@ -92,7 +96,7 @@ def seal_version(view: OpenView | RootView, base: Base, parents: tuple[str, ...]
         pages=len(kept_pages),
         layers=layers,
     )
-    sums = seal.write_sums(objects, node)
+    sums = seal.write_sums(objects, node, stored)
     data = seal.Record(**{**record.__dict__, "sums": sums}).to_bytes()
     objects.put(layout.seal(node), data)
     return data
@@ -151,19 +155,23 @@ def _masked(view: OpenView | RootView, entry: ArrayEntry) -> dict[Coord, str | i
     return found
 
 
-def _remove_dead_folders(view: OpenView, tree: Tree, listing: Listing) -> None:
-    """Chunks of arrays that were deleted or made anew before the commit belong to nothing."""
+def _remove_dead_folders(view: OpenView, tree: Tree, listing: Listing) -> set[str]:
+    """Delete chunks of arrays that were deleted or made anew before the commit: they belong to nothing.  Their keys."""
     live = tuple(f"{view.own_folder(e)}/" for e in tree.arrays().values())
-    for key in listing.keys:
-        if not key.startswith(live):
-            view.storage.objects.delete(key)
+    dead = {key for key in listing.keys if not key.startswith(live)}
+    for key in dead:
+        view.storage.objects.delete(key)
+    return dead
 
 
-def _write_own_docs(view: OpenView, tree: Tree, listing: Listing) -> None:
-    """Beside its chunks each array's own metadata, marked so that readers without vzarr refuse the folder."""
+def _write_own_docs(view: OpenView, tree: Tree, listing: Listing) -> set[str]:
+    """Beside its chunks each array's own metadata, marked so that other readers refuse the folder; gives the keys."""
+    written = set()
     for path, entry in tree.arrays().items():
         folder = view.own_folder(entry)
         if view.base.entries.get(path) == entry and not any(True for _ in stored_coords(listing, entry, folder)):
             continue
         for name, data in marked(entry.docs, entry.origin).items():
             view.storage.objects.put(f"{folder}/{name}", data)
+            written.add(f"{folder}/{name}")
+    return written

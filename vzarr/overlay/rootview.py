@@ -7,7 +7,7 @@ without vzarr refuse it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -100,11 +100,11 @@ class RootView(View):
             self.look()
         return self._marked
 
-    def tree(self) -> Tree:
-        """The metadata tree as the folder has it now, loose keys included."""
+    def tree(self, keys: Iterable[str] | None = None) -> Tree:
+        """The metadata tree as the folder has it now, loose keys included; `keys` is what a walk of it found."""
         entries = dict(self.entries)
         loose = {}
-        for key, _size in self.storage.objects.walk(self.folder):
+        for key in (k for k, _size in self.storage.objects.walk(self.folder)) if keys is None else keys:
             name = key[len(self.folder) + 1 :]
             if not self._is_part(entries, name):
                 loose[name] = self.node

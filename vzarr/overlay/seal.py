@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -134,16 +134,23 @@ def write_part(objects: Objects, node: str, place: Callable[[str], str], data: b
     return node, digest
 
 
-def write_sums(objects: Objects, node: str) -> str:
+def write_sums(objects: Objects, node: str, stored: Iterable[str] = ()) -> str:
     """Hash every object of a node's folder but its seal and journal, write the list, and give the list's hash.
 
     Lines are ``sha256 size key`` sorted by key, keys relative to the node's folder.
+
+    Parameters
+    ----------
+    stored
+        Keys of the objects below ``zarr/``, which is not walked again.
     """
     folder = layout.node(node)
     own = {layout.seal(node), layout.sums(node)}
-    journal = f"{folder}/journal/"
+    folders, files = objects.list_dir(folder)
+    others = [f"{folder}/{name}" for name in folders if name not in ("zarr", "journal", "sums")]
+    found = [*(f"{folder}/{name}" for name in files), *(key for other in others for key, _ in objects.walk(other))]
     # In the order of whole keys: a folder is walked name by name, where "a.b" comes after "a/b".
-    keys = sorted(k for k, _ in objects.walk(folder) if k not in own and not k.startswith(journal))
+    keys = sorted({*stored, *found} - own)
     rows = share(lambda key: _digest(objects, key), keys, objects.concurrency)
     lines = [f"{digest} {size} {key[len(folder) + 1 :]}\n" for key, (digest, size) in zip(keys, rows, strict=True)]
     data = "".join(lines).encode()
