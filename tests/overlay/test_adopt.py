@@ -16,6 +16,7 @@ import zarr
 import vzarr
 from vzarr.errors import AlreadyExistsError, ConflictError, InvalidInputError, NotFoundError, StorageError
 from vzarr.overlay import layout
+from vzarr.overlay.fileobjects import FileObjects
 from vzarr.overlay.references import export_references, references
 from vzarr.overlay.standalone import flatten
 from vzarr.overlay.verify import verify
@@ -406,3 +407,37 @@ def test_an_interrupted_adoption_is_finished(repo: vzarr.Repo, source: Path, mon
     assert np.array_equal(whole(repo.root), image())
     repo.adopt("em", str(source))
     assert np.array_equal(repo.root["em"].read((0, 0, 0), SHAPE), image())
+
+
+def test_an_adoption_that_is_killed_anywhere_is_whole_or_not_there(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """It dies at its n-th write, for every n; whoever looks then sees the volume, or nothing, and may try again."""
+    died = True
+    for n in range(100):
+        with vzarr.create(str(tmp_path / f"repo{n}")) as repo:
+            left = [n]
+
+            def put(self, key, data, *, left=left, real=FileObjects.put, **options):
+                left[0] -= 1
+                if left[0] < 0:
+                    raise KeyboardInterrupt
+                real(self, key, data, **options)
+
+            with monkeypatch.context() as patch:
+                patch.setattr(FileObjects, "put", put)
+                try:
+                    repo.adopt("em", str(source), pin=True)
+                    died = False
+                except KeyboardInterrupt:
+                    pass
+        with vzarr.open(str(tmp_path / f"repo{n}")) as repo:
+            if repo.root.has_array("em/0"):
+                assert np.array_equal(whole(repo.root), image())
+            if died:
+                repo.adopt("em", str(source), pin=True)
+            assert np.array_equal(whole(repo.root.commit()), image())
+            assert not any(f.damage for f in verify(repo.objects))
+        if not died:
+            break
+    assert n > 3

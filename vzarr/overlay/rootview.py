@@ -14,7 +14,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from vzarr.errors import InvalidInputError
+from vzarr.errors import AlreadyExistsError, InvalidInputError
 from vzarr.geometry import Box, Coord
 from vzarr.overlay import layout
 from vzarr.overlay.authority import SEALED, Authority
@@ -76,7 +76,7 @@ class RootView(View):
     def entries(self) -> Mapping[str, Entry]:
         """Groups and arrays by path, as found in the folder; an array's chunks are not visited."""
         self.look()
-        return dict(self._walk(""))
+        return {**self._marked, **dict(self._walk(""))}
 
     @property
     def known(self) -> Mapping[str, Entry]:
@@ -155,7 +155,7 @@ class RootView(View):
         state, counter = self.authority.node_state(self.node)
         if state == SEALED:
             sealed = self._load_sealed(self.node)
-            self._marked = {p: e for p, e in sealed.tree.arrays().items() if not _is_plain(e)}
+            self._marked = {p: e for p, e in sealed.tree.arrays().items() if not e.is_plain}
             return
         if counter == self._counter:
             return
@@ -222,8 +222,7 @@ class RootView(View):
         if entry is not None and doc is not None:
             data, _ = split_origin(name, data)
             changed = replace(entry, docs={**entry.docs, name: data})
-            with self.writer.write():
-                self.authority.edit(self.node, lambda txn: self._put_marked(txn, path, changed))
+            self._edit_marked(lambda _txn: {path: changed})
             return
         self._put(key, data)
 
@@ -249,21 +248,20 @@ class RootView(View):
     def grow(self, path: str, box: Box, step: int = 1) -> None:
         """Make an array's window cover a box of voxels (see `with_window`)."""
 
-        def change(txn: Transaction) -> None:
+        def change(txn: Transaction) -> Mapping[str, ArrayEntry]:
             row = txn.get(layout.row_tree(self.node, path))
             old = Entry.from_json(orjson.loads(row)) if row else self._read(path)
             if not isinstance(old, ArrayEntry):
-                return
+                return {}
             new = with_window(old, box, step)
-            if not _is_plain(new):
-                self._put_marked(txn, path, new)
-            elif new is not old:
-                for name, data in new.docs.items():
-                    if data != old.docs[name]:
-                        self._put(f"{path}/{name}" if path else name, data)
+            if not new.is_plain:
+                return {path: new}
+            for name, data in new.docs.items():
+                if data != old.docs[name]:
+                    self._put(f"{path}/{name}" if path else name, data)
+            return {}
 
-        with self.writer.write():
-            self.authority.edit(self.node, change)
+        self._edit_marked(change)
 
     def rename(self, source: str, target: str) -> None:
         """Move a group or array, and all below it, to another path."""
@@ -325,14 +323,16 @@ class RootView(View):
             Entries by path, whose identity this version gives.
         """
 
-        def change(txn: Transaction) -> None:
-            for path, entry in adopted.items():
-                self._put_marked(txn, path, replace(entry, id=ArrayId(self.node, path)))
+        def change(txn: Transaction) -> Mapping[str, ArrayEntry]:
+            taken = [p for p in adopted if txn.get(layout.row_tree(self.node, p)) is not None]
+            if taken:
+                raise AlreadyExistsError(f"there is an array at {taken[0]!r} already")
+            return {path: replace(entry, id=ArrayId(self.node, path)) for path, entry in adopted.items()}
 
         with self.writer.write():
             for key, data in groups.items():
                 self._put(key, data)
-            self.authority.edit(self.node, change)
+            self._edit_marked(change)
 
     def read_loose(self, key: str, offset: int = 0, length: int | None = None) -> Found | None:
         """Bytes of a key that is no chunk and no metadata, at its own place."""
@@ -357,15 +357,21 @@ class RootView(View):
         for path in paths:
             txn.delete(layout.row_tree(self.node, path))
 
-    def _put_marked(self, txn: Transaction, path: str, entry: ArrayEntry) -> None:
-        txn.put(layout.row_tree(self.node, path), orjson.dumps(entry.to_json()))
-        for name, data in marked(entry.docs, entry.origin).items():
-            self._put(f"{path}/{name}" if path else name, data)
+    def _edit_marked(self, change: Callable[[Transaction], Mapping[str, ArrayEntry]]) -> None:
+        """Write rows of arrays that are not plain, then their documents: cut off between, the rows are the truth."""
+        done: dict[str, ArrayEntry] = {}
 
+        def run(txn: Transaction) -> None:
+            done.clear()
+            done.update(change(txn))
+            for path, entry in done.items():
+                txn.put(layout.row_tree(self.node, path), orjson.dumps(entry.to_json()))
 
-def _is_plain(entry: ArrayEntry) -> bool:
-    """Whether an array of a root stands in its folder as any reader expects it."""
-    return not any(entry.origin) and entry.source is None
+        with self.writer.write():
+            self.authority.edit(self.node, run)
+            for path, entry in done.items():
+                for name, data in marked(entry.docs, entry.origin).items():
+                    self._put(f"{path}/{name}" if path else name, data)
 
 
 def _remakes(entry: ArrayEntry, name: str, data: bytes) -> bool:

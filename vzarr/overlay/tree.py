@@ -165,6 +165,11 @@ class ArrayEntry(Entry):
         lo = self.origin or (0,) * self.spec.ndim
         return lo, tuple(a + n for a, n in zip(lo, self.spec.shape, strict=True))
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether the array may stand in a root's folder as any reader expects it."""
+        return not any(self.origin) and self.source is None
+
     def shown_docs(self) -> Mapping[str, bytes]:
         """Documents with the origin among the attributes, for readers."""
         if not any(self.origin):

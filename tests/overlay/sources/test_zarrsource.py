@@ -171,6 +171,9 @@ def test_damaged_metadata_name_the_source(tmp_path: Path):
     group.attrs["ome"] = {"multiscales": [{"axes": ["z"], "datasets": [{}]}]}
     with pytest.raises(InvalidInputError, match=r"/s: .*damaged"):
         open_volume(str(tmp_path / "s"))
+    group.attrs["ome"] = {"multiscales": [{"axes": ["z"], "datasets": [{"path": "../other"}]}]}
+    with pytest.raises(InvalidInputError, match="leads out"):
+        open_volume(str(tmp_path / "s"))
     (tmp_path / "s" / "zarr.json").write_text("{}")
     with pytest.raises(StorageError, match="no Zarr metadata"):
         open_volume(str(tmp_path / "s"))

@@ -55,6 +55,8 @@ def parse(attributes: Mapping[str, Any], url: str) -> Multiscale | None:
 
 def _parsed(attributes: Mapping[str, Any], holder: Mapping[str, Any], image: Mapping[str, Any]) -> Multiscale:
     datasets = image["datasets"]
+    if any({"..", "."} & set(str(d["path"]).split("/")) for d in datasets):
+        raise ValueError("a path that leads out of the group")
     axes = [a if isinstance(a, str) else a["name"] for a in image.get("axes", ())]
     units = [None if isinstance(a, str) else a.get("unit") for a in image.get("axes", ())]
     pairs = [_combined([*d.get("coordinateTransformations", ()), *_of(image)], len(axes)) for d in datasets]
