@@ -34,6 +34,15 @@ def test_a_benchmark_with_bars_prints_every_row(tmp_path: Path, name: str) -> No
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_large_mapping_is_made_and_asked(tmp_path: Path) -> None:
+    """Whether bars are met says little at this size and on a busy machine; that answers are right is checked inside."""
+    command = [sys.executable, str(BENCHMARKS / "mapping.py"), "--count", "2e5", "--folder", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "bars" in done.stdout, done.stderr
+    assert {"open s", "process MB", "scattered, again ms"} <= {line[:28].strip() for line in done.stdout.splitlines()}
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_missed_bar_is_named_and_changes_the_exit_status(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -186,8 +186,9 @@ def put(tx: InstanceTxn, supervoxel: int, body: int) -> None:
 
 def put_many(tx: InstanceTxn, supervoxels: Labels, bodies: Labels) -> None:
     """Map many supervoxels, each named once: into pages, but those that have rows of their own into these."""
-    order = np.argsort(supervoxels)
-    supervoxels, bodies = supervoxels[order], bodies[order]
+    if not (supervoxels[1:] > supervoxels[:-1]).all():
+        order = np.argsort(supervoxels)
+        supervoxels, bodies = supervoxels[order], bodies[order]
     has_row = np.isin(supervoxels, np.array([int.from_bytes(k[1:], "big") for k, _ in _own_rows(tx)], np.uint64))
     for supervoxel, body in zip(supervoxels[has_row].tolist(), bodies[has_row].tolist(), strict=True):
         tx.put(rows.mapping_key(supervoxel), rows.number(body))
