@@ -145,3 +145,40 @@ def test_a_lost_object_is_a_failure_and_never_absent(client: TestClient, painted
     assert (answer.status_code, "etag" in answer.headers) == (500, False)
     assert client.head(f"/zarr/{painted}/a/c/0/0/0").status_code == 500
     assert client.get(f"/zarr/{painted}/a/c/9/9/9").status_code == 404
+
+
+def shown(client: TestClient, base: str, scale: int = 0) -> list[int]:
+    """Shape of an array by its metadata, and the voxel that its first chunk begins with."""
+    first = client.get(f"{base}/c/0/0/0").content
+    return [*client.get(f"{base}/zarr.json").json()["shape"], first[0] if first else -1]
+
+
+def test_a_pinned_origin_stays_while_the_array_grows(client: TestClient, root: str, hub: Hub):
+    version = hub.find(root)[1]
+    for scale in (0, 1):
+        version.create_array(f"em/{scale}", dtype="u1", chunks=(8, 8, 8), codecs=())
+        version.write(f"em/{scale}", (-16 >> scale, 0, 0), np.full((16, 16, 16), 1 + scale, "u1"))
+    answer = client.get(f"/zarr/{root}/em/0/", follow_redirects=False)
+    assert answer.status_code == 307
+    base = str(client.get(f"/zarr/{root[:9]}/em/0/").url).rstrip("/")
+    assert base.endswith(f"/zarr/{root}@-16,0,0/em/0")
+    before = [shown(client, f"/zarr/{root}@-16,0,0/em/{scale}") for scale in (0, 1)]
+    assert (
+        before == [shown(client, f"/zarr/{root}/em/{scale}") for scale in (0, 1)] == [[16, 16, 16, 1], [16, 16, 16, 2]]
+    )
+    for scale in (0, 1):
+        version.write(f"em/{scale}", (-32 >> scale, 0, 0), np.full((8, 8, 8), 9, "u1"))
+    assert [shown(client, f"/zarr/{root}@-16,0,0/em/{scale}") for scale in (0, 1)] == before
+    assert shown(client, f"/zarr/{root}/em/0") == [32, 16, 16, 9]
+    assert shown(client, f"/zarr/{root}@-32,0,0/em/1") == [24, 16, 16, 9]
+    assert client.get(f"/zarr/{root}/em/0/", follow_redirects=False).headers["location"].count("@-32,0,0/em/0/") == 1
+
+
+def test_origins_that_cannot_be_are_refused(client: TestClient, painted: str):
+    assert client.get(f"/zarr/{painted}@1,0,0/a/zarr.json").status_code == 400
+    assert client.get(f"/zarr/{painted}@8,0,0/a/zarr.json").json()["shape"] == [8, 16, 16]
+    assert client.get(f"/zarr/{painted}@8,0/a/zarr.json").json()["shape"] == [16, 16, 16]
+    assert client.get(f"/zarr/{painted}@8,0,0/zarr.json").status_code == 200
+    assert client.get(f"/zarr/{painted}@8,0,0/a/").status_code == 404
+    assert client.get(f"/zarr/{painted}@8,0,0/%2e%2e/a/zarr.json").status_code == 404
+    assert client.get("/zarr/nosuch@8,0,0/a/zarr.json").status_code == 404

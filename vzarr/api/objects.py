@@ -72,7 +72,7 @@ class Made(Served):
 
 
 @dataclass(frozen=True)
-class _Asked:
+class Asked:
     """What one request wants: an object, whole or in part, unless the client has it already."""
 
     ref: str
@@ -83,7 +83,8 @@ class _Asked:
     if_range: str | None
 
     @classmethod
-    def of(cls, scope: Scope) -> _Asked:
+    def of(cls, scope: Scope) -> Asked:
+        """What an ASGI scope asks for."""
         mounted_at = scope["root_path"].count("/") + 1
         raw = scope.get("raw_path") or scope["path"].encode()
         ref, *rest = raw.decode("latin-1").split("/")[mounted_at:]
@@ -121,25 +122,33 @@ class ObjectRoutes:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         if scope["method"] in {"GET", "HEAD"}:
-            response = await run_in_threadpool(self._answer, _Asked.of(scope), scope["path"])
+            response = await run_in_threadpool(self._answer, Asked.of(scope), scope["path"])
         else:
             response = options_response(["GET", "HEAD"])
             response.status_code = 200 if scope["method"] == "OPTIONS" else 405
         await response(scope, receive, send)
 
-    def _answer(self, asked: _Asked, path: str) -> Response:
+    def _answer(self, asked: Asked, path: str) -> Response:
         try:
-            if not _is_key(asked.key):
-                return wire.text(NOT_FOUND, 404)
-            version = self.hub.find(asked.ref)[1]
-            return _answer(version, self._find(version, asked.key), asked, self._stamp)
+            return self.answer(asked)
         except NotFoundError as error:
             return wire.text(error_text(str(error), path), 404)
         except VzarrError as error:
             return error_response(error, path)
 
+    def answer(self, asked: Asked) -> Response:
+        """Answer one request; errors are the caller's to translate."""
+        if not _is_key(asked.key):
+            return wire.text(NOT_FOUND, 404)
+        version = self.hub.find(asked.ref)[1]
+        return self.serve(version, self._find(version, asked.key), asked)
 
-def _answer(version: Version, wanted: Served, asked: _Asked, stamp: str) -> Response:
+    def serve(self, version: Version, wanted: Served, asked: Asked) -> Response:
+        """Answer with an object of a version."""
+        return _answer(version, wanted, asked, self._stamp)
+
+
+def _answer(version: Version, wanted: Served, asked: Asked, stamp: str) -> Response:
     """Answer from one version: 200, 206, 304; the caller turns errors into the rest."""
     # Bytes of a sealed version's chunk never change: its name is as good as their hash.  Metadata show what
     # belongs to all versions (resolution, names), and open versions change: there the bytes decide.

@@ -12,17 +12,13 @@ from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import replace
 from typing import Any, Protocol, Self, TypeGuard
 
-from zarr.abc.store import (
-    ByteRequest,
-    OffsetByteRequest,
-    RangeByteRequest,
-    Store,
-    SuffixByteRequest,
-)
+from zarr.abc.store import ByteRequest, Store
 from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
 
+from vzarr.errors import InvalidInputError
 from vzarr.geometry import Coord
 from vzarr.overlay import layout
+from vzarr.overlay.byteranges import cut, offset_and_length
 from vzarr.overlay.consolidated import V2_NAME, corrected, is_consolidated
 from vzarr.overlay.openview import OpenView
 from vzarr.overlay.paths import check_key, is_key
@@ -102,7 +98,7 @@ class VersionStore(Store):
         byte_range: ByteRequest | None = None,
     ) -> Buffer | None:
         """Value of a key, or None when it is absent."""
-        offset, length = _range(byte_range)
+        offset, length = offset_and_length(byte_range)
         found = self.read(key, offset, length)
         if found is None:
             return None
@@ -141,10 +137,10 @@ class VersionStore(Store):
         if is_doc(key):
             found = self._doc(view, key)
             if found is not None:
-                return _cut(found, offset, length)
+                return cut(found, offset, length)
         elif key.endswith(V2_NAME):
             whole = self._object(view, key, 0, None)
-            return None if whole is None else _cut(self._corrected(view, key, whole[0]), offset, length)
+            return None if whole is None else cut(self._corrected(view, key, whole[0]), offset, length)
         return self._object(view, key, offset, length)
 
     def write(self, key: str, data: bytes) -> None:
@@ -212,6 +208,29 @@ class VersionStore(Store):
             self.delete_sync(key)
         for key in [k for k in view.loose() if k.startswith(f"{folder}/")]:
             view.delete_loose(key)
+
+    def pin(self, path: str, origin: Coord) -> None:
+        """Take another voxel for the first of an array; by default a handle takes that of the time it met the array.
+
+        Parameters
+        ----------
+        path
+            The array's; nothing happens when there is none.
+        origin
+            Global coordinates, in voxels.
+
+        Raises
+        ------
+        InvalidInputError
+            If no chunk can begin there.
+        """
+        entry = self.version.view.array(path)
+        if entry is None:
+            return
+        chunks = entry.spec.chunks or (0,) * entry.spec.ndim
+        if len(origin) != len(chunks) or any(o % c if c else o for o, c in zip(origin, chunks, strict=True)):
+            raise InvalidInputError(f"no chunk of {path!r} can begin at {origin}; chunks are {chunks}")
+        self._origins[entry.id] = origin
 
     # -- the asynchronous surface
 
@@ -375,21 +394,3 @@ class VersionStore(Store):
 def _is_plain(view: View) -> TypeGuard[RootView]:
     """Whether every key is a file of the same name: no array need be known to find a chunk."""
     return isinstance(view, RootView) and not view.known_marked
-
-
-def _range(request: ByteRequest | None) -> tuple[int, int | None]:
-    if request is None:
-        return 0, None
-    if isinstance(request, RangeByteRequest):
-        return request.start, max(0, request.end - request.start)
-    if isinstance(request, OffsetByteRequest):
-        return request.offset, None
-    if isinstance(request, SuffixByteRequest):
-        return (-request.suffix, None) if request.suffix else (0, 0)
-    raise ValueError(f"Unexpected byte_range, got {request}.")
-
-
-def _cut(data: bytes, offset: int, length: int | None) -> Found:
-    size = len(data)
-    start = max(0, size + offset) if offset < 0 else min(offset, size)
-    return data[start : size if length is None else start + length], size
