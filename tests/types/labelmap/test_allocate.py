@@ -67,3 +67,15 @@ def test_a_merge_of_versions_counts_on_from_both(seg: LabelMap):
     assert joined.max_label == 60
     assert joined.reserve_labels(1) == (61, 61)
     assert joined.max_label == 61
+
+
+def test_without_its_row_a_repo_goes_on_from_the_largest_label_of_all_versions(seg: LabelMap):
+    """As in a copy that has the folders and a key store of its own."""
+    root = seg.version.commit()
+    one, two = root.newversion()["seg"], root.branch("side")["seg"]
+    one.write((0, 0, 0), np.full((16, 16, 16), 50, np.uint64))
+    two.transact(lambda tx: allocate._repo_wide(tx, two).delete(b"a"))
+    assert two.labelling.next == 51
+    two.merge(1, [2])
+    assert two.cleave(1, [2]).body == 51
+    assert one.reserve_labels(1) == (52, 52)

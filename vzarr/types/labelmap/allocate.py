@@ -1,7 +1,8 @@
 """New labels: the largest ones of each version and of the whole repo, and which number is given next.
 
 Numbers are given once per repo, whatever the version, so their row lies outside of versions, in the same
-transaction as the edit that takes one: an edit that fails takes none.
+transaction as the edit that takes one: an edit that fails takes none.  Where there is no such row, as in a copy of a
+repo that has a key store of its own, the largest label of all versions counts.
 
 The row ``a`` is three little-endian uint64: the largest label ever seen in any version; the last one given
 since ``set-nextlabel`` was called (0 before); and the largest that may be given then (0: no limit).
@@ -80,7 +81,16 @@ def _decode(value: bytes | None) -> Labelling:
 def read(instance: Instance) -> Labelling:
     """Which labels the repo has given for this instance."""
     repo_wide = instance.version.keys(replace(instance.info, versioned=False))
-    return _decode(repo_wide.get(rows.ALLOCATION))
+    return _known(instance, repo_wide.get(rows.ALLOCATION))
+
+
+def _known(instance: Instance, value: bytes | None) -> Labelling:
+    """What the row says; where it was lost with its key store, or never came with a copy, what all versions say."""
+    if value is not None or not instance.info.versioned:
+        return _decode(value)
+    state = instance.version.repo.state
+    leaves = [version for version in instance.version.repo.versions() if not state.children(version.uuid)]
+    return Labelling(max(max_label(replace(instance, version=leaf)) for leaf in leaves))
 
 
 def _repo_wide(tx: InstanceTxn, instance: Instance) -> InstanceTxn:
@@ -107,7 +117,7 @@ def raise_max(tx: InstanceTxn, instance: Instance, label: int) -> None:
     if label > largest:
         tx.put(rows.MAX_LABEL, rows.number(label))
     outside = _repo_wide(tx, instance)
-    state = _decode(outside.get(rows.ALLOCATION))
+    state = _known(instance, outside.get(rows.ALLOCATION))
     if label > state.largest:
         outside.put(rows.ALLOCATION, _encode(replace(state, largest=label)))
 
@@ -121,7 +131,7 @@ def take(tx: InstanceTxn, instance: Instance, count: int = 1) -> int:
         If there are not so many left.
     """
     outside = _repo_wide(tx, instance)
-    before = _decode(outside.get(rows.ALLOCATION))
+    before = _known(instance, outside.get(rows.ALLOCATION))
     after = before.take(count)
     outside.put(rows.ALLOCATION, _encode(after))
     raise_max(tx, instance, before.next + count - 1)
@@ -171,7 +181,7 @@ def set_next(instance: Instance, label: int, ceiling: int | None = None) -> None
 
     def change(tx: InstanceTxn) -> None:
         outside = _repo_wide(tx, instance)
-        state = _decode(outside.get(rows.ALLOCATION))
+        state = _known(instance, outside.get(rows.ALLOCATION))
         limit = state.ceiling if ceiling is None else ceiling
         if label < 1 or label > LARGEST or (limit and label > limit):
             above = f" and not above the ceiling {limit}" if limit else ""
