@@ -63,6 +63,11 @@ class RepoLog:
             self._follow(fresh)
             return self._state
 
+    def about(self, node: str) -> State:
+        """State that is up to date about one version: a sealed one never changes, so the log need not be asked."""
+        known = self._state.nodes.get(node)
+        return self._state if known is not None and known.sealed else self.refresh()
+
     def publish(self, plan: Plan, *, user: str = "", app: str = "") -> tuple[Entry, State]:
         """Append one entry.
 

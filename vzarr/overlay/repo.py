@@ -51,7 +51,7 @@ class Repo:
         if not state.nodes:
             raise FormatError(f"{objects.url} was never finished; create it again")
         self._storage = Storage.of(objects, state.root)
-        self._shelf = Shelf(self._storage, self.authority, lambda: self.state)
+        self._shelf = Shelf(self._storage, self.authority, self._log.about)
         self.keys = RepoKeys(objects, self.authority, lambda: self.state, self._shelf.record)
         self._merges = joining.Merges(self.keys, self.authority, self._shelf, lambda: self.state)
 
@@ -176,8 +176,9 @@ class Repo:
         self.authority.writer(node).finish()  # or who commits now would wait until this lease is seen to be idle
         # A second committer must not touch the folder after the first has sealed it, so it waits and then looks again.
         with self.authority.locks.alone(layout.node(node)):
-            plans.check_open(self.state, node)
-            info = self.state.nodes[node]
+            state = self.state
+            plans.check_open(state, node)
+            info = state.nodes[node]
             self._settle(node)
             self.authority.begin_close(node)
             # Again, for a writer that ended between the two; before, so that what cannot be settled closes nothing.

@@ -29,10 +29,10 @@ class Shelf:
     authority
         Keeps what open versions are.
     state
-        Gives what the log says now.
+        Gives a state of the log that is up to date about one version (see `RepoLog.about`).
     """
 
-    def __init__(self, storage: Storage, authority: Authority, state: Callable[[], State]) -> None:
+    def __init__(self, storage: Storage, authority: Authority, state: Callable[[str], State]) -> None:
         self.storage, self.authority, self._state = storage, authority, state
         self._views: OrderedDict[str, View] = OrderedDict()
         self._lock = threading.RLock()
@@ -66,7 +66,7 @@ class Shelf:
 
     def base(self, node: str) -> Base:
         """What an open version builds on, as its commit needs it."""
-        info = self._state().nodes[node]
+        info = self._state(node).nodes[node]
         if not info.parents:
             return Base(None, base_owners(self._load(node)))
         view = self._base_view(info)
@@ -76,7 +76,7 @@ class Shelf:
 
     def record(self, node: str) -> seal.Record:
         """The seal of a sealed version, checked against the log."""
-        return seal.load_record(self.storage.objects, layout.seal(node), self._state().nodes[node].seal)
+        return seal.load_record(self.storage.objects, layout.seal(node), self._state(node).nodes[node].seal)
 
     def _base_view(self, info: NodeInfo) -> SealedView:
         if len(info.parents) == 1:
@@ -85,7 +85,7 @@ class Shelf:
         return SealedView.load(self.storage, info.id, record)
 
     def _load(self, node: str) -> View:
-        info = self._state().nodes.get(node)
+        info = self._state(node).nodes.get(node)
         if info is None:
             raise NotFoundError(f"no version {node}")
         if info.sealed:

@@ -1,0 +1,154 @@
+"""What a commit and an opening cost, counted: opens, walks, transactions, objects made; at any depth."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import vzarr
+from tests.overlay.test_depth import counting
+from vzarr.overlay import layout
+from vzarr.overlay.kv.sqlite import SqliteKV
+from vzarr.overlay.log import RepoLog
+from vzarr.overlay.nodes import NodeInfo
+
+CHUNK = (8, 8, 8)
+ENTRIES = 130
+"""Enough for a checkpoint and some entries after it."""
+
+_walks: list[list[str]] = []
+
+
+def _on_scan(event: str, args: tuple[Any, ...]) -> None:
+    if event == "os.scandir" and _walks:
+        for walked in _walks:
+            walked.append(str(args[0]))
+
+
+sys.addaudithook(_on_scan)
+
+
+@contextmanager
+def walking() -> Iterator[list[str]]:
+    """Folders that are listed meanwhile."""
+    walked: list[str] = []
+    _walks.append(walked)
+    try:
+        yield walked
+    finally:
+        _walks.remove(walked)
+
+
+def _edit(version: vzarr.Version, count: int, value: int) -> list[tuple[int, ...]]:
+    coords = [(z, y, 1) for z in range(4) for y in range(4)][:count]
+    version.write_chunks("a", {c: np.full(CHUNK, value, "u1") for c in coords})
+    return coords
+
+
+@pytest.fixture
+def edited(file_repo: vzarr.Repo, monkeypatch: pytest.MonkeyPatch) -> tuple[vzarr.Version, list[int]]:
+    """A version to be committed, and a list that gets an item per transaction."""
+    root = file_repo.root
+    root.create_array("a", dtype="u1", chunks=CHUNK, codecs=(), shape=(64, 64, 64))
+    root.write("a", (0, 0, 0), np.ones((16, 16, 16), "u1"))
+    child = root.commit().newversion()
+    transactions: list[int] = []
+    transact = SqliteKV.transact
+    monkeypatch.setattr(SqliteKV, "transact", lambda self, fn: transactions.append(1) or transact(self, fn))
+    return child, transactions
+
+
+@pytest.mark.parametrize("count", [1, 16])
+def test_a_commit_reads_each_chunk_once_and_walks_once(
+    edited: tuple[vzarr.Version, list[int]], file_repo: vzarr.Repo, count: int
+):
+    child, transactions = edited
+    coords = _edit(child, count, 2)
+    del transactions[:]
+    with counting(file_repo) as seen, walking() as walked:
+        child.commit()
+    opened = Counter(seen.opens)
+    chunks = [f"{layout.zarr(child.uuid)}/a/c/{'/'.join(map(str, c))}" for c in coords]
+    assert [opened[c] for c in chunks] == [1] * count
+    folders = Counter(w for w in walked if f"{layout.zarr(child.uuid)}/" in w)
+    assert set(folders.values()) == {1}, "one walk tells pages and checksums what there is"
+    assert len(seen.opens) - count <= 34
+    # The end of the writer's lease, and the version's closing and sealing.
+    assert len(transactions) <= 3
+    written = Counter(key.rpartition("/")[2] for key, _ in seen.writes if key.startswith("nodes/"))
+    assert written == {"zarr.json": 1, "pages": 1, "table.json": 1, "sha256": 1, "seal.json": 1}
+
+
+def test_a_version_that_changed_nothing_writes_its_seal_and_no_pages(
+    edited: tuple[vzarr.Version, list[int]], file_repo: vzarr.Repo
+):
+    with counting(file_repo) as seen:
+        edited[0].commit()
+    assert {key.rpartition("/")[2] for key, _ in seen.writes if key.startswith("nodes/")} == {"sha256", "seal.json"}
+
+
+def test_chunks_are_written_without_transactions(edited: tuple[vzarr.Version, list[int]]):
+    child, transactions = edited
+    _edit(child, 1, 2)
+    del transactions[:]
+    _edit(child, 16, 3)
+    assert transactions == []
+
+
+@pytest.fixture(scope="module")
+def deep(tmp_path_factory: pytest.TempPathFactory) -> dict[int, str]:
+    """Repos by depth; their logs are as long as each other, but an entry makes many versions."""
+    found = {}
+    for depth in (1, 1000, 10_000):
+        url = found[depth] = str(tmp_path_factory.mktemp("counts") / "repo")
+        with vzarr.create(url) as repo:
+            repo.root.commit()
+            record, last, log = repo.root.info.seal, repo.uuid, RepoLog(repo.objects)
+            log.open()
+            for n in range(ENTRIES):
+                ops: list[dict[str, Any]] = [{"op": "info", "alias": f"entry {n}"}]
+                for i in range(n * depth // ENTRIES, (n + 1) * depth // ENTRIES):
+                    name = f"{i + 1:032x}"
+                    ops.append({"op": "node", "id": name, "parents": [last], "branch": "", "note": "a note"})
+                    ops.append({"op": "seal", "id": name, "sha256": record})
+                    last = name
+                log.publish(lambda _, ops=ops: ops)
+    return found
+
+
+def test_opening_and_finding_the_tip_costs_the_same_at_any_depth(deep: dict[int, str], monkeypatch: pytest.MonkeyPatch):
+    made: list[str] = []
+    create = NodeInfo.__init__
+    monkeypatch.setattr(NodeInfo, "__init__", lambda self, *a, **k: create(self, *a, **k) or made.append(self.id))
+    opens, infos = {}, {}
+    for depth, url in deep.items():
+        with vzarr.open(url) as repo:
+            pass
+        del made[:]
+        with counting(repo) as seen, vzarr.open(url) as repo:
+            tip = repo["master"]
+            assert (tip.uuid, tip.info.version_id) == (f"{depth:032x}", depth + 1)
+        opens[depth], infos[depth] = len(seen.opens), len(made)
+        # A row of a table, the hash of the seal and two ids are 80 bytes and a note.
+        assert seen.nbytes("log/") <= 130 * depth + 16_384
+    assert opens[1] == opens[1000] == opens[10_000] <= 8
+    assert max(infos.values()) <= 2
+
+
+def test_a_sealed_version_is_read_without_the_key_store(edited: tuple[vzarr.Version, list[int]], file_repo: vzarr.Repo):
+    child, _ = edited
+    _edit(child, 1, 2)
+    child.commit()
+    with vzarr.open(file_repo.url) as repo:
+        assert repo[child.uuid].read("a", (0, 0, 8), (8, 8, 16)).max() == 2
+        kv = repo.authority.kv
+        assert isinstance(kv, SqliteKV)
+        assert (kv._idle, kv._busy, kv._writer) == ([], set(), None)
+    assert Path(file_repo.url.removeprefix("file://"), layout.database()).exists()
