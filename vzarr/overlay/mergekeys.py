@@ -20,7 +20,8 @@ from vzarr.overlay import layout
 from vzarr.overlay.authority import SEALED, Authority
 from vzarr.overlay.disputes import Dispute, Held, Judge, KeyConflict, Value, first_places
 from vzarr.overlay.kv.base import Reader, Transaction
-from vzarr.overlay.kv.versioned import VALUE, VersionedKV
+from vzarr.overlay.kv.indexrows import VALUE
+from vzarr.overlay.kv.versioned import VersionedKV
 from vzarr.overlay.objects import Objects
 from vzarr.overlay.state import InstanceInfo, State
 from vzarr.overlay.threeway import Clash, History, Join, Tips, decide

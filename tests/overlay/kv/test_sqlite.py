@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from vzarr.errors import AuthorityUnavailableError, InvalidInputError, StorageError
+from vzarr.overlay.kv.indexrows import Seeker, firsts
 from vzarr.overlay.kv.sqlite import SqliteKV
 
 COUNT = """
@@ -230,3 +231,15 @@ def test_connections_are_reused(path):
             view.get(b"k")
     assert len(kv._idle) == 1
     kv.close()
+
+
+def test_many_keys_and_many_ranges_in_one_statement_are_what_one_at_a_time_gives(path):
+    with closing(SqliteKV(path)) as store:
+        keys = [bytes([0, n % 7, 255 - n % 251, n // 251]) for n in range(1500)]
+        store.transact(lambda txn: [txn.put(key, key[::-1]) for key in keys[::2]])
+        ranges = [(key, key + b"\xff") for key in keys] + [(b"", b"\xff"), (b"\xfe", b"\xff")]
+        with store.snapshot() as view:
+            assert view.get_many(keys) == [view.get(key) for key in keys]
+            assert view.get_many(keys[:1] * 5) == [view.get(keys[0])] * 5
+            assert firsts(view, ranges) == [next(iter(view.scan(*r, limit=1)), None) for r in ranges]
+            assert isinstance(view, Seeker)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from vzarr.errors import ConflictError, FormatError, InvalidInputError
 from vzarr.overlay.dag import Position, ancestors
-from vzarr.overlay.kv import versioned
+from vzarr.overlay.kv import indexrows
 from vzarr.overlay.kv.memory import MemoryKV
 from vzarr.overlay.kv.versioned import VersionedKV, next_mutation_id, peek_mutation_id
 
@@ -138,7 +138,7 @@ def apply(rig: Rig, model: Model, ops) -> None:
 @contextmanager
 def short_history(rows: int) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(versioned, "SHORT_HISTORY", rows)
+        patch.setattr(indexrows, "SHORT_HISTORY", rows)
         yield
 
 

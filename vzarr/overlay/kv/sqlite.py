@@ -38,6 +38,14 @@ _SCANS = {
     for reverse in (False, True)
 }
 
+# The inner query is one seek per range.
+_FIRSTS = (
+    "WITH wanted (lo, hi) AS (VALUES {}) SELECT lo, k, v FROM wanted JOIN kv "
+    "ON k = (SELECT k FROM kv WHERE k >= lo AND k < hi ORDER BY k LIMIT 1)"
+)
+MOST_VALUES = 500
+"""Values bound to one statement; any SQLite allows 999."""
+
 _live: weakref.WeakSet[SqliteKV] = weakref.WeakSet()
 _forking: list[SqliteKV] = []
 _writer_locks: weakref.WeakValueDictionary[str, RLock] = weakref.WeakValueDictionary()
@@ -116,7 +124,25 @@ class _View:
         return found[0][0] if found else None
 
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
-        return [self.get(key) for key in keys]
+        if len(keys) < 3:
+            return [self.get(key) for key in keys]
+        found: dict[bytes, bytes] = {}
+        for start in range(0, len(keys), MOST_VALUES):
+            some = keys[start : start + MOST_VALUES]
+            found.update(self._query(f"SELECT k, v FROM kv WHERE k IN ({','.join('?' * len(some))})", *some))  # type: ignore[arg-type]
+        return [found.get(key) for key in keys]
+
+    def firsts(self, ranges: Sequence[tuple[bytes, bytes]]) -> list[Item | None]:
+        """First pair of each range, None for an empty one (see `indexrows.firsts`)."""
+        found: list[Item | None] = []
+        for start in range(0, len(ranges), MOST_VALUES // 2):
+            some = ranges[start : start + MOST_VALUES // 2]
+            rows = self._query(
+                _FIRSTS.format(",".join(["(?,?)"] * len(some))), *(part for pair in some for part in pair)
+            )
+            by_start = {lo: (key, value) for lo, key, value in rows}
+            found += [by_start.get(lo) for lo, _ in some]
+        return found
 
     def scan(
         self, start: bytes, end: bytes | None = None, *, limit: int | None = None, reverse: bool = False

@@ -24,128 +24,33 @@ keys of the store are free.
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from itertools import islice
-from typing import NamedTuple
 
 from vzarr.errors import ConflictError, FormatError, InvalidInputError
 from vzarr.overlay.dag import Position
 from vzarr.overlay.kv.base import Item, OrderedKV, Reader, Transaction, paged, prefix_end
+from vzarr.overlay.kv.indexrows import (
+    TOMBSTONE,
+    VALUE,
+    IsAncestor,
+    Newest,
+    Write,
+    histories,
+    index_row,
+    newest_of,
+    picking,
+    seeking,
+    stem_key,
+    stem_of,
+    undescended,
+    value_prefix,
+)
 from vzarr.overlay.kv.instancekeys import InstanceKeys as InstanceKeys
 
-IsAncestor = Callable[[int, int], bool]
-
-VALUE, TOMBSTONE = b"\1", b"\0"
-TERMINATOR = b"\0\1"
 FIRST_MUTATION_ID = 1_000_000_000
-
-# A key with more index rows than this is looked up by seeks instead of reading them all.
-SHORT_HISTORY = 8
-
-_TAIL = struct.Struct(">II")
-_LAST = 0xFFFF_FFFF
-
-
-class Write(NamedTuple):
-    """One write to a key: where, and whether it was a value or a tombstone."""
-
-    line: int
-    version: int
-    flag: bytes
-
-
-Newest = Callable[[int, int], Write | None]
-"""``newest(line, version)``: a key's newest write on a line at or before a version."""
-
-
-def _value_prefix(instance: bytes, version: int) -> bytes:
-    return b"V" + instance + version.to_bytes(4, "big")
-
-
-def _stem(instance: bytes, key: bytes) -> bytes:
-    """What all index rows of a key begin with, and no others."""
-    return b"I" + instance + key.replace(b"\0", b"\0\xff") + TERMINATOR
-
-
-def _stem_key(stem: bytes) -> bytes:
-    return stem[17 : -len(TERMINATOR)].replace(b"\0\xff", b"\0")
-
-
-def _index_row(stem: bytes, line: int, version: int) -> bytes:
-    return stem + _TAIL.pack(line, _LAST - version)
-
-
-def _write(row: bytes, flag: bytes) -> Write:
-    line, inverted = _TAIL.unpack(row[-_TAIL.size :])
-    return Write(line, _LAST - inverted, flag)
-
-
-def _seeking(view: Reader, stem: bytes) -> Newest:
-    """`Newest` by one seek each."""
-
-    def newest(line: int, version: int) -> Write | None:
-        start, end = _index_row(stem, line, version), _index_row(stem, line, 0) + b"\0"
-        return next((_write(*item) for item in view.scan(start, end, limit=1)), None)
-
-    return newest
-
-
-def _picking(history: Sequence[Write]) -> Newest:
-    """`Newest` among writes that were read already."""
-
-    def newest(line: int, version: int) -> Write | None:
-        return max((w for w in history if w.line == line and w.version <= version), default=None)
-
-    return newest
-
-
-def _latest(newest: Newest, positions: Iterable[Position], is_ancestor: IsAncestor) -> list[Write]:
-    """The writes at or before `positions` that no other of them descends from."""
-    found: dict[int, Write] = {}
-    seen: set[tuple[int, int]] = set()
-    todo = list(positions)
-    while todo:
-        at = todo.pop()
-        if (at.line, at.version) in seen:
-            continue
-        seen.add((at.line, at.version))
-        write = newest(at.line, at.version)
-        if write is None:
-            todo.extend(at.parents)
-        else:
-            found[write.version] = write
-    if len(found) > 1:
-        shadowed = {v for v in found if any(v != later and is_ancestor(v, later) for later in found)}
-        found = {version: write for version, write in found.items() if version not in shadowed}
-    return list(found.values())
-
-
-def _histories(
-    view: Reader, low: bytes, high: bytes | None, reverse: bool
-) -> Iterator[tuple[bytes, list[Write] | None]]:
-    """The stems of a range of index rows, each with all its writes, or None for a long history."""
-    while True:
-        stem, history = b"", list[Write]()
-        for row, flag in view.scan(low, high, reverse=reverse):
-            if row[: -_TAIL.size] != stem:
-                if history:
-                    yield stem, history
-                stem, history = row[: -_TAIL.size], []
-            history.append(_write(row, flag))
-            if len(history) > SHORT_HISTORY:
-                break
-        else:
-            if history:
-                yield stem, history
-            return
-        yield stem, None
-        if reverse:
-            high = stem
-        else:
-            low = _index_row(stem, _LAST, 0) + b"\0"
 
 
 class StoredKeys(InstanceKeys):
@@ -184,12 +89,15 @@ class StoredKeys(InstanceKeys):
     def get_many(self, keys: Iterable[bytes]) -> list[bytes | None]:
         """Values of `keys`, in their order."""
         with self._open() as view:
-            return [self._get(view, key) for key in keys]
+            wanted = list(keys)
+            seen = zip(wanted, self._visible_many(view, wanted), strict=True)
+            values = self._values(view, [(key, version) for key, version in seen if version is not None])
+            return [values.get(key) for key in wanted]
 
     def get_with_version(self, key: bytes) -> tuple[int, bytes] | None:
         """Number of the version that wrote the visible value, and the value; None where the key is absent."""
         with self._open() as view:
-            version = self._visible(key, _seeking(view, _stem(self._instance, key)))
+            version = self._visible(key, seeking(view, stem_of(self._instance, key)))
             return None if version is None else (version, self._value(view, version, key))
 
     def scan(
@@ -206,23 +114,24 @@ class StoredKeys(InstanceKeys):
 
     def _page(self, values: bool, start: bytes, end: bytes | None, count: int, reverse: bool) -> list[Item]:
         with self._open() as view:
-            seen = islice(self._walk(view, start, end, reverse), count)
-            return [(key, self._value(view, version, key) if values else b"") for key, version in seen]
+            seen = list(islice(self._walk(view, start, end, reverse), count))
+            found = self._values(view, seen) if values else {}
+            return [(key, found.get(key, b"")) for key, _ in seen]
 
     def _walk(self, view: Reader, start: bytes, end: bytes | None, reverse: bool) -> Iterator[tuple[bytes, int]]:
         """The visible keys of a range, and the versions that wrote them."""
-        low = _stem(self._instance, start)
-        high = prefix_end(b"I" + self._instance) if end is None else _stem(self._instance, end)
-        for stem, history in _histories(view, low, high, reverse):
-            key = _stem_key(stem)
-            version = self._visible(key, _seeking(view, stem) if history is None else _picking(history))
+        low = stem_of(self._instance, start)
+        high = prefix_end(b"I" + self._instance) if end is None else stem_of(self._instance, end)
+        for stem, history in histories(view, low, high, reverse):
+            key = stem_key(stem)
+            version = self._visible(key, seeking(view, stem) if history is None else picking(history))
             if version is not None:
                 yield key, version
 
     def _visible(self, key: bytes, newest: Newest) -> int | None:
         """The version that wrote what is seen of `key`."""
-        latest = _latest(newest, [self._position], self._is_ancestor)
-        versions = sorted(write.version for write in latest if write.flag == VALUE)
+        found = undescended(newest, [self._position], self._is_ancestor)
+        versions = sorted(write.version for write in found if write.flag == VALUE)
         if len(versions) > 1 and self._lenient:
             return None
         if len(versions) > 1:
@@ -230,14 +139,38 @@ class StoredKeys(InstanceKeys):
         return versions[0] if versions else None
 
     def _get(self, view: Reader, key: bytes) -> bytes | None:
-        version = self._visible(key, _seeking(view, _stem(self._instance, key)))
+        version = self._visible(key, seeking(view, stem_of(self._instance, key)))
         return None if version is None else self._value(view, version, key)
 
+    def _visible_many(self, view: Reader, keys: Sequence[bytes]) -> list[int | None]:
+        """`_visible` of many keys, looked up together along the version's line and those that it came from."""
+        found: dict[bytes, int | None] = dict.fromkeys(keys)
+        todo, at = list(found), self._position
+        while todo:
+            writes = newest_of(view, [stem_of(self._instance, key) for key in todo], at.line, at.version)
+            left = []
+            for key, write in zip(todo, writes, strict=True):
+                if write is None:
+                    left.append(key)
+                elif write.flag == VALUE:
+                    found[key] = write.version
+            if len(at.parents) != 1:
+                break
+            todo, at = left, at.parents[0]
+        for key in left if todo and at.parents else ():
+            found[key] = self._visible(key, seeking(view, stem_of(self._instance, key)))
+        return [found[key] for key in keys]
+
     def _value(self, view: Reader, version: int, key: bytes) -> bytes:
-        row = view.get(_value_prefix(self._instance, version) + key)
-        if row is None:
-            raise FormatError(f"key {key!r} is indexed at version {version}, which holds no value of it")
-        return row[1:]
+        return self._values(view, [(key, version)])[key]
+
+    def _values(self, view: Reader, seen: Sequence[tuple[bytes, int]]) -> dict[bytes, bytes]:
+        """Values of keys as some versions wrote them."""
+        rows = view.get_many([value_prefix(self._instance, version) + key for key, version in seen])
+        for (key, version), row in zip(seen, rows, strict=True):
+            if row is None:
+                raise FormatError(f"key {key!r} is indexed at version {version}, which holds no value of it")
+        return {key: row[1:] for (key, _), row in zip(seen, rows, strict=True) if row is not None}
 
 
 class InstanceTxn(StoredKeys):
@@ -282,15 +215,15 @@ class InstanceTxn(StoredKeys):
 
     def _rows(self, key: bytes) -> tuple[bytes, bytes]:
         at = self._position
-        index_row = _index_row(_stem(self._instance, key), at.line, at.version)
-        return _value_prefix(self._instance, at.version) + key, index_row
+        stem = stem_of(self._instance, key)
+        return value_prefix(self._instance, at.version) + key, index_row(stem, at.line, at.version)
 
     def _value_below(self, key: bytes) -> bool:
         """Whether a value would be seen (or several collide) if this version had not written `key`."""
         at = self._position
         below = [Position(at.line, at.version - 1, at.parents)] if at.version > at.line else at.parents
-        latest = _latest(_seeking(self.txn, _stem(self._instance, key)), below, self._is_ancestor)
-        return any(write.flag == VALUE for write in latest)
+        found = undescended(seeking(self.txn, stem_of(self._instance, key)), below, self._is_ancestor)
+        return any(write.flag == VALUE for write in found)
 
 
 class VersionedKV:
@@ -330,7 +263,7 @@ class VersionedKV:
 
     def latest(self, instance: bytes, key: bytes, positions: Sequence[Position], view: Reader) -> list[Write]:
         """The writes to a key at or before some positions that no other of them descends from."""
-        return _latest(_seeking(view, _stem(instance, key)), positions, self._is_ancestor)
+        return undescended(seeking(view, stem_of(instance, key)), positions, self._is_ancestor)
 
     def changes(
         self, instance: bytes, version: int, *, view: Reader | None = None
@@ -344,7 +277,7 @@ class VersionedKV:
         view
             A snapshot or transaction to read in; by default the store as it is.
         """
-        prefix = _value_prefix(instance, version)
+        prefix = value_prefix(instance, version)
         for row, value in (view or self._kv).scan(prefix, prefix_end(prefix)):
             yield row[len(prefix) :], value[1:] if value[:1] == VALUE else None
 
@@ -357,7 +290,7 @@ class VersionedKV:
             if row is None:
                 return
             instance = row[0][1:17]
-            prefix = _value_prefix(instance, version)
+            prefix = value_prefix(instance, version)
             if next(reader.scan(prefix, prefix_end(prefix), limit=1), None) is not None:
                 yield instance
             start = prefix_end(b"V" + instance)
@@ -365,10 +298,10 @@ class VersionedKV:
     def remove_version(self, txn: Transaction, position: Position) -> None:
         """Forget all that was written at `position`, as if it had never been."""
         for instance in self.instances_changed(position.version, view=txn):
-            prefix = _value_prefix(instance, position.version)
+            prefix = value_prefix(instance, position.version)
             for row, _ in txn.scan(prefix, prefix_end(prefix)):
                 txn.delete(row)
-                txn.delete(_index_row(_stem(instance, row[len(prefix) :]), position.line, position.version))
+                txn.delete(index_row(stem_of(instance, row[len(prefix) :]), position.line, position.version))
 
 
 def next_mutation_id(txn: Transaction) -> int:
