@@ -95,7 +95,8 @@ class Authority:
 
         self.kv.transact(close)
         self.writer(node).finish()
-        while self._live_leases(node):
+        seen: dict[bytes, tuple[bytes, float]] = {}
+        while self._live_leases(node, seen):
             time.sleep(0.05)
 
     def finish_close(self, node: str) -> None:
@@ -147,22 +148,41 @@ class Authority:
         rows = self.kv.scan(prefix, layout.after(prefix))
         return {key[len(prefix) :].decode() for key, value in rows if self._lives(value)}
 
-    def _live_leases(self, node: str) -> bool:
-        prefix = layout.row_lease(node, "")
+    def _live_leases(self, node: str, seen: dict[bytes, tuple[bytes, float]]) -> bool:
+        """Whether a writer may still write; `seen` is each row and when it was first seen so, kept between calls.
+
+        Who has not renewed while others waited for as long as a lease lasts has none.  Nobody's wall clock counts.
+        """
+        prefix, patience = layout.row_lease(node, ""), LEASE_SECONDS + self.objects.late_seconds
         live = False
         for key, value in list(self.kv.scan(prefix, layout.after(prefix))):
-            if self._lives(value, self.objects.late_seconds):
-                live = True
-            else:
-                self.drop_lease(node, key[len(prefix) :].decode())
+            if key not in seen or seen[key][0] != value:
+                seen[key] = value, clock()
+            waiting = clock() - seen[key][1] < patience and self.presence.is_running(_holder(value))
+            live = waiting or not self._bury(node, key[len(prefix) :].decode(), value) or live
         return live
 
-    def _lives(self, row: bytes, late: float = 0.0) -> bool:
-        until, _, holder = row.decode().partition(" ")
-        return float(until) + late > time.time() and self.presence.is_running(holder)
+    def _bury(self, node: str, lease: str, row: bytes) -> bool:
+        """End another's lease, unless it was renewed after all."""
+        key = layout.row_lease(node, lease)
+
+        def drop(txn: Transaction) -> bool:
+            dead = txn.get(key) in (row, None)
+            if dead:
+                txn.delete(key)
+            return dead
+
+        dead = self.kv.transact(drop)
+        if dead:
+            # From here on it cannot be renewed; and without its folder a stalled rename fails.
+            self.objects.delete_tree(layout.stage(node, lease))
+        return dead
+
+    def _lives(self, row: bytes) -> bool:
+        return float(row.split(b" ", 1)[0]) > time.time() and self.presence.is_running(_holder(row))
 
     def drop_lease(self, node: str, lease: str) -> None:
-        """End a lease: its unfinished files go first, so that a stalled rename fails."""
+        """End a lease of one's own: its unfinished files go first, so that a stalled rename fails."""
         self.objects.delete_tree(layout.stage(node, lease))
         self.kv.transact(lambda txn: txn.delete(layout.row_lease(node, lease)))
 
@@ -217,7 +237,7 @@ class Writer:
             _holding.reset(token)
             with self._changed:
                 self._busy -= 1
-                self._last_write = time.monotonic()
+                self._last_write = clock()
                 late = lease != self._lease or self._last_write > self._valid_until
                 self._changed.notify_all()
         if late:
@@ -255,12 +275,12 @@ class Writer:
     def _acquire(self) -> None:
         if self._finishing:
             raise SealedError(f"version {self._node} is being sealed")
-        if self._lease and time.monotonic() < self._valid_until:
+        if self._lease and clock() < self._valid_until:
             return
         if self._busy:
             raise SealedError(f"the lease on version {self._node} ran out while writes were under way; try again")
         lease = secrets.token_hex(8)
-        started = time.monotonic()
+        started = clock()
 
         def take(txn: Transaction) -> None:
             self._authority.check_open(txn, self._node)
@@ -280,7 +300,7 @@ class Writer:
 
     def _trusts(self, lease: str) -> bool:
         """Whether what is written now under a lease is sure to be waited for."""
-        return lease == self._lease and time.monotonic() < self._valid_until
+        return lease == self._lease and clock() < self._valid_until
 
     def _keep(self, lease: str, released: threading.Event) -> None:
         while not released.wait(RENEW_SECONDS):
@@ -299,16 +319,17 @@ class Writer:
     def _ended(self) -> bool:
         if self._busy:
             return False
-        idle = time.monotonic() - self._last_write > RENEW_SECONDS
+        idle = clock() - self._last_write > RENEW_SECONDS
         return idle or self._authority.node_state(self._node)[0] != OPEN
 
     def _lease_row(self) -> bytes:
-        """Until when others wait for this writer, unless its process is gone before."""
-        return f"{time.time() + LEASE_SECONDS!r} {self._authority.presence.name}".encode()
+        """About until when it lasts, for people; whose it is; and what makes each renewal differ from the last."""
+        about = f"{time.time() + LEASE_SECONDS:.3f} {self._authority.presence.name} {secrets.token_hex(4)}"
+        return about.encode()
 
     def _renew(self) -> None:
         """Extend the lease; a write under way may outlast the closing of its node, and the commit waits for it."""
-        started = time.monotonic()
+        started = clock()
 
         def extend(txn: Transaction) -> bool:
             key = layout.row_lease(self._node, self._lease)
@@ -326,6 +347,15 @@ class Writer:
         self._authority.drop_lease(self._node, self._lease)
         self._lease = ""
         self._released.set()
+
+
+def clock() -> float:
+    """Seconds that never go back, and go on while the machine sleeps where it can tell."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else clock()
+
+
+def _holder(row: bytes) -> str:
+    return row.split(b" ")[1].decode()
 
 
 def _refusal(node: str, state: str) -> SealedError:
