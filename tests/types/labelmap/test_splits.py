@@ -84,3 +84,25 @@ def test_coarser_scales_stay_when_asked_to(seg: LabelMap):
     before = seg.read((-8, 0, 8), (8, 16, 32), scale=1, supervoxels=True)
     seg.split_supervoxel(1, part_of(seg, 1), downres=False)
     np.testing.assert_array_equal(seg.read((-8, 0, 8), (8, 16, 32), scale=1, supervoxels=True), before)
+
+
+def test_a_split_body_rewrites_only_the_blocks_of_what_it_cuts(seg: LabelMap):
+    seg.merge(1, [2, 3, 4])
+    block = np.full((16, 16, 16), 1, np.uint64)
+    block[0, 0, :3] = 40
+    seg.write((160, 0, 0), block)
+    seg.merge(1, [40])
+    child = seg.version.commit().newversion()["seg"]
+    child.split(1, np.array([[1, 0, 160, 1]], np.int32))
+    owners = dict(zip([(10, 0, 0), (0, 0, 1)], child.version.owners("seg/0", [(10, 0, 0), (0, 0, 1)]), strict=True))
+    assert (owners[10, 0, 0], owners[0, 0, 1]) == (child.version.uuid, seg.version.uuid)
+    assert not verify.check_index(child)
+
+
+def test_runs_that_reach_far_cost_what_they_meet(seg: LabelMap):
+    own = part_of(seg, 1)
+    rows = [(16 - 2**31, y, z, 2**31 - 1) for y in range(32) for z in range(-16, 16)]
+    far = np.concatenate([own, np.array(rows, np.int32)])
+    made = seg.split_supervoxel(1, far)
+    assert seg.size(made.split, supervoxel=True) == own[:, 3].sum()
+    assert not verify.check_index(seg)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -16,8 +17,8 @@ from vzarr.types.labelmap import allocate, index, mapping, rows, underway
 from vzarr.types.labelmap.cuts import Cut, Split, read_history
 from vzarr.types.labelmap.edits import Author
 from vzarr.types.labelmap.index import LabelIndex
-from vzarr.types.labelmap.rows import Labels, unpack_blocks
-from vzarr.types.labelmap.runs import Runs, join_runs, runs_by_block, runs_to_mask
+from vzarr.types.labelmap.rows import Labels, pack_blocks, unpack_blocks
+from vzarr.types.labelmap.runs import Runs, clip_runs, join_runs, no_runs, runs_by_block, runs_to_mask
 from vzarr.types.labelmap.underway import Decide, Plan, Recut
 from vzarr.types.voxels import VoxelGeometry
 
@@ -82,7 +83,7 @@ def split_supervoxel(
             remain = choice.remain or allocate.take(tx, instance)
             _check_chosen(tx, supervoxel, split, remain)
             allocate.raise_max(tx, instance, max(split, remain))
-            return Split((Cut(supervoxel, split, remain),), joined, 0, author)
+            return Split((Cut(supervoxel, split, remain),), work.runs, 0, author)
 
         return work.plan(decide, downres)
 
@@ -113,7 +114,7 @@ def split_body(instance: Instance, body: int, runs: Runs, author: Author) -> Spl
             new_body = allocate.take(tx, instance)
             touched = sorted(sv for sv in work.counts if sv)
             cuts = [Cut(sv, allocate.take(tx, instance), allocate.take(tx, instance)) for sv in touched]
-            return Split(tuple(cuts), joined, new_body, author)
+            return Split(tuple(cuts), work.runs, new_body, author)
 
         return work.plan(decide, True)
 
@@ -148,24 +149,29 @@ class _Work:
     ----------
     found
         What is split.
+    runs
+        Those parts of the runs that lie in its blocks.
     stored
-        Its blocks.
+        The blocks of those of its supervoxels that the runs touch: all that change.
     counts
         Voxels under the runs by supervoxel, background included.
     """
 
     found: LabelIndex
     shape: Coord
+    runs: Runs
     stored: Mapping[Coord, Labels]
     counts: Mapping[int, int]
 
     @classmethod
     def of(cls, instance: Instance, found: LabelIndex, runs: Runs) -> _Work:
         shape = VoxelGeometry.of(instance.config).block_zyx
-        coords = [tuple(c) for c in unpack_blocks(found.blocks[0]).tolist()]
-        read = instance.version.read_chunks(voxels.array_path(instance.name), coords)
-        stored = {c: b for c, b in read if b is not None}
-        return cls(found, shape, stored, _counts_under(runs, stored, shape))
+        own = _runs_in(runs, found.blocks[0], shape)
+        under = _read(instance, [coord for coord, _ in runs_by_block(own, shape)])
+        counts = _counts_under(own, under, shape)
+        touched = [found.counts[sv].blocks for sv in counts if sv in found.counts]
+        coords = map(tuple, unpack_blocks(np.unique(np.concatenate([_NO_BLOCKS, *touched]))).tolist())
+        return cls(found, shape, own, _read(instance, coords, under), counts)
 
     def check(self) -> None:
         """Refuse runs that are empty, hold other voxels, or all voxels."""
@@ -187,6 +193,37 @@ class _Work:
 
     def _blocks(self, split: Recut | None) -> Mapping[Coord, Labels]:
         return self.stored if split is None else split.rewrite(self.stored, self.shape)
+
+
+_NO_BLOCKS = np.empty(0, np.uint64)
+
+
+def _read(
+    instance: Instance, coords: Iterable[Coord], known: Mapping[Coord, Labels] = MappingProxyType({})
+) -> dict[Coord, Labels]:
+    """Blocks as far as there are any; those that are `known` are not read again."""
+    wanted = list(coords)
+    absent = [c for c in wanted if c not in known]
+    read = instance.version.read_chunks(voxels.array_path(instance.name), absent)
+    return {c: known[c] for c in wanted if c in known} | {c: b for c, b in read if b is not None}
+
+
+def _runs_in(runs: Runs, blocks: Labels, shape: Coord) -> Runs:
+    """Parts of joined runs in some blocks (packed); costs what lies there, however far the runs reach."""
+    coords = unpack_blocks(blocks)
+    inside = clip_runs(runs, ((coords.min(0) * shape).tolist(), ((coords.max(0) + 1) * shape).tolist()))
+    x, y, z, length = inside.T.astype(np.int64)
+    bz, by, bx = shape
+    # Packed blocks sort by z, y, x: those between the ends of a run are the ones that it meets.
+    first = np.searchsorted(blocks, pack_blocks(np.stack([z // bz, y // by, x // bx], 1)))
+    last = np.searchsorted(blocks, pack_blocks(np.stack([z // bz, y // by, (x + length - 1) // bx], 1)), "right")
+    times = last - first
+    which = np.repeat(np.arange(times.size), times)
+    nth = np.arange(which.size) - np.repeat(np.cumsum(times) - times, times)
+    low = unpack_blocks(blocks[first[which] + nth])[:, 2] * bx
+    begin, end = np.maximum(x[which], low), np.minimum((x + length)[which], low + bx)
+    parts = np.stack([begin, y[which], z[which], end - begin], 1).astype(np.int32)
+    return join_runs(parts) if parts.size else no_runs()
 
 
 def _counts_under(runs: Runs, stored: Mapping[Coord, Labels], shape: Coord) -> dict[int, int]:
