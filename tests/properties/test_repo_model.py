@@ -125,13 +125,18 @@ class RepoMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.folder = Path(tempfile.mkdtemp(prefix="vzarr-model-"))
-        self.hub = Hub(self.folder)
+        self.place, self.keys = self.settle()
+        self.hub = Hub(self.place)
         self.http = TestClient(create_app(Settings(), self.hub), base_url="http://localhost")
         self.made = 0
 
+    def settle(self) -> tuple[str, str | None]:
+        """Where repos are made, and where their keys lie."""
+        return str(self.folder), None
+
     @initialize(fill=st.sampled_from([0, 9]), adopted=st.none() | st.sets(COORDS.filter(lambda c: min(c) >= 0)))
     def init(self, fill: int, adopted: set[Coord] | None) -> None:
-        self.repo = vzarr.create(str(self.folder / "repo"))
+        self.repo = vzarr.create(f"{self.place}/repo", keys=self.keys)
         self.models = {self.repo.uuid: Model()}
         self.fill = fill
         if adopted is not None:
@@ -386,7 +391,7 @@ class RepoMachine(RuleBasedStateMachine):
     @rule()
     def reopen(self) -> None:
         self.repo.close()
-        self.repo = vzarr.open(str(self.folder / "repo"))
+        self.repo = vzarr.open(f"{self.place}/repo")
 
     # -- comparing
 
