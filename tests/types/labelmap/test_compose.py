@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import vzarr
@@ -16,7 +16,7 @@ from vzarr.errors import ConflictError
 from vzarr.overlay.disputes import Dispute, Held
 from vzarr.overlay.repo import Repo
 from vzarr.types import registry
-from vzarr.types.labelmap import verify
+from vzarr.types.labelmap import pages, verify
 from vzarr.types.labelmap.compose import BodyConflict
 from vzarr.types.labelmap.handle import LabelMap
 from vzarr.types.labelmap.runs import Runs, runs_of_mask
@@ -182,7 +182,9 @@ def test_later_edits_and_merges_build_on_a_merge(seg: LabelMap):
 def _edit(seg: LabelMap, data: st.DataObject, column: int) -> None:
     sizes = dict(seg.list_bodies())
     bodies = sorted(sizes)
-    kind = data.draw(st.sampled_from(["merge", "merge", "cleave", "renumber", "cut", "split", "write", "undo"]))
+    kind = data.draw(
+        st.sampled_from(["merge", "merge", "cleave", "renumber", "cut", "split", "write", "undo", "table"])
+    )
     body = data.draw(st.sampled_from(bodies))
     svs = seg.supervoxels_of(body)
     if kind == "cleave" and len(svs) > 1:
@@ -199,6 +201,10 @@ def _edit(seg: LabelMap, data: st.DataObject, column: int) -> None:
     elif kind == "write":
         label = data.draw(st.sampled_from([1, 2, 600 + column]))
         seg.write((0, 16 * data.draw(st.integers(0, 1)), 16 * column), np.full((16, 16, 16), label, np.uint64))
+    elif kind == "table":
+        known = sorted(sv for b in bodies for sv in seg.supervoxels_of(b))
+        table = data.draw(st.dictionaries(st.sampled_from(known), st.sampled_from([*bodies, 700 + column]), max_size=5))
+        seg.agglomerate(np.array(list(table.items()), np.uint64).reshape(-1, 2))
     elif kind == "undo":
         try:
             seg.undo()
@@ -210,9 +216,13 @@ def _edit(seg: LabelMap, data: st.DataObject, column: int) -> None:
             seg.merge(body, [other])
 
 
-@settings(max_examples=60, deadline=None)
+@pytest.mark.parametrize("bulk", [1, pages.BULK])
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_any_two_branches(data: st.DataObject):
+def test_any_two_branches(data: st.DataObject, bulk: int, monkeypatch: pytest.MonkeyPatch):
+    """Tables leave pages of the mapping, or rows."""
+    monkeypatch.setattr(pages, "BULK", bulk)
+    monkeypatch.setattr(pages, "PAGE", 2)
     with vzarr.create(f"memory://{uuid.uuid4().hex}") as repo:
         config = {"BlockSize": "16,16,16", "MaxDownresLevel": "1"}
         seg = registry.create(repo.root, "seg", "labelmap", config=config)
