@@ -15,6 +15,7 @@ from tests.properties import test_repo_model as model
 
 
 @pytest.mark.timeout(900)
+@pytest.mark.filterwarnings("ignore:Object at .* is not recognized as a component of a Zarr hierarchy")
 def test_random_histories(bucket: str):
     """The machine of `tests/properties`, its repos in a bucket and their keys on a disk."""
 
