@@ -19,14 +19,14 @@ from vzarr.overlay.joining import Joiner
 from vzarr.overlay.repo import Repo
 from vzarr.overlay.store import VersionStore
 from vzarr.overlay.version import Version
-from vzarr.types import adoption, registry
+from vzarr.types import registry
 
 __version__ = "0.1.0"
 __all__ = ["Repo", "Version", "VersionStore", "create", "errors", "open"]
 
 Repo.opener = registry.open_instance
 Repo.settler = registry.settle
-Repo.adopter = adoption.adopt
+Repo.adopter = registry.adopt
 Repo.joiner = Joiner(
     registry.is_derived, registry.is_indexed, registry.key_name, registry.merge_conflicts, registry.join
 )

@@ -38,24 +38,17 @@ def adopt(
 
     Parameters
     ----------
-    version
-        The root, open.
-    name
-        Name of the instance.
+    version, name
+        The root, open, and the name of the instance.
     url
         A Zarr array or OME-Zarr group, an N5 dataset or a precomputed layer (see `formats.open_volume`).
     pin
         Record what each object of the source is now (see `adopt_volume`); True means ``"stamp"``.
     typename
-        A datatype, or ``"zarr"`` for arrays alone; by default a labelmap for a segmentation or 64-bit unsigned
-        voxels, and the image type of the voxels' dtype otherwise.
+        A datatype, or ``"zarr"`` for arrays alone (the result is None); by default a labelmap for a segmentation or
+        64-bit unsigned voxels, and the image type of the voxels' dtype otherwise.
     user, app
         Who does it, through which application.
-
-    Returns
-    -------
-    Instance or None
-        The instance; None for ``"zarr"``.
 
     Raises
     ------
@@ -66,7 +59,7 @@ def adopt(
     NotFoundError
         If nothing is at the URL, or the datatype is unknown.
     StorageError
-        If the source cannot be read.
+        If the source cannot be read; adopting it again finishes what was begun.
 
     Notes
     -----
@@ -80,15 +73,18 @@ def adopt(
     if typename == LABELMAP:
         volume = _halving(volume, entries)
     config = None if typename == PLAIN else _config(volume, entries, typename)
-    known = version.repo.state.instances.get(name)
-    if known is not None and (config is None or known.typename != typename):
-        raise AlreadyExistsError(f"there is an instance {name!r} already")
-    if known is not None and not version.has_array(voxels.array_path(name)):
-        raise AlreadyExistsError(f"there is an instance {name!r} already")
+    _check_free(version, name, typename)
     adopt_volume(version, name, volume, pin="stamp" if pin is True else pin or "")
     if config is None:
         return None
     return _instance(version, name, typename, config, user, app)
+
+
+def _check_free(version: Version, name: str, typename: str) -> None:
+    """Refuse a name that is taken, unless by the same adoption, cut off before its end."""
+    known = version.repo.state.instances.get(name)
+    if known is not None and not (known.typename == typename and version.has_array(voxels.array_path(name))):
+        raise AlreadyExistsError(f"there is an instance {name!r} already")
 
 
 def _typename(volume: Volume, entry: ArrayEntry) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
+from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any
 
@@ -199,6 +200,12 @@ def create(
     handle = open_info(version, info)
     datatype.prepare(handle)
     return handle
+
+
+def adopt(version: Version, name: str, url: str, **options: Any) -> Instance | None:
+    """Make an existing volume an instance in place (see `vzarr.types.adoption.adopt`, loaded when it is needed)."""
+    found: Instance | None = import_module("vzarr.types.adoption").adopt(version, name, url, **options)
+    return found
 
 
 def create_from_settings(

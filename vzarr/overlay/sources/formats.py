@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from importlib import import_module
 from types import ModuleType
 
 from vzarr.errors import InvalidInputError, NotFoundError
-from vzarr.overlay.sources import n5, precomputed, zarrsource
 from vzarr.overlay.sources.base import ChunkReader, Locator, SourceArray, Volume
 from vzarr.overlay.sources.files import Files
 from vzarr.overlay.sources.locate import open_files
 from vzarr.overlay.sources.regrid import Regridded
 
-FORMATS: dict[str, ModuleType] = {"zarr": zarrsource, "n5": n5, "precomputed": precomputed}
-"""Modules by format, in the order in which a source's format is guessed (see `vzarr.overlay.sources`)."""
+FORMATS = {"zarr": "zarrsource", "n5": "n5", "precomputed": "precomputed"}
+"""Format -> module of this package that reads it, loaded with its first source; in the order of guessing."""
 
 
 def open_volume(url: str | os.PathLike[str]) -> Volume:
@@ -39,13 +39,13 @@ def open_volume(url: str | os.PathLike[str]) -> Volume:
     scheme, _, rest = text.partition("://")
     if scheme in FORMATS and rest:
         files = open_files(rest)
-        if not FORMATS[scheme].detect(files):
+        if not _module(scheme).detect(files):
             raise NotFoundError(f"there is no {scheme} volume at {files.url}")
-        return _volume(FORMATS[scheme], files)
+        return _volume(_module(scheme), files)
     files = open_files(text)
-    for module in FORMATS.values():
-        if module.detect(files):
-            return _volume(module, files)
+    for name in FORMATS:
+        if _module(name).detect(files):
+            return _volume(_module(name), files)
     kinds = ", ".join(FORMATS)
     raise NotFoundError(f"there is nothing at {files.url} that can be adopted; formats: {kinds}")
 
@@ -67,15 +67,18 @@ def open_array(locator: Locator, wrap: Callable[[Files], Files] = lambda files: 
     UnsupportedError
         If this installation cannot read its format.
     """
-    module = FORMATS.get(locator["format"])
-    if module is None:
+    if locator["format"] not in FORMATS:
         raise InvalidInputError(f"{locator['url']}: this release does not read the format {locator['format']!r}")
-    return shown(module.open_array(wrap(open_files(locator["url"])), locator))
+    return shown(_module(locator["format"]).open_array(wrap(open_files(locator["url"])), locator))
 
 
 def shown(array: SourceArray | ChunkReader) -> SourceArray:
     """An array as Zarr, decoded on the way where it must be."""
     return array if isinstance(array, SourceArray) else Regridded(array)
+
+
+def _module(name: str) -> ModuleType:
+    return import_module(f"vzarr.overlay.sources.{FORMATS[name]}")
 
 
 def _volume(module: ModuleType, files: Files) -> Volume:
