@@ -20,6 +20,7 @@ from vzarr.overlay.adopted import Adopted
 from vzarr.overlay.codec import ChunkCodec, codec_of
 from vzarr.overlay.openview import OpenView
 from vzarr.overlay.rootview import RootView
+from vzarr.overlay.shards import shards_of
 from vzarr.overlay.sharing import share as share
 from vzarr.overlay.tree import ArrayEntry
 from vzarr.overlay.views import View
@@ -47,7 +48,7 @@ def read_region(view: View, entry: ArrayEntry, box: Box, out: NDArray[Any] | Non
     StorageError
         If a chunk is there but cannot be read or decoded.
     """
-    codec = codec_of(entry)
+    codec, few = codec_of(entry), shards_of(entry)
     shape = shape_of(box)
     if out is None:
         out = np.empty(shape, codec.dtype)
@@ -65,6 +66,11 @@ def read_region(view: View, entry: ArrayEntry, box: Box, out: NDArray[Any] | Non
         lo = tuple(c * n for c, n in zip(coord, codec.shape, strict=True))
         part = intersect(box, (lo, tuple(a + n for a, n in zip(lo, codec.shape, strict=True))))
         rows = (part[0][0] - lo[0], part[1][0] - lo[0]) if lo else None
+        if few is not None and few.pays(local := _within(part, lo)):
+            some = few.read(view, entry, coord, local)
+            if some is not None:
+                target[slices(part, box[0])] = some
+                return
         voxels = _decoded(view, entry, coord, codec, rows=rows, unsure=unsure)
         target[slices(part, box[0])] = codec.fill if voxels is None else voxels[slices(part, lo)]
 
@@ -160,6 +166,11 @@ def write_region(view: Editable, entry: ArrayEntry, lo: Coord, voxels: NDArray[A
         view.put_chunk(entry, coord, codec.encode(whole))
 
     share(one, list(iter_coords(blocks_of_box(box, codec.shape))), view.storage.objects.concurrency)
+
+
+def _within(box: Box, lo: Coord) -> Box:
+    """A box as counted from a voxel."""
+    return tuple(a - o for a, o in zip(box[0], lo, strict=True)), tuple(a - o for a, o in zip(box[1], lo, strict=True))
 
 
 def _decoded(
