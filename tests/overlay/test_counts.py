@@ -152,3 +152,25 @@ def test_a_sealed_version_is_read_without_the_key_store(edited: tuple[vzarr.Vers
         assert isinstance(kv, SqliteKV)
         assert (kv._idle, kv._busy, kv._writer) == ([], set(), None)
     assert Path(file_repo.url.removeprefix("file://"), layout.database()).exists()
+
+
+def test_pages_that_differ_are_read_together(file_repo: vzarr.Repo):
+    root = file_repo.root
+    root.create_array("a", dtype="u1", chunks=(1, 1, 1), codecs=(), shape=(160, 160, 16))
+    coords = [(16 * z, 16 * y, 0) for z in range(10) for y in range(10)]
+    tips = []
+    root.write_chunks("a", dict.fromkeys(coords, np.full((1, 1, 1), 9, "u1")))
+    root.commit()
+    for n, name in enumerate(("left", "right")):
+        tips.append(root.branch(name))
+        tips[-1].write_chunks("a", dict.fromkeys(coords[n::2], np.full((1, 1, 1), n, "u1")))
+        tips[-1].commit()
+    with vzarr.open(file_repo.url) as repo:
+        with counting(repo) as seen:
+            found = repo.diff(tips[0].uuid, tips[1].uuid)
+        assert len(found["a"].chunks) == len(coords)
+        # Of each of three versions one directory block, and all pages at once.
+        assert len([k for k in seen.opens if k.endswith("owners/pages")]) <= 6
+        with counting(repo) as seen:
+            repo.merge(tips)
+        assert len([k for k in seen.opens if k.endswith("owners/pages")]) <= 8

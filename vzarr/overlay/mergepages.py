@@ -177,14 +177,21 @@ class PageJoin:
 
 
 def differing_pages(array: ArrayId, sources: Sequence[Owners]) -> set[Coord]:
-    """Page coordinates at which not all sources share one page; equal directory blocks are not even opened."""
+    """Page coordinates at which not all sources share one page; equal directory blocks are not even opened.
+
+    The pages themselves are read ahead: whoever asks wants them next.
+    """
     found: set[Coord] = set()
+    ahead: set[Ref] = set()
     for where, opened in _differing_blocks(array, sources):
         n, ndim = side(len(where)), len(where)
         for local in set().union(*opened):
             places = [o.get(local) for o in opened]
             if any(p != places[0] for p in places):
                 found.add(_at(where, local, n, ndim))
+                ahead.update(p for p in places if p is not None)
+    if sources:
+        sources[0].reader.expect(ahead)
     return found
 
 

@@ -38,6 +38,7 @@ from vzarr.overlay.pages import (
     names_below,
     side,
 )
+from vzarr.overlay.sharing import share
 from vzarr.overlay.tree import ArrayId
 
 __all__ = [
@@ -45,6 +46,8 @@ __all__ = [
     "Ref", "Table", "by_page", "coords_in", "decode_block", "digest", "encode_block", "names_below", "side",
 ]  # fmt: skip
 
+_GAP, _RUN = 1 << 15, 1 << 22
+"""Bytes that may lie unasked between two pages that are read together, and bytes that are read together at most."""
 _BLOCK = struct.Struct("<HI")
 _REF = np.dtype([("local", "<u2"), ("owner", "<u2"), ("offset", "<u8"), ("length", "<u4")])
 
@@ -134,6 +137,7 @@ class PageReader:
         self._lock = threading.Lock()
         self._kept: OrderedDict[Ref, tuple[Page | dict[int, Ref], int]] = OrderedDict()
         self._bytes = 0
+        self._expected: dict[Ref, bytes] = {}
 
     def page(self, ref: Ref) -> Page:
         """The page at a place."""
@@ -147,12 +151,34 @@ class PageReader:
         assert isinstance(found, dict)
         return found
 
+    def expect(self, refs: Iterable[Ref]) -> None:
+        """Read pages that are about to be asked for: those that lie close together by one request."""
+        wanted = sorted(ref for ref in set(refs) if ref not in self._kept)
+        runs: list[list[Ref]] = []
+        for ref in wanted:
+            first, last = (runs[-1][0], runs[-1][-1]) if runs else (ref, ref)
+            near = ref.offset - last.offset - last.length <= _GAP and ref.offset - first.offset <= _RUN
+            if runs and ref.node == last.node and near:
+                runs[-1].append(ref)
+            else:
+                runs.append([ref])
+
+        def read(run: list[Ref]) -> None:
+            start, stop = run[0].offset, run[-1].offset + run[-1].length
+            data = self._objects.get(layout.owner_pages(run[0].node), start, stop - start)
+            # What is missing or cut short is named when it is asked for.
+            if data is not None and len(data) == stop - start:
+                self._expected.update({r: data[r.offset - start : r.offset - start + r.length] for r in run})
+
+        self._expected.clear()
+        share(read, [run for run in runs if len(run) > 1], self._objects.concurrency)
+
     def _get(self, ref: Ref, decode: Callable[..., Page | dict[int, Ref]]) -> Page | dict[int, Ref]:
         kept = self._kept.get(ref)
         if kept is not None:
             return kept[0]
         key = layout.owner_pages(ref.node)
-        data = self._objects.get(key, ref.offset, ref.length)
+        data = self._expected.pop(ref, None) or self._objects.get(key, ref.offset, ref.length)
         if data is None or len(data) != ref.length:
             raise StorageError(f"{key} is missing or cut short")
         try:
