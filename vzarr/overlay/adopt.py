@@ -64,12 +64,13 @@ def adopt_volume(version: Version, name: str, volume: Volume, *, pin: str = "") 
     paths.check_new(view, name, is_array=False)
     scales = [formats.shown(s) for s in volume.scales]
     entries = {f"{name}/{n}": _entry(volume, n, scale) for n, scale in enumerate(scales)}
+    groups = {arrays.doc_key(name): arrays.group_doc(group_attributes(name, volume, scales))}
     if _is_there(view, name, entries):
-        return [view.entries[path] for path in entries]  # type: ignore[misc]
+        view.adopt({k: v for k, v in groups.items() if view.entry(name) is None}, {})
+        return [e for path, e in view.entries.items() if path in entries and isinstance(e, ArrayEntry)]
     if pin:
         for (path, entry), scale in zip(list(entries.items()), scales, strict=True):
             entries[path] = _pinned(view, entry, scale, hashed=pin == "hash")
-    groups = {arrays.doc_key(name): arrays.group_doc(group_attributes(name, volume, scales))}
     version.create_group(name.rpartition("/")[0])
     view.adopt(groups, entries)
     return list(entries.values())
@@ -141,7 +142,7 @@ def _is_there(view: RootView, name: str, entries: Mapping[str, ArrayEntry]) -> b
             return False
         return {k: v for k, v in there.source.items() if k != "pins"} == entry.source
 
-    if set(taken) == {name, *entries} and all(same(p, e) for p, e in entries.items()):
+    if {name, *taken} == {name, *entries} and all(same(p, e) for p, e in entries.items()):
         return True
     raise AlreadyExistsError(f"there is something at {name!r} already")
 

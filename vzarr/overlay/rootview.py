@@ -313,7 +313,7 @@ class RootView(View):
                 self.storage.objects.delete(key)
 
     def adopt(self, groups: Mapping[str, bytes], adopted: Mapping[str, ArrayEntry]) -> None:
-        """Take in arrays whose chunks are elsewhere, and the groups around them, in one transaction.
+        """Take in arrays whose chunks are elsewhere, in one transaction, and then write the groups around them.
 
         Parameters
         ----------
@@ -330,9 +330,10 @@ class RootView(View):
             return {path: replace(entry, id=ArrayId(self.node, path)) for path, entry in adopted.items()}
 
         with self.writer.write():
+            if adopted:
+                self._edit_marked(change)
             for key, data in groups.items():
                 self._put(key, data)
-            self._edit_marked(change)
 
     def read_loose(self, key: str, offset: int = 0, length: int | None = None) -> Found | None:
         """Bytes of a key that is no chunk and no metadata, at its own place."""
