@@ -18,6 +18,8 @@ LATE_IMPORTS: dict[str, set[str]] = {
     "vzarr/overlay/kv/postgres.py": {"psycopg"},  # an optional extra
     "vzarr/overlay/references.py": {"pyarrow", "pyarrow.parquet"},  # an optional extra
     "vzarr/types/labelmap/bodies.py": {"zmesh"},  # an optional extra
+    "vzarr/ingest/index.py": {"dask.base", "dask.delayed"},  # an optional extra
+    "vzarr/ingest/mapping.py": {"pyarrow.parquet"},  # an optional extra
     "vzarr/types/labelmap/frames.py": {"pandas"},  # slow to load, and comes with xarray
 }
 
