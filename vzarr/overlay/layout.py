@@ -16,6 +16,12 @@ HINT_EVERY = 4
 MARKER = hashlib.sha256(b"vzarr deletion marker").digest()
 """What stands at a chunk's key when the chunk was deleted: 32 fixed bytes."""
 
+STRIPES = 1 << 13
+"""How many clones of a repo there may be; each gives labels of 2^40 of its own."""
+STRIPE_LABELS = 1 << 40
+PENDING = b"L"
+"""Prefix of the rows of `row_pending`."""
+
 HEX_ID = re.compile(r"[0-9a-f]{32}")
 NODE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
@@ -123,6 +129,11 @@ def database() -> str:
 def process(name: str) -> str:
     """Key of the file that a running process holds locked."""
     return f"keys/processes/{name}"
+
+
+def row_pending(uuid: str) -> bytes:
+    """Row of a version that came from another repo, and whose keys are still in its folder alone."""
+    return PENDING + uuid.encode()
 
 
 # Rows of the key authority that belong to open nodes.  ``N`` keeps them apart from the versioned keys.

@@ -86,25 +86,56 @@ def create(
         If the key authority cannot be reached.
     """
     asked = root
-    root = refs.check_node_id(root) if root is not None else uuids.uuid4().hex
-    meta: dict[str, Any] = {"format": layout.FORMAT, "root": root}
-    meta["keys"] = {"id": secrets.token_hex(16), "url": _keys_url(objects, keys)}
-    objects.check_writable()
-    _claim(meta)  # first: keys that cannot be reached leave nothing behind, and keys without a claim serve nobody
-    if not objects.create(layout.REPO, orjson.dumps(meta, option=orjson.OPT_INDENT_2)):
-        _claim(meta, drop=True)
+    wanted = refs.check_node_id(root) if root is not None else uuids.uuid4().hex
+    root = claim(objects, wanted, check_keys(objects, keys))
+    if root != wanted:
         # A creation that was cut off left no log; whoever makes the first entry finishes it.
-        meta = read_meta(objects)
-        begun = meta["root"]
         if objects.get(layout.log_entry(0)) is not None:
             raise AlreadyExistsError(f"{objects.url} is a repo already")
-        if asked and asked != begun:
-            raise AlreadyExistsError(f"{objects.url} was begun with root {begun}; create it with that root, or without")
-        open_authority(objects, meta).close()  # or two machines would each be the authority
-        root = begun
-    assert root is not None
+        if asked:
+            raise AlreadyExistsError(f"{objects.url} was begun with root {root}; create it with that root, or without")
     objects.create(f"{layout.zarr(root)}/{arrays.doc_key('')}", arrays.group_doc(None))
     RepoLog(objects).publish(plans.create(root, alias, description, objects.url), user=user, app=app)
+
+
+def claim(objects: Objects, root: str, keys: str, *, stripe: int = 0) -> str:
+    """Make ``vzarr.json``, unless there is one, and give the root that it names.
+
+    Parameters
+    ----------
+    root
+        Id of the repo's root version.
+    keys
+        URL of the key authority, as `check_keys` gives it.
+    stripe
+        Which of the repo's clones it is, 0 for the first: each gives labels of a range of its own.
+
+    Raises
+    ------
+    AlreadyExistsError
+        If there is a whole repo with that root.
+    """
+    meta: dict[str, Any] = {"format": layout.FORMAT, "root": root}
+    meta["keys"] = {"id": secrets.token_hex(16), "url": keys}
+    if stripe:
+        meta["stripe"] = stripe
+    objects.check_writable()
+    _claim(meta)  # first: keys that cannot be reached leave nothing behind, and keys without a claim serve nobody
+    if objects.create(layout.REPO, orjson.dumps(meta, option=orjson.OPT_INDENT_2)):
+        return root
+    _claim(meta, drop=True)
+    meta = read_meta(objects)
+    begun = str(meta["root"])
+    if begun == root and objects.get(layout.log_entry(0)) is not None:
+        raise AlreadyExistsError(f"{objects.url} is a repo already")
+    if objects.get(layout.log_entry(0)) is None and not lacks_keys(objects, meta):
+        open_authority(objects, meta).close()  # or two machines would each be the authority
+    return begun
+
+
+def lacks_keys(objects: Objects, meta: Mapping[str, Any]) -> bool:
+    """Whether a repo has no key authority, since it was cloned to an object store without one."""
+    return _keys(meta)[0] == EMBEDDED and not isinstance(objects, FileObjects | MemoryObjects)
 
 
 def read_meta(objects: Objects) -> dict[str, Any]:
@@ -192,8 +223,14 @@ def _embedded(objects: Objects, number: str) -> Authority:
     )
 
 
-def _keys_url(objects: Objects, given: str | None) -> str:
-    """Where a new repo's keys shall lie, as ``vzarr.json`` says it."""
+def check_keys(objects: Objects, given: str | None) -> str:
+    """Where a new repo's keys shall lie, as ``vzarr.json`` says it.
+
+    Raises
+    ------
+    InvalidInputError
+        If keys cannot lie there, or would not last; or if the URL holds a password.
+    """
     if given in (None, "", EMBEDDED):
         if isinstance(objects, FileObjects | MemoryObjects):
             return EMBEDDED

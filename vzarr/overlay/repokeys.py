@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
+from itertools import islice
 from typing import TypeVar
 
 from vzarr.errors import AuthorityUnavailableError, ConflictError
@@ -10,7 +12,7 @@ from vzarr.overlay import keylayers, layout, mergekeys, plans
 from vzarr.overlay.authority import Authority
 from vzarr.overlay.dag import Position, ancestry
 from vzarr.overlay.keylayers import KeyChanges
-from vzarr.overlay.kv.base import Reader, Transaction
+from vzarr.overlay.kv.base import OrderedKV, Reader, Transaction
 from vzarr.overlay.kv.sealed import Stack
 from vzarr.overlay.kv.section import Unreachable
 from vzarr.overlay.kv.sidecar import Change, Sidecar
@@ -21,6 +23,8 @@ from vzarr.overlay.state import InstanceInfo, NodeInfo, State
 
 T = TypeVar("T")
 UNVERSIONED = Position(0, 0)
+BATCH = 5000
+"""Keys that are taken in by one transaction."""
 
 
 class RepoKeys:
@@ -42,6 +46,7 @@ class RepoKeys:
         self._objects, self._authority, self._state, self._record = objects, authority, state, record
         self.versioned = VersionedKV(authority.kv, lambda a, b: state().is_ancestor(a, b))
         self._finished: set[str] = set()
+        self._arrived = -1
 
     @property
     def reachable(self) -> bool:
@@ -80,8 +85,36 @@ class RepoKeys:
 
         return self._authority.kv.transact(run)
 
+    def arrive(self) -> None:
+        """Take in the keys of versions that came from another repo, if whoever brought them did not come to that.
+
+        Looks once after each change of history.
+        """
+        state = self._state()
+        if state.next == self._arrived:
+            return
+        for row, _ in list(self._authority.kv.scan(layout.PENDING, layout.after(layout.PENDING))):
+            node = row[len(layout.PENDING) :].decode()
+            if node in state.nodes:
+                self._take_in(node, row)
+        self._arrived = state.next
+
+    def _take_in(self, node: str, row: bytes) -> None:
+        position = self._state().position(node)
+        for instance, rows in self._sealed_changes(node):
+            for some in batched(rows, BATCH):
+                restore = partial(self._restore, instance=instance, position=position, rows=some)
+                self._authority.kv.transact(restore)
+        self._authority.kv.transact(lambda txn: txn.delete(row))
+
+    def _restore(self, txn: Transaction, instance: str, position: Position, rows: Iterable[Change]) -> None:
+        keys = self.versioned.within(txn, bytes.fromhex(instance), position)
+        for key, value in rows:
+            keys.restore(key, value)
+
     def finish(self, node: str) -> None:
         """Write what a merge decided, if whoever made the version did not come to that; looks once a version."""
+        self.arrive()
         if node not in self._finished:
             mergekeys.finish(self._authority, self.versioned, self._state(), node)
             self._finished.add(node)
@@ -89,13 +122,16 @@ class RepoKeys:
     def changes(self, node: str, info: InstanceInfo) -> list[Change]:
         """What was written to an instance's keys at exactly one version, in key order; None for a deletion."""
         if self.reachable:
+            self.arrive()
             return list(self.versioned.changes(bytes.fromhex(info.data_uuid), self._state().nodes[node].version_id))
-        return dict(self._sealed_changes(node)).get(info.data_uuid, [])
+        return list(dict(self._sealed_changes(node)).get(info.data_uuid, ()))
 
     def written(self, a: str, b: str) -> dict[str, int]:
         """Instance -> number of keys that were written in versions behind only one of two versions."""
         state = self._state()
         names = {i.data_uuid: i.name for i in state.instances.values()}
+        if self.reachable:
+            self.arrive()
         alone = set(ancestry(a, state.parents)) ^ set(ancestry(b, state.parents))
         touched: dict[str, set[bytes]] = {}
         for node in alone:
@@ -105,6 +141,7 @@ class RepoKeys:
 
     def sealing(self, info: NodeInfo) -> KeyChanges:
         """What the commit of a version has to write of its keys."""
+        self.arrive()
         with self._authority.kv.snapshot() as moment:
             own = self._own(info, moment)
             if not info.parents:
@@ -151,14 +188,31 @@ class RepoKeys:
         part = self._record(node).layers
         return None if part is None else keylayers.read(self._objects, part)
 
-    def _sealed_changes(self, node: str) -> list[tuple[str, list[Change]]]:
+    def _sealed_changes(self, node: str) -> list[tuple[str, Iterable[Change]]]:
         if not self._state().nodes[node].sealed:
             return []
-        counts = self._record(node).keys
-        return [(i, list(Sidecar(self._reader(layout.keys(node, i))))) for i in counts]
+        return [(i, Sidecar(self._reader(layout.keys(node, i)))) for i in self._record(node).keys]
 
     def _reader(self, folder: str) -> Callable[[str], bytes | None]:
         return lambda name: self._objects.get(f"{folder}/{name}")
 
     def _position(self, node: str, info: InstanceInfo) -> Position:
         return self._state().position(node) if info.versioned else UNVERSIONED
+
+
+def mark_pending(kv: OrderedKV, nodes: Iterable[str]) -> None:
+    """Note versions that are about to arrive with keys in their folders; `RepoKeys.arrive` takes those in."""
+    rows = [layout.row_pending(node) for node in nodes]
+
+    def mark(txn: Transaction) -> None:
+        for row in rows:
+            txn.put(row, b"")
+
+    kv.transact(mark)
+
+
+def batched(rows: Iterable[Change], count: int) -> Iterator[list[Change]]:
+    """Rows, some at a time."""
+    rest = iter(rows)
+    while part := list(islice(rest, count)):
+        yield part

@@ -305,7 +305,8 @@ class _Draft:
         number = len(self.before) + self.count
         parents = tuple(op["parents"])
         self.nodes[op["id"]] = NodeInfo(
-            op["id"], number, parents, op["branch"], op["note"], created=time, updated=time,
+            op["id"], number, parents, op["branch"], op["note"], tuple(op.get("log", ())), op.get("seal"),
+            created=op.get("created", time), updated=op.get("updated", time),
             line=self._line(op["id"], parents, number),
         )  # fmt: skip
 
@@ -336,8 +337,8 @@ class _Draft:
         self.nodes[node] = replace(self.node(node), updated=time, **changes)
 
     def op_instance(self, op: Op, time: str) -> None:
-        info = {k: v for k, v in op.items() if k != "op"}
-        self.instances[op["name"]] = InstanceInfo(**_tuples(info, "syncs"), created=time)
+        info = {"created": time, **{k: v for k, v in op.items() if k != "op"}}
+        self.instances[op["name"]] = InstanceInfo(**_tuples(info, "syncs"))
 
     def op_instance_set(self, op: Op, time: str) -> None:
         changes: dict[str, Any] = {k: op[k] for k in ("config", "tags", "syncs") if k in op}

@@ -200,6 +200,10 @@ class InstanceTxn(StoredKeys):
         for row in self._rows(key):
             self.txn.delete(row)
 
+    def restore(self, key: bytes, value: bytes | None) -> None:
+        """Write a change as it was made in another repo; None stands for a deletion, whatever it hid."""
+        self._put(key, TOMBSTONE if value is None else VALUE, value or b"")
+
     def next_mutation_id(self) -> int:
         """Take the next mutation id of the repo; see `next_mutation_id`."""
         return next_mutation_id(self.txn)

@@ -1,0 +1,231 @@
+"""Clone, push, pull and fetch: versions arrive whole and checked or not at all, in any order of events."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import numpy as np
+import pytest
+
+import vzarr
+from vzarr.errors import AlreadyExistsError, ConflictError, FormatError, InvalidInputError, NotFoundError, StorageError
+from vzarr.overlay import layout
+from vzarr.overlay.transfer.places import Place, open_place
+from vzarr.overlay.transfer.verbs import clone, fetch, push
+from vzarr.overlay.verify import verify
+
+CHUNK = (4, 4, 4)
+
+
+def voxels(seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 255, (8, 8, 8), "u1")
+
+
+@pytest.fixture
+def repo(tmp_path: Path) -> Iterator[vzarr.Repo]:
+    """A repo with some history: two branches, a merge, keys, a tag and an open tip."""
+    with vzarr.create(str(tmp_path / "first"), alias="lab", description="of flies") as repo:
+        root = repo.root
+        root.create_array("a", dtype="u1", chunks=CHUNK)
+        root.write("a", (0, 0, 0), voxels(0))
+        info = repo.create_instance(root, "notes", "keyvalue")
+        root.transact(info, lambda tx: (tx.put(b"k", b"0"), tx.put(b"gone", b"1")))
+        child = root.commit("the beginning").newversion()
+        child.write("a", (4, 0, 0), voxels(1)[:4])
+        child.transact(info, lambda tx: (tx.put(b"k", b"1"), tx.delete(b"gone")))
+        child.add_log(["a line"])
+        child.commit()
+        side = root.branch("side")
+        side.delete_chunks("a", [(0, 0, 0)])
+        side.commit().tag("v1")
+        repo.merge(["side", child]).commit().newversion().write("a", (0, 0, 0), voxels(2))
+        yield repo
+
+
+def contents(repo: vzarr.Repo) -> dict[str, object]:
+    """All that sealed versions hold, and what is known of them."""
+    found: dict[str, object] = {}
+    for version in repo.versions():
+        if version.sealed:
+            box = version.bounds("a")
+            keys = {n: dict(version.keys(n).scan()) for n in repo.state.instances}
+            about = (version.info.parents, version.info.branch, version.note, version.info.log, version.info.created)
+            found[version.uuid] = (about, box, version.read("a", *box).tobytes(), keys)
+    return found
+
+
+def place(repo_or_path: vzarr.Repo | Path | str) -> Place:
+    return open_place(repo_or_path.url if isinstance(repo_or_path, vzarr.Repo) else str(repo_or_path))
+
+
+@pytest.fixture(params=["files", "memory"])
+def second(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Where a clone may be made."""
+    return str(tmp_path / "second") if request.param == "files" else f"memory://{uuid4().hex}"
+
+
+def test_a_clone_is_equal_and_can_be_gone_on_with(repo: vzarr.Repo, second: str):
+    done = clone(place(repo), place(second))
+    assert done.nbytes > 0
+    with vzarr.open(second) as other:
+        assert contents(other) == contents(repo)
+        assert (other.uuid, other.state.alias, other.state.description) == (repo.uuid, "lab", "of flies")
+        assert not list(verify(other.objects))
+        assert all(v.sealed for v in other.versions())
+        tip = other["master"].newversion()
+        tip.transact("notes", lambda tx: tx.put(b"k", b"2"))
+        assert dict(tip.keys("notes").scan()) == {b"k": b"2"}
+        tip.write("a", (0, 0, 0), voxels(3))
+        tip.commit()
+        assert not list(verify(other.objects))
+
+
+def test_only_sealed_versions_travel_and_a_new_one_moves_only_its_own(repo: vzarr.Repo, second: str):
+    clone(place(repo), place(second))
+    assert push(place(repo), place(second)).versions == []
+    tip = repo["master"]
+    tip.commit()
+    moved: list[int] = []
+    done = push(place(repo), place(second), progress=lambda _count, size: moved.append(size))
+    assert list(done.versions) == [tip.uuid]
+    folder = layout.node(tip.uuid)
+    assert done.nbytes == sum(moved) == sum(size for _, size in repo.objects.walk(folder))
+    with vzarr.open(second) as other:
+        assert contents(other) == contents(repo)
+
+
+def test_one_branch(repo: vzarr.Repo, second: str):
+    clone(place(repo), place(second), branches=["side"])
+    with vzarr.open(second) as other:
+        assert other.branches() == ["master", "side"]
+        assert len(other.versions()) == 2
+        with pytest.raises(NotFoundError):
+            push(place(repo), place(second), branches=["nowhere"])
+        push(place(repo), place(second), branches=["master"])
+        assert len(other.versions()) == 4
+        assert {k: v for k, v in contents(repo).items() if k in other.state.nodes} == contents(other)
+
+
+def test_two_labs_edit_pull_and_merge(repo: vzarr.Repo, second: str):
+    repo["master"].commit()
+    clone(place(repo), place(second))
+    with vzarr.open(second) as other:
+        mine, theirs = repo["master"].newversion(), other["master"].newversion()
+        mine.write_chunks("a", {(0, 0, 0): np.full(CHUNK, 1, "u1")})
+        mine.transact("notes", lambda tx: tx.put(b"mine", b"1"))
+        theirs.write_chunks("a", {(1, 1, 1): np.full(CHUNK, 2, "u1")})
+        theirs.transact("notes", lambda tx: tx.put(b"theirs", b"2"))
+        mine.commit()
+        theirs.commit()
+        before = contents(repo)
+        with pytest.raises(ConflictError, match="not fast-forward") as refused:
+            push(place(other), place(repo))
+        assert refused.value.conflicts == ["master"]
+        assert contents(repo) == before
+        fetch(place(other), place(repo), "lab2")
+        assert repo["lab2-master"].uuid == theirs.uuid
+        merged = repo.merge(["master", "lab2-master"]).commit()
+        assert merged.read("a", (0, 0, 0), (1, 1, 1)) == 1
+        assert merged.read("a", (4, 4, 4), (5, 5, 5)) == 2
+        assert dict(merged.keys("notes").scan()) == {b"k": b"1", b"mine": b"1", b"theirs": b"2"}
+        push(place(repo), place(other))
+        assert other["master"].uuid == merged.uuid
+        seen = {k: v[1:] for k, v in contents(repo).items()}
+        assert {k: v[1:] for k, v in contents(other).items()} == seen
+
+
+def test_an_open_version_of_ones_own_stops_a_pull(repo: vzarr.Repo, second: str):
+    clone(place(repo), place(second))
+    with vzarr.open(second) as other:
+        other["master"].newversion()
+        repo["master"].commit()
+        with pytest.raises(ConflictError, match="not fast-forward"):
+            push(place(repo), place(second))
+
+
+class Dying(Place):
+    """A place whose writer dies at the n-th object."""
+
+    def __init__(self, inner: Place, writes: int) -> None:
+        self.inner, self.url, self.left = inner, inner.url, writes
+        self.state, self.get, self.size = inner.state, inner.get, inner.size
+        self.begin, self.publish = inner.begin, inner.publish
+
+    def state(self): ...
+    def get(self, key): ...
+    def size(self, key): ...
+    def begin(self, root, keys=None): ...
+    def publish(self, plan): ...
+
+    def put(self, key: str, data: bytes) -> None:
+        if self.left <= 0:
+            raise StorageError("the cable was cut")
+        self.left -= 1
+        self.inner.put(key, data)
+
+
+@pytest.mark.parametrize("writes", [0, 1, 5, 20, 40])
+def test_a_transfer_that_was_cut_off_shows_nothing_and_is_resumed(repo: vzarr.Repo, second: str, writes: int):
+    with pytest.raises(StorageError, match="cable"):
+        clone(place(repo), Dying(place(second), writes))
+    with pytest.raises((NotFoundError, FormatError)):
+        vzarr.open(second)
+    done = clone(place(repo), place(second))
+    total = sum(s for n in done.versions for _, s in repo.objects.walk(layout.node(n)))
+    assert done.nbytes < total if writes else done.nbytes == total
+    with vzarr.open(second) as other:
+        assert contents(other) == contents(repo)
+        assert not list(verify(other.objects))
+
+
+def test_a_tampered_object_is_refused_by_name(repo: vzarr.Repo, second: str):
+    key = f"{layout.zarr(repo.uuid)}/a/c/0/0/0"
+    data = repo.objects.get(key)
+    repo.objects.put(key, data[:-1] + bytes([data[-1] ^ 1]))
+    with pytest.raises(FormatError, match=key):
+        clone(place(repo), place(second))
+    repo.objects.put(key, data)
+    clone(place(repo), place(second))
+
+
+def test_a_half_written_object_is_copied_again(repo: vzarr.Repo, second: str):
+    with pytest.raises(StorageError):
+        clone(place(repo), Dying(place(second), 30))
+    target = open_place(second)
+    key = next(k for k, _ in target.objects.walk("nodes"))
+    target.put(key, b"x" * target.size(key))
+    clone(place(repo), place(second))
+    with vzarr.open(second) as other:
+        assert not list(verify(other.objects))
+
+
+def test_what_is_no_place_to_go_is_refused(repo: vzarr.Repo, second: str, tmp_path: Path):
+    with pytest.raises(NotFoundError, match="no repo"):
+        push(place(repo), place(second))
+    with pytest.raises(NotFoundError, match="no repo"):
+        clone(place(tmp_path / "nothing"), place(second))
+    with vzarr.create(second) as stranger:
+        stranger.root.commit()
+        with pytest.raises(InvalidInputError, match="unrelated"):
+            push(place(repo), place(second))
+        with pytest.raises(AlreadyExistsError):
+            clone(place(repo), place(second))
+    with vzarr.create(str(tmp_path / "new")) as new, pytest.raises(NotFoundError, match="sealed"):
+        clone(place(new), place(tmp_path / "third"))
+    clone(place(repo), place(tmp_path / "fourth"))
+    with pytest.raises(AlreadyExistsError):
+        clone(place(repo), place(tmp_path / "fourth"))
+
+
+def test_instances_of_one_name_made_apart(repo: vzarr.Repo, second: str):
+    repo["master"].commit()
+    clone(place(repo), place(second))
+    with vzarr.open(second) as other:
+        for each in (repo, other):
+            tip = each["master"].branch("mine" if each is repo else "yours")
+            each.create_instance(tip, "rois", "roi")
+            tip.commit()
+        with pytest.raises(AlreadyExistsError, match="'rois'"):
+            push(place(other), place(repo))

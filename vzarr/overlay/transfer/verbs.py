@@ -1,0 +1,99 @@
+"""Clone, push, pull and fetch."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from vzarr.errors import AlreadyExistsError, NotFoundError
+from vzarr.overlay.refs import check_branch
+from vzarr.overlay.state import State
+from vzarr.overlay.transfer.copying import Progress, copy_nodes
+from vzarr.overlay.transfer.places import Place, existing
+from vzarr.overlay.transfer.plans import heads, missing, receive
+
+
+@dataclass(frozen=True)
+class Transferred:
+    """What a transfer did: ids of the versions that arrived, parents first, and bytes that were copied."""
+
+    versions: Sequence[str]
+    nbytes: int
+
+
+def clone(
+    source: Place, target: Place, *, branches: Collection[str] | None = None, keys: str | None = None,
+    progress: Progress | None = None,
+) -> Transferred:  # fmt: skip
+    """Make a repo with all sealed versions of another, or those behind some branches.
+
+    Parameters
+    ----------
+    source, target
+        From where to where.
+    branches
+        Names of branches; all by default.
+    keys
+        Key authority of the new repo, as for `vzarr.create`; a clone on an object store without one is read-only.
+    progress
+        Told of each object.
+
+    Raises
+    ------
+    NotFoundError
+        If the source is no repo, or nothing that was asked for is sealed.
+    AlreadyExistsError
+        If the target is a repo already.
+    """
+    state = existing(source)
+    tips = heads(state, branches)
+    if not tips:
+        raise NotFoundError(f"nothing in {source.url} is sealed yet: commit first")
+    target.begin(state.root, keys)
+    return _transfer(source, state, target, tips, progress, None)
+
+
+def push(
+    source: Place, target: Place, *, branches: Collection[str] | None = None, progress: Progress | None = None
+) -> Transferred:
+    """Give another repo the sealed versions that it misses; pulling is the same the other way round.
+
+    Raises
+    ------
+    NotFoundError
+        If either is no repo, or there is no such branch.
+    InvalidInputError
+        If they have no common history.
+    ConflictError
+        If a branch grew on both sides: nothing is changed then.
+    """
+    existing(target)
+    state = existing(source)
+    return _transfer(source, state, target, heads(state, branches), progress, None)
+
+
+def fetch(
+    source: Place, target: Place, aside: str, *, branches: Collection[str] | None = None,
+    progress: Progress | None = None,
+) -> Transferred:  # fmt: skip
+    """As `push`, but what grew on both sides arrives on branches of its own, named ``ASIDE-BRANCH``, to be merged."""
+    check_branch(aside)
+    existing(target)
+    state = existing(source)
+    return _transfer(source, state, target, heads(state, branches), progress, aside)
+
+
+def _transfer(
+    source: Place, state: State, target: Place, tips: Sequence[str], progress: Progress | None, aside: str | None
+) -> Transferred:
+    nodes = missing(state, target.state(), tips)
+    plan = receive(state, nodes, aside=aside)
+    plan(target.state())  # what is refused is refused before anything is copied
+    moved = copy_nodes(source, target, state, nodes, progress)
+    try:
+        target.publish(plan)
+    except AlreadyExistsError:
+        # Somebody else may have brought the same versions meanwhile.
+        if missing(state, target.state(), tips):
+            raise
+    return Transferred(nodes, moved)
