@@ -26,6 +26,8 @@ from vzarr.types.labelmap.handle import LabelMap
 from vzarr.types.labelmap.rows import unpack_blocks
 
 BLOCK = 64
+_IDLE_SECONDS = 2
+"""A connection that was not used for longer is made anew: servers close idle ones after five seconds."""
 NAME = "segmentation"
 Labels = NDArray[np.uint64]
 Coord = tuple[int, int, int]
@@ -169,8 +171,13 @@ class Client:
     """
 
     def __init__(self, port: int) -> None:
-        self._socket = socket.create_connection(("127.0.0.1", port))
+        self._port = port
+        self._connect()
+
+    def _connect(self) -> None:
+        self._socket = socket.create_connection(("127.0.0.1", self._port))
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._used = time.monotonic()
 
     def __enter__(self) -> Client:
         return self
@@ -184,6 +191,9 @@ class Client:
 
     def ask(self, path: str, body: bytes = b"", method: str = "GET") -> bytes:
         """Body of the answer; raises `RuntimeError` unless it is 200."""
+        if time.monotonic() - self._used > _IDLE_SECONDS:
+            self.close()
+            self._connect()
         head = f"{method} {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(body)}\r\n\r\n"
         self._socket.sendall(head.encode() + body)
         data = self._socket.recv(1 << 20)
@@ -197,6 +207,7 @@ class Client:
             content = self._chunks(content)
         if not headers.startswith(b"http/1.1 200"):
             raise RuntimeError(f"{method} {path}: {headers[:12].decode()}: {content[:200].decode()}")
+        self._used = time.monotonic()
         return content
 
     def _more(self) -> bytes:

@@ -51,6 +51,8 @@ from vzarr.overlay.kv.indexrows import (
 from vzarr.overlay.kv.instancekeys import InstanceKeys as InstanceKeys
 
 FIRST_MUTATION_ID = 1_000_000_000
+_MANY = 4
+"""From so many keys on one statement is cheaper than one for each."""
 
 
 class StoredKeys(InstanceKeys):
@@ -90,6 +92,8 @@ class StoredKeys(InstanceKeys):
         """Values of `keys`, in their order."""
         with self._open() as view:
             wanted = list(keys)
+            if len(wanted) < _MANY:
+                return [self._get(view, key) for key in wanted]
             seen = zip(wanted, self._visible_many(view, wanted), strict=True)
             values = self._values(view, [(key, version) for key, version in seen if version is not None])
             return [values.get(key) for key in wanted]
