@@ -10,6 +10,7 @@ import os
 import shutil
 import tempfile
 import warnings
+from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass, field
 from itertools import product
@@ -32,11 +33,15 @@ from hypothesis.stateful import (
 )
 
 import vzarr
+from tests.properties import dense
+from tests.properties.dense import Thing, Whole
 from vzarr.api.app import create_app
 from vzarr.api.hub import Hub
 from vzarr.config import Settings
 from vzarr.errors import ConflictError, SealedError
-from vzarr.overlay.dag import ancestors, merge_bases
+from vzarr.overlay.disputes import Dispute, Held
+from vzarr.types import registry
+from vzarr.types.keyvalue import KeyValue
 
 # Loaded here first: with httpx, not its successor, beneath it the module warns once, and warnings are errors.
 with warnings.catch_warnings():
@@ -51,8 +56,14 @@ SETTINGS = settings(
     suppress_health_check=list(HealthCheck),
 )
 SIDE = 4
-PATHS = st.sampled_from(["a", "g/b"])
+PATHS = st.sampled_from(["a", "g/b", "c"])
+KEYS = st.sampled_from(["k", "l"])
+STRATEGIES = st.sampled_from(["fail", "ours", "theirs", "asked"])
 LOOSE = st.sampled_from(["notes.txt", "g/readme", "g/b.bak/x", "a/c/7/7/x"])
+CHANGES = [
+    *("write", "write", "delete", "grow", "attribute", "remove", "resize"),
+    *("again", "rename", "key", "no key"),
+]
 COORDS = st.tuples(*[st.integers(-2, 2)] * 2)
 Coord = tuple[int, ...]
 
@@ -111,12 +122,19 @@ class Model:
     groups: dict[str, dict[str, Any]] = field(default_factory=lambda: {"": {}})
     arrays: dict[str, Array] = field(default_factory=dict)
     loose: dict[str, tuple[Any, bytes]] = field(default_factory=dict)
-
-    def entry(self, path: str) -> Any:
-        return self.arrays[path].metadata() if path in self.arrays else self.groups.get(path)
+    keys: dict[str, tuple[Any, bytes]] = field(default_factory=dict)
 
     def child(self, *parents: str) -> Model:
-        return Model(parents, True, deepcopy(self.groups), deepcopy(self.arrays), dict(self.loose))
+        return Model(parents, True, deepcopy(self.groups), deepcopy(self.arrays), dict(self.loose), dict(self.keys))
+
+    def whole(self) -> Whole:
+        """The same for the merge rule."""
+        things: dict[Any, Thing] = {("group", path): Thing(path, attrs) for path, attrs in self.groups.items()}
+        for path, a in self.arrays.items():
+            owners = {coord: owner for coord, (owner, _) in a.chunks.items()}
+            things["array", a.id, a.fill] = Thing(path, a.attrs, (a.lo, a.hi), owners)
+        loose = {key: owner for key, (owner, _) in self.loose.items()}
+        return Whole(things, loose, {key: frozenset([owner]) for key, (owner, _) in self.keys.items()})
 
 
 class RepoMachine(RuleBasedStateMachine):
@@ -137,6 +155,7 @@ class RepoMachine(RuleBasedStateMachine):
     @initialize(fill=st.sampled_from([0, 9]), adopted=st.none() | st.sets(COORDS.filter(lambda c: min(c) >= 0)))
     def init(self, fill: int, adopted: set[Coord] | None) -> None:
         self.repo = vzarr.create(f"{self.place}/repo", keys=self.keys)
+        registry.create(self.repo.root, "kv", "keyvalue")
         self.models = {self.repo.uuid: Model()}
         self.fill = fill
         if adopted is not None:
@@ -307,6 +326,37 @@ class RepoMachine(RuleBasedStateMachine):
         version.store.delete_sync(key)
         model.loose.pop(key, None)
 
+    @precondition(any_array)
+    @rule(data=st.data(), onto=PATHS)
+    def rename(self, data: st.DataObject, onto: str) -> None:
+        version, path, array = self.pick_array(data)
+        model = self.models[version.uuid]
+        taken = {*model.arrays, *model.loose}
+        if any(t == onto or t.startswith(f"{onto}/") for t in taken) or path == onto:
+            return
+        version.create_group(onto.rpartition("/")[0])
+        version.rename(path, onto)
+        model.groups.setdefault(onto.rpartition("/")[0], {})
+        model.arrays[onto] = model.arrays.pop(path)
+        if not model.parents:
+            array.id = version.uuid, onto
+        for key in [k for k in model.loose if k.startswith(f"{path}/")]:
+            model.loose[onto + key[len(path) :]] = version.uuid, model.loose.pop(key)[1]
+
+    @precondition(any_open)
+    @rule(data=st.data(), key=KEYS, value=st.binary(max_size=4))
+    def put_key(self, data: st.DataObject, key: str, value: bytes) -> None:
+        version, model = self.pick_open(data)
+        version["kv"].put(key, value)
+        model.keys[key] = version.uuid, value
+
+    @precondition(any_open)
+    @rule(data=st.data(), key=KEYS)
+    def remove_key(self, data: st.DataObject, key: str) -> None:
+        version, model = self.pick_open(data)
+        version["kv"].delete(key)
+        model.keys.pop(key, None)
+
     # -- history
 
     @precondition(any_open)
@@ -332,35 +382,45 @@ class RepoMachine(RuleBasedStateMachine):
         self.models[child.uuid] = self.models[version.uuid].child(version.uuid)
 
     @precondition(lambda self: sum(not m.open for m in self.models.values()) > 1)
-    @rule(data=st.data())
-    def merge(self, data: st.DataObject) -> None:
+    @rule(data=st.data(), strategy=STRATEGIES)
+    def merge(self, data: st.DataObject, strategy: str) -> None:
         sealed = [n for n, m in self.models.items() if not m.open]
-        self._merge(data.draw(st.lists(st.sampled_from(sealed), min_size=2, max_size=2, unique=True)))
+        self._merge(data.draw(st.lists(st.sampled_from(sealed), min_size=2, max_size=3, unique=True)), strategy)
 
     @precondition(lambda self: any(not m.open for m in self.models.values()))
-    @rule(data=st.data())
-    def diverge(self, data: st.DataObject) -> None:
-        """Two branches of one version, each changed a little, are joined."""
+    @rule(data=st.data(), count=st.integers(2, 3), strategy=STRATEGIES)
+    def diverge(self, data: st.DataObject, count: int, strategy: str) -> None:
+        """Branches of one version, each changed a little, are joined."""
         sealed = {n: m for n, m in self.models.items() if not m.open}
         base = data.draw(st.sampled_from([n for n, m in sealed.items() if m.arrays] or list(sealed)))
-        others = [n for n, m in self.models.items() if m.open]
         heads = []
-        for _ in range(2):
+        for _ in range(count):
             self._child(self.repo[base], branch=True)
-            heads.append(list(self.models)[-1])
-            hidden = {n: self.models.pop(n) for n in others}
-            for _ in range(data.draw(st.integers(0, 3))):
-                if self.any_array():
-                    change = data.draw(
-                        st.sampled_from(["write", "write", "delete", "grow", "attribute", "remove", "resize"])
-                    )
-                    self._change(data, change)
-                else:
-                    self.create_array(data, data.draw(PATHS), (1, 1))
-            self.models = {**hidden, **self.models}
-            self.repo[heads[-1]].commit()
-            self.models[heads[-1]].open = False
-        self._merge(heads)
+            heads.append(self._changed(data, list(self.models)[-1]))
+        self._merge(heads, strategy)
+
+    @precondition(lambda self: sum(not m.open for m in self.models.values()) > 1)
+    @rule(data=st.data(), first=STRATEGIES, second=STRATEGIES, third=STRATEGIES)
+    def cross(self, data: st.DataObject, first: str, second: str, third: str) -> None:
+        """Two versions are joined twice, and what came of it is joined."""
+        sealed = [n for n, m in self.models.items() if not m.open]
+        heads = data.draw(st.lists(st.sampled_from(sealed), min_size=2, max_size=2, unique=True))
+        made = [self._merge(h, s) for h, s in ((heads, first), (heads[::-1], second))]
+        if None not in made:
+            self._merge([self._changed(data, m) for m in made if m is not None], third)
+
+    def _changed(self, data: st.DataObject, head: str) -> str:
+        """Change an open version a little and seal it."""
+        others = {n: self.models.pop(n) for n in [n for n, m in self.models.items() if m.open and n != head]}
+        for _ in range(data.draw(st.integers(0, 3))):
+            if self.any_array():
+                self._change(data, data.draw(st.sampled_from(CHANGES)))
+            else:
+                self.create_array(data, data.draw(PATHS), (1, 1))
+        self.models = {**others, **self.models}
+        self.repo[head].commit()
+        self.models[head].open = False
+        return head
 
     def _change(self, data: st.DataObject, change: str) -> None:
         coords = data.draw(st.sets(st.sampled_from([(0, 0), (0, 1), (-1, 0)]), min_size=1))
@@ -374,19 +434,58 @@ class RepoMachine(RuleBasedStateMachine):
             self.set_attribute(data, data.draw(st.integers(0, 3)))
         elif change == "remove":
             self.delete_array(data)
+        elif change == "again":
+            version, path, _ = self.pick_array(data)
+            self.delete_array(_Fixed(version.uuid, path))
+            self.create_array(_Fixed(version.uuid), path, (1, 1))
+        elif change == "rename":
+            self.rename(data, data.draw(PATHS))
+        elif change == "key":
+            self.put_key(data, data.draw(KEYS), data.draw(st.binary(max_size=4)))
+        elif change == "no key":
+            self.remove_key(data, data.draw(KEYS))
         else:
             self.resize(data, data.draw(st.tuples(*[st.integers(0, 3)] * 2)))
 
-    def _merge(self, heads: list[str]) -> None:
-        joined, conflicts = merged(self.models, heads)
-        if not conflicts:
-            self.models[self.repo.merge(heads).uuid] = joined
-            return
-        with pytest.raises(ConflictError) as caught:
-            self.repo.merge(heads)
-        assert {p for p, _ in caught.value.conflicts} == {p for p, _ in conflicts}
-        if not any(box is None for _, box in conflicts):
-            assert sorted(caught.value.conflicts) == sorted(conflicts)
+    def _merge(self, heads: list[str], strategy: str) -> str | None:
+        """Merge, and give the new version, which the model has too; None where conflicts stood against it."""
+        said = "ours" if strategy == "asked" else strategy
+        joiner = dense.Joiner(lambda n: self.models[n].whole(), lambda n: self.models[n].parents)
+        outcome = dense.merge(joiner, heads, said, _box_of)
+        if outcome.conflicts and strategy == "fail":
+            with pytest.raises(ConflictError) as caught:
+                self.repo.merge(heads)
+            assert set(self.repo.merge_conflicts(heads)) == set(caught.value.conflicts)
+            if all(box is not None or place == "kv" for place, box in outcome.conflicts):
+                assert set(caught.value.conflicts) == outcome.conflicts
+            return None
+        merged = self.repo.merge(heads, first_who_changed if strategy == "asked" else strategy)
+        self.models[merged.uuid] = self._modelled(heads, outcome)
+        return merged.uuid
+
+    def _modelled(self, heads: list[str], outcome: dense.Outcome) -> Model:
+        model = Model(tuple(heads), True, {}, {})
+        sides = [self.models[h] for h in heads]
+        for path, (name, thing) in outcome.things.items():
+            if name[0] == "group":
+                model.groups[path] = dict(thing.attrs)
+                continue
+            _, identity, fill = name
+            stored = {
+                (coord, owner): value
+                for side in sides
+                for array in side.arrays.values()
+                if array.id == identity
+                for coord, (owner, value) in array.chunks.items()
+            }
+            chunks = {coord: (owner, stored[coord, owner]) for coord, owner in thing.chunks.items()}
+            model.arrays[path] = Array(identity, fill, *thing.window, dict(thing.attrs), chunks)
+        for key, owner in outcome.loose.items():
+            model.loose[key] = next(s.loose[key] for s in sides if s.loose.get(key, (None,))[0] == owner)
+        for key, seen in outcome.keys.items():
+            found = next(s.keys[key] for s in sides if key in s.keys and s.keys[key][0] in seen)
+            model.keys[key] = found
+        return model
 
     @rule()
     def reopen(self) -> None:
@@ -442,6 +541,9 @@ def check_store(version: vzarr.Version, model: Model) -> None:
     assert sorted(version.store.keys()) == sorted(keys)
     for key, (_, value) in model.loose.items():
         assert version.store.read(key) == (value, len(value))
+    kv = version["kv"]
+    assert isinstance(kv, KeyValue)
+    assert dict(kv.items("a", "z")) == {key: value for key, (_, value) in model.keys.items()}
 
 
 def check_hierarchy(group: zarr.Group, model: Model) -> None:
@@ -458,81 +560,31 @@ def check_hierarchy(group: zarr.Group, model: Model) -> None:
         assert np.array_equal(members[path][...], array.voxels())
 
 
-def merged(models: dict[str, Model], heads: list[str]) -> tuple[Model, list[tuple[str, Any]]]:
-    """What joining two versions comes to, and what stands against it."""
-    parents = {n: m.parents for n, m in models.items()}
-    for one, other in (heads, heads[::-1]):
-        if other in ancestors(one, parents.__getitem__):
-            return models[one].child(*heads), []
-    first, second = (models[h] for h in heads)
-    bases = [models[b] for b in merge_bases(heads, parents.__getitem__)]
-    conflicts: list[tuple[str, Any]] = []
-    result = Model(tuple(heads), True, {}, {}, {})
-
-    def owner(a: Any, b: Any, before: list[Any]) -> Any:
-        changed = [x for x in (a, b) if x not in before]
-        if a == b or not changed:
-            return a
-        if len(changed) == 1:
-            return changed[0]
-        if None not in changed:
-            for x, y in ((a, b), (b, a)):
-                if y in ancestors(x, parents.__getitem__):
-                    return x
-        return "conflict"
-
-    for path in sorted({p for m in (first, second) for p in (*m.groups, *m.arrays)}):
-        sides = [m.entry(path) for m in (first, second)]
-        before = [m.entry(path) for m in bases]
-        changed = [s for s in sides if s not in before]
-        arrays = [m.arrays.get(path) for m in (first, second)]
-        if sides[0] == sides[1] or not changed:
-            chosen = sides[0]
-        elif len(changed) == 1:
-            chosen = changed[0]
-        elif None not in arrays and arrays[0].id == arrays[1].id and arrays[0].attrs == arrays[1].attrs:
-            both = deepcopy(arrays[0])
-            both.cover(arrays[1].lo, arrays[1].hi)
-            chosen = both.metadata()
-        else:
-            conflicts.append((path, None))
-            continue
-        if chosen is None:
-            known = [_owners(b.arrays.get(path)) for b in bases]
-            if any(x is not None and _owners(x) not in known for x in arrays):
-                conflicts.append((path, None))
-        elif isinstance(chosen, dict):
-            result.groups[path] = deepcopy(chosen)
-        else:
-            array = result.arrays[path] = Array(*chosen[:4], attrs=deepcopy(chosen[4]))
-            same = [x for x in arrays if x is not None and x.id == array.id]
-            old = [b.arrays[path] for b in bases if path in b.arrays and b.arrays[path].id == array.id]
-            for coord in {c for x in same for c in x.chunks}:
-                held = [None if x is None or x.id != array.id else x.chunks.get(coord, (None,))[0] for x in arrays]
-                known = [b.chunks.get(coord, (None,))[0] for b in old] or [None]
-                winner = owner(*held, known)
-                if winner == "conflict":
-                    lo = tuple(c * SIDE for c in coord)
-                    conflicts.append((path, (lo, tuple(a + SIDE for a in lo))))
-                elif winner is not None:
-                    array.chunks[coord] = next(
-                        x.chunks[coord] for x in same if x.chunks.get(coord, (None,))[0] == winner
-                    )
-    for key in sorted({*first.loose, *second.loose}):
-        held = [m.loose.get(key, (None,))[0] for m in (first, second)]
-        winner = owner(*held, [b.loose.get(key, (None,))[0] for b in bases] or [None])
-        if winner == "conflict":
-            conflicts.append((key, None))
-        elif winner is not None:
-            result.loose[key] = next(m.loose[key] for m in (first, second) if m.loose.get(key, (None,))[0] == winner)
-    return result, conflicts
+def first_who_changed(dispute: Dispute) -> Held:
+    """A resolver that does what the strategy ``ours`` does, and looks at everything."""
+    for held in (*dispute.sides, *dispute.bases):
+        with suppress(ConflictError):
+            assert held.value is None or isinstance(held.value, bytes | dict | np.ndarray)
+    return dispute.sides[dispute.changed[0]]
 
 
-def _owners(array: Array | None) -> Any:
-    return None if array is None else (array.id, {c: o for c, (o, _) in array.chunks.items()})
+def _box_of(coord: Coord) -> tuple[Coord, Coord]:
+    lo = tuple(c * SIDE for c in coord)
+    return lo, tuple(a + SIDE for a in lo)
+
+
+class _Fixed:
+    """Draws what a rule is meant to have."""
+
+    def __init__(self, *values: Any) -> None:
+        self.values = values
+
+    def draw(self, _strategy: Any, label: Any = None) -> Any:
+        return self.values if label == "array" else self.values[0]
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(7200 if MANY else 300)
 @pytest.mark.filterwarnings("ignore:Object at .* is not recognized as a component of a Zarr hierarchy")
 def test_every_version_equals_its_model():
     run_state_machine_as_test(RepoMachine, settings=SETTINGS)
