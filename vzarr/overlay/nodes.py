@@ -101,6 +101,7 @@ class Packed:
         self.count = len(columns["text"])
         self._ids = columns["id"].tobytes()
         self._searches = 0
+        self._made: dict[int, NodeInfo] = {}
 
     @classmethod
     def empty(cls) -> Packed:
@@ -167,18 +168,22 @@ class Packed:
 
     def info(self, row: int) -> NodeInfo:
         """The version in a row."""
-        column, text = self.columns, self._text(row)
+        found = self._made.get(row)
+        if found is None:
+            found = self._made[row] = self._make(row)
+        return found
+
+    def _make(self, row: int) -> NodeInfo:
+        column, known = self.columns, self._text(row)
         seal = column["seal"][row].tobytes()
-        known: dict[str, Any] = {
-            "seal": seal.hex() if any(seal) else None,
-            "created": _moment(int(column["created"][row])),
-            "updated": _moment(int(column["updated"][row])),
-            **text,
-        }
+        known.setdefault("seal", seal.hex() if any(seal) else None)
+        for name in ("created", "updated"):
+            if name not in known:
+                known[name] = _moment(int(column[name][row]))
         known["log"] = tuple(known.get("log", ()))
         known["parents"] = self.parents(row)
-        known["branch"] = self.branches[column["branch"][row]]
-        return NodeInfo(id=self.node(row), version_id=row + 1, line=int(column["line"][row]), **known)
+        branch, line = self.branches[column["branch"][row]], int(column["line"][row])
+        return NodeInfo(id=self.node(row), version_id=row + 1, branch=branch, line=line, **known)
 
     def last_on(self, branch: str) -> int | None:
         """Row of the newest version on a branch, or None for an unknown one."""
@@ -219,8 +224,7 @@ class Packed:
         return {row: name for name, row in self.names.items()}
 
     def _text(self, row: int) -> dict[str, Any]:
-        ends = self.columns["text"]
-        text = self.texts[int(ends[row - 1]) if row else 0 : int(ends[row])]
+        text = self.texts[int(self.columns["text"][row - 1]) if row else 0 : int(self.columns["text"][row])]
         found: dict[str, Any] = orjson.loads(text) if text else {}
         return found
 

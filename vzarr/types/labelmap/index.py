@@ -138,8 +138,7 @@ def stored_at(instance: Instance, body: int) -> str:
     found = instance.keys.get_with_version(rows.header_key(body)) if body else None
     if found is None:
         raise InvalidInputError(f'no index of label {body} in data "{instance.name}"')
-    nodes = instance.version.repo.state.nodes.values()
-    return next(node.id for node in nodes if node.version_id == found[0])
+    return instance.version.repo.state.nodes.numbered(found[0]).id
 
 
 def list_bodies(
