@@ -108,6 +108,8 @@ def refused(use: Callable[[], object]) -> str:
 
 def test_credentials(repo: vzarr.Repo, server: Server, told: pytest.MonkeyPatch, lane: str):
     """Refused ones are no absence; those that were renewed are used without opening anything anew."""
+    if server.kind == "moto":
+        pytest.skip("moto's server lets everybody in")
     for wrong in ({"secret": "wrong"}, {"key": "nobody"}):
         told.setitem(conf, "s3", options(server, **wrong))
         objects = opening.open_objects(repo.url)
