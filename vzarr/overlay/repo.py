@@ -44,11 +44,14 @@ class Repo:
 
     def __init__(self, objects: Objects) -> None:
         meta = opening.read_meta(objects)
+        self.stripe = int(meta.get("stripe", 0))
+        """Which of the repo's clones this is, 0 for the first; each gives labels of its own range."""
         self.authority, objects = opening.reach_authority(objects, meta)
         self.objects, self.url = objects, objects.url
         self._log = RepoLog(objects)
         state = self._log.open()
         if not state.nodes:
+            self.authority.close()
             raise FormatError(f"{objects.url} was never finished; create it again")
         self._storage = Storage.of(objects, state.root)
         self._shelf = Shelf(self._storage, self.authority, self._log.about)

@@ -319,6 +319,12 @@ def next_mutation_id(txn: Transaction) -> int:
     return given
 
 
+def begin_mutation_ids(txn: Transaction, first: int) -> None:
+    """Let the next mutation id be at least `first`."""
+    if peek_mutation_id(txn) < first:
+        txn.put(b"M", first.to_bytes(8, "big"))
+
+
 def peek_mutation_id(view: Reader) -> int:
     """The id that the next mutation will get."""
     row = view.get(b"M")

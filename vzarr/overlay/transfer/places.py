@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import secrets
 from abc import ABC, abstractmethod
+from contextlib import closing
 
 from vzarr.errors import AlreadyExistsError, InvalidInputError, NotFoundError
 from vzarr.overlay import layout, opening, plans
+from vzarr.overlay.kv.versioned import FIRST_MUTATION_ID, begin_mutation_ids
 from vzarr.overlay.log import RepoLog
 from vzarr.overlay.objects import Objects, ReadOnly
 from vzarr.overlay.repokeys import mark_pending
 from vzarr.overlay.seal import load_record
 from vzarr.overlay.state import State
+
+STRIPE_MUTATIONS = 10**9
+"""Mutation ids of a clone begin so many further on for each stripe."""
 
 
 class Place(ABC):
@@ -94,6 +99,11 @@ class StoredPlace(Place):
         where = opening.EMBEDDED if keys is None else opening.check_keys(self.objects, keys)
         if opening.claim(self.objects, root, where, stripe=stripe) != root:
             raise AlreadyExistsError(f"{self.url} is another repo already")
+        meta = opening.read_meta(self.objects)
+        if not opening.lacks_keys(self.objects, meta):
+            first = FIRST_MUTATION_ID + meta["stripe"] * STRIPE_MUTATIONS
+            with closing(opening.open_authority(self.objects, meta)) as authority:
+                authority.kv.transact(lambda txn: begin_mutation_ids(txn, first))
 
     def publish(self, plan: plans.Plan) -> None:
         """See `Place.publish`."""

@@ -2,7 +2,8 @@
 
 Numbers are given once per repo, whatever the version, so their row lies outside of versions, in the same
 transaction as the edit that takes one: an edit that fails takes none.  Where there is no such row, as in a copy of a
-repo that has a key store of its own, the largest label of all versions counts.
+repo that has a key store of its own, the largest label of all versions counts; a clone gives labels of its own
+stripe of 2^40, so that two clones never give one label to two bodies.
 
 The row ``a`` is three little-endian uint64: the largest label ever seen in any version; the last one given
 since ``set-nextlabel`` was called (0 before); and the largest that may be given then (0: no limit).
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING
 from vzarr.errors import ConflictError, InvalidInputError
 from vzarr.overlay.dag import Position
 from vzarr.overlay.kv.versioned import InstanceTxn
+from vzarr.overlay.layout import STRIPE_LABELS
 from vzarr.types.labelmap import rows
 
 if TYPE_CHECKING:
@@ -88,9 +90,14 @@ def _known(instance: Instance, value: bytes | None) -> Labelling:
     """What the row says; where it was lost with its key store, or never came with a copy, what all versions say."""
     if value is not None or not instance.info.versioned:
         return _decode(value)
-    state = instance.version.repo.state
-    leaves = [version for version in instance.version.repo.versions() if not state.children(version.uuid)]
-    return Labelling(max(max_label(replace(instance, version=leaf)) for leaf in leaves))
+    repo = instance.version.repo
+    state = repo.state
+    leaves = [version for version in repo.versions() if not state.children(version.uuid)]
+    largest = max(max_label(replace(instance, version=leaf)) for leaf in leaves)
+    if not repo.stripe:
+        return Labelling(largest)
+    low, high = repo.stripe * STRIPE_LABELS, (repo.stripe + 1) * STRIPE_LABELS - 1
+    return Labelling(largest, largest if low <= largest <= high else low, high)
 
 
 def _repo_wide(tx: InstanceTxn, instance: Instance) -> InstanceTxn:
