@@ -26,6 +26,8 @@ from vzarr.api.routes import instance, node, repo
 from vzarr.api.routing import MUTATING, allowed_methods, exempt_keywords, keywords
 from vzarr.api.target import TARGET, Target
 from vzarr.errors import SealedError
+from vzarr.overlay.kv.sqlite import SqliteKV
+from vzarr.types.atonce import will_wait
 
 _NODE_KEYWORDS, _REPO_KEYWORDS = keywords(node.router), keywords(repo.router)
 _ON_SEALED = frozenset({"branch", "newversion", "tag"})
@@ -119,6 +121,8 @@ class NodeDispatcher:
     def find_instance(self, ref: str, rest: list[str], method: str) -> Target:
         """Look up version and instance; refuse a change of what is sealed."""
         found, version = self.hub.find(ref)
+        if found.objects.path("") is None or not isinstance(found.authority.kv, SqliteKV):
+            will_wait("asking over a network")
         name, keyword = rest[0], rest[1]
         handle = deps.sibling(version, name)
         sealed = method in MUTATING and handle.info.versioned and version.sealed
