@@ -57,7 +57,8 @@ def test_the_verbs_are_those_of_the_python_face():
     promised = {"init", "ingest", "adopt", "log", "show", "commit", "newversion", "branch", "tag", "merge", "config"}
     care = {"diff", "blame", "verify", "gc", "du", "flatten", "export-refs", "doctor"}
     labels = {"index", "agglomerate"}
-    assert promised | care | labels | {"serve", "demo", "types"} == set(VERBS)
+    travel = {"clone", "push", "pull", "fetch"}
+    assert promised | care | labels | travel | {"serve", "demo", "types"} == set(VERBS)
     commands = application().registered_commands
     assert {command.callback.__name__.replace("_", "-") for command in commands} == set(VERBS)
 

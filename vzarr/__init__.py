@@ -14,15 +14,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from vzarr import errors
 from vzarr.overlay.joining import Joiner
 from vzarr.overlay.repo import Repo
 from vzarr.overlay.store import VersionStore
+from vzarr.overlay.transfer import verbs as transfer
+from vzarr.overlay.transfer.places import open_place
 from vzarr.overlay.version import Version
 from vzarr.types import registry
 
 __version__ = "0.1.0"
-__all__ = ["Repo", "Version", "VersionStore", "create", "errors", "open"]
+__all__ = ["Repo", "Version", "VersionStore", "clone", "create", "errors", "open"]
 
 Repo.opener = registry.open_instance
 Repo.settler = registry.settle
@@ -70,3 +74,31 @@ def open(url: str) -> Repo:
         If it is damaged, or made by a newer release.
     """
     return Repo.open(url)
+
+
+def clone(source: str, url: str, *, branches: Collection[str] | None = None, keys: str | None = None) -> Repo:
+    """Make a repo with all sealed versions of another, and open it.
+
+    Parameters
+    ----------
+    source
+        URL of the other repo.
+    url
+        Where the new one is to be.
+    branches
+        Only what these branches build on.
+    keys
+        As for `create`; a clone on an object store without keys is read-only.
+
+    Raises
+    ------
+    NotFoundError
+        If there is no repo at `source`, or nothing of it is sealed.
+    AlreadyExistsError
+        If there is one at `url`.
+    FormatError
+        If an object of the source is not what was sealed; it is named.
+    """
+    with open_place(source) as origin, open_place(url) as target:
+        transfer.clone(origin, target, branches=branches, keys=keys)
+    return open(url)

@@ -20,6 +20,7 @@ VERBS = {
     **dict.fromkeys(("diff", "blame"), "compare"),
     **dict.fromkeys(("verify", "gc", "du"), "care"),
     **dict.fromkeys(("flatten", "export-refs"), "export"),
+    **dict.fromkeys(("clone", "push", "pull", "fetch"), "transfer"),
     "doctor": "doctor",
     "serve": "server",
     "demo": "demo",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid as uuids
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, ClassVar
 
 from vzarr.errors import FormatError, UnsupportedError
@@ -16,6 +16,8 @@ from vzarr.overlay.objects import Objects
 from vzarr.overlay.repokeys import RepoKeys
 from vzarr.overlay.shelf import Shelf
 from vzarr.overlay.state import MASTER, Entry, InstanceInfo, Op, State
+from vzarr.overlay.transfer import verbs as transfer
+from vzarr.overlay.transfer.places import open_place
 from vzarr.overlay.version import Version
 from vzarr.overlay.views import Storage, View
 
@@ -281,6 +283,33 @@ class Repo:
     def add_log(self, lines: Sequence[str], *, user: str = "", app: str = "") -> None:
         """Append lines to the repo's own log."""
         self._log.publish(lambda _state: ({"op": "repo_log", "lines": list(lines)},), user=user, app=app)
+
+    def push(self, url: str, *, branches: Collection[str] | None = None) -> transfer.Transferred:
+        """Give another repo the sealed versions that it misses (see `transfer.verbs.push`).
+
+        Raises
+        ------
+        ConflictError
+            If a branch grew on both sides.
+        """
+        with open_place(self.url) as here, open_place(url) as there:
+            return transfer.push(here, there, branches=branches)
+
+    def pull(self, url: str, *, branches: Collection[str] | None = None) -> transfer.Transferred:
+        """Get the sealed versions that another repo has.
+
+        Raises
+        ------
+        ConflictError
+            If a branch grew on both sides; `fetch` and `merge` bring it together.
+        """
+        with open_place(self.url) as here, open_place(url) as there:
+            return transfer.push(there, here, branches=branches)
+
+    def fetch(self, url: str, aside: str, *, branches: Collection[str] | None = None) -> transfer.Transferred:
+        """Get what another repo has; what grew on both sides arrives on branches named ``ASIDE-BRANCH``."""
+        with open_place(self.url) as here, open_place(url) as there:
+            return transfer.fetch(there, here, aside, branches=branches)
 
     def garbage(self, grace: float = gc.GRACE_SECONDS, *, delete: bool = False) -> list[gc.Garbage]:
         """What interrupted writes left behind and no version needs; removed with `delete` (see `gc.find`)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 import vzarr
+from vzarr.cli import main
 from vzarr.errors import AlreadyExistsError, ConflictError, FormatError, InvalidInputError, NotFoundError, StorageError
 from vzarr.overlay import layout
 from vzarr.overlay.transfer.places import Place, open_place
@@ -229,3 +231,34 @@ def test_instances_of_one_name_made_apart(repo: vzarr.Repo, second: str):
             tip.commit()
         with pytest.raises(AlreadyExistsError, match="'rois'"):
             push(place(other), place(repo))
+
+
+def test_by_the_python_face(repo: vzarr.Repo, second: str):
+    with vzarr.clone(repo.url, second) as other:
+        tip = repo["master"].commit()
+        assert list(repo.push(second).versions) == [tip.uuid]
+        theirs = other["master"].newversion().commit()
+        assert list(repo.pull(second).versions) == [theirs.uuid]
+        repo["master"].newversion().commit()
+        theirs = other["master"].newversion().commit()
+        with pytest.raises(ConflictError):
+            repo.pull(second)
+        repo.fetch(second, "lab2")
+        assert repo["lab2-master"].uuid == theirs.uuid
+
+
+def test_by_the_command_line(repo: vzarr.Repo, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    second = str(tmp_path / "second")
+    assert main(["clone", repo.url, second, "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["versions"]) == 5
+    assert main(["push", repo.url, second]) == 0
+    assert "nothing was missing" in capsys.readouterr().out
+    repo["master"].commit()
+    assert main(["pull", second, repo.url]) == 0
+    assert "1 versions" in capsys.readouterr().out
+    assert main(["newversion", second]) == main(["commit", second]) == 0
+    repo["master"].newversion().commit()
+    assert main(["pull", repo.url, second]) == 1
+    assert "not fast-forward" in capsys.readouterr().err
+    assert main(["fetch", repo.url, second, "--as", "lab2"]) == 0
+    assert main(["merge", repo.url, "master", "lab2-master"]) == 0
