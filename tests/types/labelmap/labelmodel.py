@@ -128,7 +128,8 @@ class Model:
         for sv, (part, rest) in last.cuts.items():
             body = self.body_of(rest)
             touched |= {body, self.body_of(part)}
-            joined = np.sort(np.concatenate([self.where[part], self.where[rest]]))
+            none = np.empty(0, np.int64)
+            joined = np.sort(np.concatenate([self.where.get(part, none), self.where.get(rest, none)]))
             self._put(part, joined[:0])
             self._put(rest, joined[:0])
             self.body.update({part: 0, rest: 0, sv: body})

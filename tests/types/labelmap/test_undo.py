@@ -37,6 +37,7 @@ EDITS: dict[str, Callable[[LabelMap], object]] = {
     "cleave": lambda seg: seg.cleave(4, [5]),
     "renumber": lambda seg: seg.renumber(900, 6),
     "split": lambda seg: seg.split(4, under(seg, 4, 5)),
+    "split along supervoxels": lambda seg: seg.split(4, under(seg, 5, planes=32)),
     "split of a supervoxel": lambda seg: seg.split_supervoxel(7, under(seg, 7)),
 }
 
@@ -82,6 +83,10 @@ LATER: dict[str, tuple[Callable[[LabelMap], int], Callable[[LabelMap], object]]]
     "part cut": (
         lambda seg: seg.split_supervoxel(5, under(seg, 5)).mutation_id,
         lambda seg: seg.split_supervoxel(seg.max_label, under(seg, seg.max_label, planes=20)),
+    ),
+    "whole gone": (
+        lambda seg: seg.split(4, under(seg, 5, planes=32)).mutation_id,
+        lambda seg: seg.renumber(300, 4),
     ),
     "split grown": (lambda seg: seg.split(4, under(seg, 5)).mutation_id, lambda seg: seg.merge(10, [6])),
 }

@@ -114,12 +114,14 @@ class Split:
             edit.tx.put(key + rows.number(cut.supervoxel), _CUT.pack(cut.remain, cut.split))
         for body in set(parts.values()):
             edit.put_header(body, edit.header(body).voxels)
-        edit.deed = self._deed(parts[self.cuts[0].remain])
-        edit.log(self._record(parts, index.read_parts(edit.tx, parts)))
+        counts = index.read_parts(edit.tx, parts)
+        edit.deed = self._deed(parts[self.cuts[0].remain], counts)
+        edit.log(self._record(parts, counts))
 
-    def _deed(self, body: int) -> Deed:
+    def _deed(self, body: int, counts: Mapping[int, rows.Counts]) -> Deed:
         moved = ((body, self.new_body, tuple(c.split for c in self.cuts)),) if self.new_body else ()
-        return Deed(moves=moved, cuts=self.cuts, body=body)
+        empty = tuple(c.remain for c in self.cuts if c.remain not in counts)
+        return Deed(moves=moved, cuts=self.cuts, body=body, empty=empty)
 
     def _record(self, parts: Mapping[int, int], counts: Mapping[int, rows.Counts]) -> dict[str, Any]:
         if self.new_body:

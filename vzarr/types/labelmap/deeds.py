@@ -43,6 +43,8 @@ class Deed:
         Mutation that was undone; 0 for none.
     left
         Bodies that an agglomeration took something from and that kept something.
+    empty
+        Rests of cuts that had no voxel: the supervoxel went into the part as a whole.
     """
 
     action: str = ""
@@ -51,6 +53,7 @@ class Deed:
     body: int = 0
     undoes: int = 0
     left: tuple[int, ...] = ()
+    empty: tuple[int, ...] = ()
 
     @property
     def bodies(self) -> set[int]:
@@ -67,6 +70,7 @@ class Deed:
             "body": self.body,
             "undoes": self.undoes,
             "left": self.left,
+            "empty": self.empty,
         }
         return orjson.dumps({"action": self.action, **{k: v for k, v in fields.items() if v}})
 
@@ -76,7 +80,8 @@ class Deed:
         found = orjson.loads(value)
         moves = tuple((s, t, tuple(svs)) for s, t, svs in found.pop("moves", ()))
         cuts = tuple((sv, split, remain) for sv, split, remain in found.pop("cuts", ()))
-        return cls(moves=moves, cuts=cuts, left=tuple(found.pop("left", ())), **found)
+        lists = {name: tuple(found.pop(name, ())) for name in ("left", "empty")}
+        return cls(moves=moves, cuts=cuts, **lists, **found)
 
 
 def key(uuid: str, mutation_id: int) -> bytes:

@@ -154,7 +154,7 @@ def _join(instance: Instance, number: int, deed: Deed, author: Author) -> int:
     shape = VoxelGeometry.of(instance.config).block_zyx
 
     def plan() -> Plan:
-        found = _check_parts(instance.keys, join)
+        found = _check_parts(instance.keys, join, deed.empty)
         packed = np.unique(np.concatenate([c.blocks for c in found.values()]))
         coords = [tuple(c) for c in unpack_blocks(packed).tolist()]
         read = instance.version.read_chunks(voxels.array_path(instance.name), coords)
@@ -162,7 +162,7 @@ def _join(instance: Instance, number: int, deed: Deed, author: Author) -> int:
 
         def decide(tx: InstanceTxn) -> Join:
             _refuse_twice(tx, instance, number)
-            _check_parts(tx, join)
+            _check_parts(tx, join, deed.empty)
             return join
 
         return Plan(stored, lambda _: join.rewrite(stored, shape), decide)
@@ -170,16 +170,25 @@ def _join(instance: Instance, number: int, deed: Deed, author: Author) -> int:
     return underway.carry_out(instance, plan)[1]
 
 
-def _check_parts(keys: InstanceKeys, join: Join) -> dict[int, Counts]:
-    """Where the parts of a split are; refuses when they are not all there, or not where they can be joined."""
+def _check_parts(keys: InstanceKeys, join: Join, empty: Sequence[int]) -> dict[int, Counts]:
+    """Where the parts of a split are; refuses when they are not all there, or not where they can be joined.
+
+    Parameters
+    ----------
+    empty
+        Those that had no voxel from the beginning.
+    """
     bodies = mapping.bodies_within(keys, [sv for cut in join.cuts for sv in cut])
     found = index.read_parts(keys, {sv: bodies[sv] for cut in join.cuts for sv in (cut.split, cut.remain)})
     for cut in join.cuts:
-        lost = next((sv for sv in (cut.split, cut.remain) if sv not in found), None)
+        lost = next((sv for sv in (cut.split, cut.remain) if sv not in found and sv not in empty), None)
         if lost is not None:
             raise _dependent(f"supervoxel {lost} was cut or overwritten", bodies[lost])
         if bodies[cut.supervoxel]:
             raise _dependent(f"the id {cut.supervoxel} is in use again", bodies[cut.supervoxel])
+        home = bodies[cut.remain]
+        if cut.remain in empty and index.read_header(keys, home) is None:
+            raise _dependent(f"body {home}, of which supervoxel {cut.supervoxel} was, is no more", home)
         if bodies[cut.split] != (join.new_body or bodies[cut.remain]):
             raise _dependent(f"supervoxel {cut.split} is in body {bodies[cut.split]} now", bodies[cut.split])
     if join.new_body:
