@@ -80,8 +80,8 @@ class Deed:
         found = orjson.loads(value)
         moves = tuple((s, t, tuple(svs)) for s, t, svs in found.pop("moves", ()))
         cuts = tuple((sv, split, remain) for sv, split, remain in found.pop("cuts", ()))
-        lists = {name: tuple(found.pop(name, ())) for name in ("left", "empty")}
-        return cls(moves=moves, cuts=cuts, **lists, **found)
+        left, empty = (tuple(found.pop(name, ())) for name in ("left", "empty"))
+        return cls(moves=moves, cuts=cuts, left=left, empty=empty, **found)
 
 
 def key(uuid: str, mutation_id: int) -> bytes:
