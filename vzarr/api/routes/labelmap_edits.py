@@ -60,12 +60,14 @@ def post_cleave(handle: Handle, label: Label, body: JsonBody, user: User, app: A
 
 @router.post("/renumber", dependencies=INDEXED)
 def post_renumber(handle: Handle, body: JsonBody, user: User, app: App) -> Response:
-    """Give bodies other numbers (DVID: ``POST D/renumber``); body ``[new, old, new, old, ...]``."""
+    """Give bodies other numbers (DVID: ``POST D/renumber``); body ``[new, old, new, old, ...]``.
+
+    One after the other, as one transaction: where a pair is refused, none is renumbered.
+    """
     labels = ids_of(body)
     if len(labels) % 2 or not labels:
         raise InvalidInputError("renumber needs pairs: the new label, then the old one")
-    for new, old in zip(labels[::2], labels[1::2], strict=True):
-        handle.renumber(new, old, user=user, app=app)
+    handle.renumber_all(list(zip(labels[::2], labels[1::2], strict=True)), user=user, app=app)
     return wire.empty()
 
 

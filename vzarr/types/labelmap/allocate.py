@@ -105,6 +105,18 @@ def _repo_wide(tx: InstanceTxn, instance: Instance) -> InstanceTxn:
     return InstanceTxn(tx.txn, bytes.fromhex(instance.info.data_uuid), Position(0, 0), lambda a, b: a == b)
 
 
+def check_label(label: int) -> None:
+    """Refuse a number that no supervoxel or body can have: after 2^64 - 1 there is none to give.
+
+    Raises
+    ------
+    InvalidInputError
+        Saying so.
+    """
+    if label > LARGEST:
+        raise InvalidInputError(f"labels lie between 1 and {LARGEST}; {label} is none")
+
+
 def max_label(instance: Instance) -> int:
     """Largest label of the version and its ancestors; 0 when it has none."""
     try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -129,14 +129,23 @@ def run(instance: Instance, author: Author, change: Callable[[Edit], T]) -> T:
     change
         Has no effect beside the edit's transaction, as it may be run again.
     """
+    return run_all(instance, author, [change])[0]
 
-    def within(tx: InstanceTxn) -> tuple[T, Edit]:
-        edit = Edit(instance, tx, author)
-        result = change(edit)
-        edit.finish()
-        return result, edit
 
-    result, edit = instance.transact(within)
-    if not edit.forget:  # caches then meet a mark that they do not know
-        mapping.advance(instance, edit.before, edit.after, edit.moved, edit.touched)
-    return result
+def run_all(instance: Instance, author: Author, changes: Sequence[Callable[[Edit], T]]) -> list[T]:
+    """Run several edits, one after the other, in one transaction: all of them or none."""
+
+    def within(tx: InstanceTxn) -> list[tuple[T, Edit]]:
+        return [_run(Edit(instance, tx, author), change) for change in changes]
+
+    done = instance.transact(within)
+    for _, edit in done:
+        if not edit.forget:  # caches then meet a mark that they do not know
+            mapping.advance(instance, edit.before, edit.after, edit.moved, edit.touched)
+    return [result for result, _ in done]
+
+
+def _run(edit: Edit, change: Callable[[Edit], T]) -> tuple[T, Edit]:
+    result = change(edit)
+    edit.finish()
+    return result, edit

@@ -92,7 +92,12 @@ class LabelMap(LabelView):
     def renumber(self, new: int, old: int, *, user: str = "", app: str = "") -> int:
         """Give a body another number; the mutation id.  See `mutate.renumber`."""
         underway.recover(self, wait=False)
-        return mutate.renumber(self, new, old, Author(user, app))
+        return mutate.renumber(self, [(new, old)], Author(user, app))[0]
+
+    def renumber_all(self, pairs: Sequence[tuple[int, int]], *, user: str = "", app: str = "") -> list[int]:
+        """Give bodies other numbers, (new, old) one after the other, all or none; the mutation ids."""
+        underway.recover(self, wait=False)
+        return mutate.renumber(self, pairs, Author(user, app))
 
     def agglomerate(self, table: ArrayLike, *, edges: bool = False, user: str = "", app: str = "") -> Agglomerated:
         """Move millions of supervoxels to the bodies of a table, as one edit.  See `agglomerate.agglomerate`.

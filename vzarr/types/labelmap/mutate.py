@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from vzarr.errors import InvalidInputError
@@ -123,32 +124,39 @@ def _counts_to_cleave(edit: Edit, body: int, wanted: Sequence[int]) -> dict[int,
     return found
 
 
-def renumber(instance: Instance, new: int, old: int, author: Author = NOBODY) -> int:
-    """Give a body another number; the mutation id.
+def renumber(instance: Instance, pairs: Sequence[tuple[int, int]], author: Author = NOBODY) -> list[int]:
+    """Give bodies other numbers, one after the other, all or none; the mutation ids.
+
+    Parameters
+    ----------
+    pairs
+        (new number, body).
 
     Raises
     ------
     InvalidInputError
-        If the body does not exist, or a body has the new number already, or that is 0.
+        If a body does not exist, or a body has a new number already, or that is no label.
     """
-    if not new:
-        raise InvalidInputError("label 0 is background: no body can get this number")
+    for new, _ in pairs:
+        if not new:
+            raise InvalidInputError("label 0 is background: no body can get this number")
+        allocate.check_label(new)
+    return edits.run_all(instance, author, [partial(_renumber, new=new, old=old) for new, old in pairs])
 
-    def change(edit: Edit) -> int:
-        header = edit.header(old)
-        if index.read_header(edit.tx, new) is not None:
-            raise InvalidInputError(f"target label for renumber ({new}) already exists in mapping")
-        counts = index.read_counts(edit.tx, old)
-        if new not in counts and not mapping.is_mapped(edit.tx, new):
-            edit.retire(new)
-        edit.move(counts, old, new)
-        edit.tx.delete(rows.header_key(old))
-        edit.put_header(new, header.voxels)
-        allocate.raise_max(edit.tx, instance, new)
-        edit.log({"Action": "renumber-complete", "NewLabel": new, "OrigLabel": old})
-        return edit.number
 
-    return edits.run(instance, author, change)
+def _renumber(edit: Edit, new: int, old: int) -> int:
+    header = edit.header(old)
+    if index.read_header(edit.tx, new) is not None:
+        raise InvalidInputError(f"target label for renumber ({new}) already exists in mapping")
+    counts = index.read_counts(edit.tx, old)
+    if new not in counts and not mapping.is_mapped(edit.tx, new):
+        edit.retire(new)
+    edit.move(counts, old, new)
+    edit.tx.delete(rows.header_key(old))
+    edit.put_header(new, header.voxels)
+    allocate.raise_max(edit.tx, edit.instance, new)
+    edit.log({"Action": "renumber-complete", "NewLabel": new, "OrigLabel": old})
+    return edit.number
 
 
 def post_mappings(instance: Instance, pairs: Iterable[tuple[int, int]], author: Author = NOBODY) -> None:
@@ -162,11 +170,12 @@ def post_mappings(instance: Instance, pairs: Iterable[tuple[int, int]], author: 
     Raises
     ------
     InvalidInputError
-        If a supervoxel is 0.
+        If a supervoxel is 0, or a number is no label.
     """
     given = dict(pairs)
     if 0 in given:
         raise InvalidInputError("label 0 is background and cannot be mapped")
+    allocate.check_label(max((*given, *given.values()), default=0))
 
     def change(edit: Edit) -> None:
         for supervoxel, body in given.items():
@@ -183,10 +192,11 @@ def post_indices(instance: Instance, indices: Sequence[LabelIndex], author: Auth
     Raises
     ------
     InvalidInputError
-        If a label is 0.
+        If a label is 0, or a number is no label.
     """
     if any(i.label == 0 or 0 in i.counts for i in indices):
         raise InvalidInputError("label 0 is background and has no index")
+    allocate.check_label(max((n for i in indices for n in (i.label, *i.counts)), default=0))
 
     def change(edit: Edit) -> None:
         for given in indices:

@@ -136,6 +136,7 @@ def _check_chosen(tx: InstanceTxn, supervoxel: int, split: int, remain: int) -> 
     if len({supervoxel, split, remain}) < 3:
         raise InvalidInputError(f"the parts of supervoxel {supervoxel} need ids of their own")
     for label in (split, remain):
+        allocate.check_label(label)
         keys = [rows.header_key(label), rows.index_key(label, label)]
         if mapping.is_mapped(tx, label) or any(value is not None for value in tx.get_many(keys)):
             raise InvalidInputError(f"label {label} is in use already")

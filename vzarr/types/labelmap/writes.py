@@ -58,7 +58,7 @@ def write_blocks(
     Raises
     ------
     InvalidInputError
-        If a block has another shape; nothing is written then.
+        If a block has another shape, or holds 2^64 - 1; nothing is written then.
     """
     shape = VoxelGeometry.of(instance.config).block_zyx
     _check_shapes(blocks, shape)
@@ -98,6 +98,7 @@ def _check_shapes(blocks: Blocks, shape: Coord) -> None:
     for coord, block in blocks.items():
         if block.shape != shape or block.dtype != np.uint64:
             raise InvalidInputError(f"block {coord} (zyx) must be uint64 of shape {shape}, not {block.shape}")
+        allocate.check_label(int(block.max()))
 
 
 def _box_around(coords: Iterable[Coord], shape: Coord) -> Box:
