@@ -297,7 +297,7 @@ def test_exactly_to_the_ground_truth(which: str, request: pytest.FixtureRequest,
             joined.bodies.update(moved)
 
     with vzarr.open(str(place)) as repo:
-        merged = repo.merge([b.node for b in branches], "both halves").uuid
+        merged = repo.merge([b.node for b in branches], note="both halves").uuid
         check_directly(repo[merged], joined)
 
     with client_of(tmp_path / "root") as client:
