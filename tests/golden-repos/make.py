@@ -49,7 +49,7 @@ def build(folder: Path) -> None:
     side.zarr["image"][0:16, 16:32, 0:16] = 3
     side["notes"].put("third", b"3")
     side.commit()
-    merged = repo.merge([child, side], "together")
+    merged = repo.merge([child, side], note="together")
     merged.commit()
     tip = merged.newversion("still open")
     tip["notes"].put("last", b"open")

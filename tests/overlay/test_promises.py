@@ -88,7 +88,7 @@ def test_no_byte_of_a_sealed_version_changes_under_later_work(file_repo: vzarr.R
     other = root.branch("other")
     other.write("em/0", (0, 8, 8), np.full((8, 8, 8), 6, np.uint64))
     remember(other.commit())
-    merged = file_repo.merge([side, other], "both")
+    merged = file_repo.merge([side, other], note="both")
     work(merged)
     remember(merged.commit())
     file_repo.set_info(alias="new")

@@ -165,7 +165,8 @@ class Judge:
     def __post_init__(self) -> None:
         if not callable(self.strategy) and self.strategy not in (FAIL, OURS, THEIRS):
             raise InvalidInputError(
-                f"a merge's strategy is {FAIL!r}, {OURS!r}, {THEIRS!r} or a function, not {self.strategy!r}"
+                f"a merge's strategy is {FAIL!r}, {OURS!r}, {THEIRS!r} or a function, not {self.strategy!r}; "
+                "a note is given by name (note=…)"
             )
 
     def decide(self, dispute: Dispute) -> int | Value | None:
