@@ -276,3 +276,17 @@ def test_one_array_made_on_two_branches_is_one(repo: vzarr.Repo):
         side.commit()
     joined = repo.merge([left, right])
     assert joined.read("a", (0, 0), (4, 8)).tolist() == [[5] * 4 + [6] * 4] * 4
+
+
+def test_arrays_of_any_number_of_axes(version: vzarr.Version):
+    for n, names in enumerate([("x",), ("y", "x"), ("z", "y", "x"), None], 1):
+        version.create_array(f"a{n}", dtype="u1", chunks=(4,) * n)
+        version.write(f"a{n}", (0,) * n, np.ones((4,) * n, "u1"))
+        assert version.zarr[f"a{n}"].metadata.dimension_names == names
+
+
+@pytest.mark.parametrize("wrong", [{"chunks": (0, 4)}, {"dtype": "nonsense"}, {"dimension_names": ("t",)}])
+def test_no_array_is_made_of_nonsense(version: vzarr.Version, wrong: dict):
+    with pytest.raises(InvalidInputError):
+        version.create_array("a", **({"dtype": "u1", "chunks": (4, 4)} | wrong))
+    assert not version.has_array("a")

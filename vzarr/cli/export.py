@@ -5,7 +5,6 @@ from __future__ import annotations
 from contextlib import closing
 from dataclasses import asdict
 from enum import StrEnum
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -43,7 +42,7 @@ def register(app: typer.Typer) -> None:
 def flatten(
     url: RepoUrl,
     ref: Which,
-    target: Annotated[Path, typer.Argument(metavar="TARGET", help="Folder to make.", show_default=False)],
+    target: Annotated[str, typer.Argument(metavar="TARGET", help="Folder to make.", show_default=False)],
     copy: Annotated[bool, typer.Option("--copy", help="Copy every file instead of hard-linking.")] = False,
     layout: Annotated[Layout, typer.Option("--format", help="What to write.")] = Layout.zarr,
     as_json: AsJson = False,
@@ -55,7 +54,7 @@ def flatten(
             done = flatten_n5(version.store, target)
         else:
             done = standalone.flatten(version.view, target, copy=copy)
-        value = {"version": version.uuid, "target": str(target), **asdict(done)}
+        value = {"version": version.uuid, "target": target, **asdict(done)}
         emit(value, f"wrote {target}: {done.keys} keys, {done.linked} of them hard-linked", as_json=as_json)
 
 
@@ -63,7 +62,7 @@ def export_refs(
     url: RepoUrl,
     ref: Which,
     file: Annotated[
-        Path, typer.Argument(metavar="FILE", help="File to write, *.json, or folder, *.parq.", show_default=False)
+        str, typer.Argument(metavar="FILE", help="File to write, *.json, or folder, *.parq.", show_default=False)
     ],
     as_json: AsJson = False,
 ) -> None:
@@ -71,4 +70,4 @@ def export_refs(
     with closing(vzarr.open(url)) as repo:
         version = repo[ref]
         keys = references.export_references(version.view, file)
-        emit({"version": version.uuid, "file": str(file), "keys": keys}, f"wrote {file}: {keys} keys", as_json=as_json)
+        emit({"version": version.uuid, "file": file, "keys": keys}, f"wrote {file}: {keys} keys", as_json=as_json)

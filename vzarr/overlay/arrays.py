@@ -17,6 +17,9 @@ from vzarr.errors import InvalidInputError
 from vzarr.overlay.state import NodeInfo, State
 from vzarr.overlay.tree import V3_DOC, ArrayEntry, Entry
 
+ZYX = ("z", "y", "x")
+"""Names of the axes of volumes."""
+
 
 def compressors(codecs: str | Sequence[Any], itemsize: int) -> Any:
     """Compressors by the name of what they are for, or as given.
@@ -42,19 +45,30 @@ def array_docs(
     dimension_names: Sequence[str] | None,
     attributes: Mapping[str, Any] | None,
 ) -> dict[str, bytes]:
-    """Metadata documents of a new Zarr 3 array."""
+    """Metadata documents of a new Zarr 3 array; `ZYX` stands for as many of these names as there are axes.
+
+    Raises
+    ------
+    InvalidInputError
+        If zarr cannot make such an array.
+    """
     held: dict[str, Any] = {}
-    zarr.create_array(
-        MemoryStore(held),
-        shape=tuple(shape),
-        chunks=tuple(chunks),
-        dtype=np.dtype(dtype),
-        compressors=compressors(codecs, np.dtype(dtype).itemsize),
-        filters=None,
-        fill_value=fill_value,
-        dimension_names=dimension_names,
-        attributes=dict(attributes) if attributes else None,
-    )
+    if dimension_names is ZYX and len(chunks) != len(ZYX):
+        dimension_names = ZYX[-len(chunks) :] if 0 < len(chunks) < len(ZYX) else None
+    try:
+        zarr.create_array(
+            MemoryStore(held),
+            shape=tuple(shape),
+            chunks=tuple(chunks),
+            dtype=np.dtype(dtype),
+            compressors=compressors(codecs, np.dtype(dtype).itemsize),
+            filters=None,
+            fill_value=fill_value,
+            dimension_names=dimension_names,
+            attributes=dict(attributes) if attributes else None,
+        )
+    except (ValueError, TypeError) as e:
+        raise InvalidInputError(f"there can be no array of {dtype} in chunks of {tuple(chunks)}: {e}") from e
     return {V3_DOC: held[V3_DOC].to_bytes()}
 
 

@@ -8,7 +8,7 @@ import uuid as uuids
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 import orjson
 
@@ -26,6 +26,7 @@ from vzarr.overlay.fileobjects import FileObjects
 from vzarr.overlay.kv import OrderedKV, open_kv
 from vzarr.overlay.kv.postgres import PostgresKV
 from vzarr.overlay.kv.section import Section, Unreachable
+from vzarr.overlay.localpaths import local_path
 from vzarr.overlay.locks import FileLocks, Locks, ProcessLocks
 from vzarr.overlay.log import RepoLog
 from vzarr.overlay.memoryobjects import MemoryObjects
@@ -50,17 +51,18 @@ def open_objects(url: str | os.PathLike[str]) -> Objects:
 
     Raises
     ------
+    InvalidInputError
+        If it is empty, or a URL that has lost a slash.
     UnsupportedError
         If the URL names a protocol that nothing is known of.
     """
     text = os.fspath(url)
     if not text:
         raise InvalidInputError(f"a repo is named by a path or a URL, not by {url!r}")
-    if "://" not in text:
-        return FileObjects(Path(text).expanduser().absolute())
+    path = local_path(text)
+    if path is not None:
+        return FileObjects(path)
     parts = urlsplit(text)
-    if parts.scheme == "file":
-        return FileObjects(Path(unquote(parts.path)).absolute())
     if parts.scheme == "memory":
         return MemoryObjects((parts.netloc + parts.path).strip("/"))
     return RemoteObjects.of(text)

@@ -21,6 +21,7 @@ import numpy as np
 import orjson
 
 from vzarr.errors import AlreadyExistsError, InvalidInputError, StorageError, UnsupportedError
+from vzarr.overlay.localpaths import local_target
 from vzarr.overlay.standalone import chunk_places, documents, place_bytes, place_url, places
 from vzarr.overlay.tree import ArrayEntry
 from vzarr.overlay.views import View
@@ -60,13 +61,13 @@ def export_references(view: View, target: str | os.PathLike[str]) -> int:
     Raises
     ------
     InvalidInputError
-        If the name ends otherwise.
+        If the name ends otherwise, or is that of no local file.
     UnsupportedError
         If the repo lies where other programs cannot read, or an array is to go to parquet that Zarr 2 cannot describe.
     ConflictError
         If the version has chunks in conflict.
     """
-    path = Path(target).expanduser()
+    path = local_target(target)
     if path.suffix == ".json":
         found = references(view)
         return _publish(path, lambda draft: _write_json(found, draft))

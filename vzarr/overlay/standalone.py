@@ -18,6 +18,7 @@ from vzarr.geometry import Coord
 from vzarr.overlay.adopted import Adopted
 from vzarr.overlay.consolidated import V2_NAME, corrected, is_consolidated
 from vzarr.overlay.grid import Grid
+from vzarr.overlay.localpaths import local_target
 from vzarr.overlay.placed import placed
 from vzarr.overlay.tree import ArrayEntry, split_doc
 from vzarr.overlay.views import View, loose_place
@@ -175,12 +176,14 @@ def whole_folder(target: str | os.PathLike[str]) -> Iterator[Path]:
 
     Raises
     ------
+    InvalidInputError
+        If it is no path.
     AlreadyExistsError
         If something is there.
     StorageError
         If it cannot be written.
     """
-    final = Path(target).expanduser().absolute()
+    final = local_target(target)
     if final.exists() and not (final.is_dir() and not any(final.iterdir())):
         raise AlreadyExistsError(f"{final} exists")
     draft = final.with_name(f"{final.name}.unfinished")

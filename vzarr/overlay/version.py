@@ -150,7 +150,7 @@ class Version:
         codecs: str | Sequence[Any] = "image",
         fill_value: Any = 0,
         shape: Sequence[int] | None = None,
-        dimension_names: Sequence[str] | None = ("z", "y", "x"),
+        dimension_names: Sequence[str] | None = arrays.ZYX,
         attributes: Mapping[str, Any] | None = None,
         creator: str | None = None,
     ) -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 from vzarr.errors import InvalidInputError
+from vzarr.overlay.localpaths import local_path
 from vzarr.overlay.sources.files import Files, LocalFiles
 from vzarr.overlay.sources.remote import open_remote
 
@@ -29,11 +29,10 @@ def open_files(url: str | os.PathLike[str]) -> Files:
     text = os.fspath(url).strip()
     if not text:
         raise InvalidInputError("a source is named by a path or a URL")
-    if "://" not in text:
-        return LocalFiles(Path(text).expanduser().absolute())
+    path = local_path(text)
+    if path is not None:
+        return LocalFiles(path)
     parts = urlsplit(text)
-    if parts.scheme == "file":
-        return LocalFiles(Path(unquote(parts.path)).absolute())
     if parts.password or (parts.username and parts.scheme in ("http", "https")):
         raise InvalidInputError("a source's URL is written into the repo: give credentials by the environment instead")
     return open_remote(text, parts.scheme)
