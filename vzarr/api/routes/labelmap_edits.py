@@ -23,7 +23,7 @@ from vzarr.api.routing import read
 from vzarr.errors import ConflictError, InvalidInputError
 from vzarr.types import mutations
 from vzarr.types.labelmap import history, splits
-from vzarr.types.labelmap.sparsevol import decode_rles
+from vzarr.types.labelmap.sparsevol import decode_posted
 from vzarr.types.labelmap.splits import Choice
 
 router = APIRouter()
@@ -77,11 +77,11 @@ def post_split_supervoxel(
 ) -> Response:
     """Cut a supervoxel (DVID: ``POST D/split-supervoxel/{supervoxel}``); body rles of one of the parts.
 
-    ``?split=`` and ``?remain=`` choose the ids of the parts; ``?downres=false`` leaves the coarser scales
-    alone.
+    The runs are sorted by z, y, x and don't overlap.  ``?split=`` and ``?remain=`` choose the ids of the parts;
+    ``?downres=false`` leaves the coarser scales alone.
     """
     coarser = params.parse_bool(downres, True)
-    made = handle.split_supervoxel(label, decode_rles(body), choice=chosen, downres=coarser, user=user, app=app)
+    made = handle.split_supervoxel(label, decode_posted(body), choice=chosen, downres=coarser, user=user, app=app)
     return wire.json(
         {
             "SplitSupervoxel": made.split,
@@ -93,8 +93,8 @@ def post_split_supervoxel(
 
 @router.post("/split/{label}", dependencies=INDEXED)
 def post_split(handle: Handle, label: Label, body: Body, user: User, app: App) -> Response:
-    """Make a part of a body a new body (DVID: ``POST D/split/{label}``); body rles of the part."""
-    made = handle.split(label, decode_rles(body), user=user, app=app)
+    """Make a part of a body a new body (DVID: ``POST D/split/{label}``); body rles of the part, sorted."""
+    made = handle.split(label, decode_posted(body), user=user, app=app)
     return wire.json({"label": made.body, "MutationID": made.mutation_id})
 
 

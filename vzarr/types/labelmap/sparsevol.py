@@ -64,6 +64,29 @@ def decode_rles(body: bytes | memoryview) -> Runs:
     return decode_spans(memoryview(body)[_RLES.size :])
 
 
+def decode_posted(body: bytes | memoryview) -> Runs:
+    """Read a sparse volume that says which voxels to split off.
+
+    Raises
+    ------
+    InvalidInputError
+        As `decode_rles`; or runs that are not sorted by z, y, x, or name a voxel twice: whoever sends them does not
+        know what is to be split.
+    """
+    runs = decode_rles(body)
+    x, y, z, length = runs.T.astype(np.int64)
+    same = (z[1:] == z[:-1]) & (y[1:] == y[:-1])
+    later = (z[1:] > z[:-1]) | (z[1:] == z[:-1]) & (y[1:] > y[:-1]) | same & (x[1:] > x[:-1])
+    twice = same & (x[1:] < x[:-1] + length[:-1])
+    if not later.all() or twice.any():
+        at = int(np.flatnonzero(~later | twice)[0]) + 1
+        what = "overlaps" if same[at - 1] and twice[at - 1] else "does not come after"
+        raise InvalidInputError(
+            f"runs should be sorted by z, y, x and not overlap: {runs[at].tolist()} {what} {runs[at - 1].tolist()}"
+        )
+    return runs
+
+
 def encode_spans(runs: Runs) -> bytes:
     """Runs alone, without a header (``srles``)."""
     return np.ascontiguousarray(runs, "<i4").tobytes()

@@ -58,13 +58,12 @@ def write_blocks(
     Raises
     ------
     InvalidInputError
-        If a block has another shape, or holds 2^64 - 1; nothing is written then.
+        If a block has another shape, is too far away, or holds 2^64 - 1; nothing is written then.
     """
     shape = VoxelGeometry.of(instance.config).block_zyx
-    _check_shapes(blocks, shape)
+    _check_blocks(blocks, shape)
     if not blocks:
         return
-    pack_blocks(np.array(list(blocks)))  # refuses what no index can hold before anything is written
     ensure_arrays(instance)
     voxels.grow_extents(instance, _box_around(blocks, shape))
     indexed = indexed and is_indexed(instance)
@@ -84,17 +83,19 @@ def store_blocks(instance: Instance, blocks: Blocks, scale: int = 0) -> None:
     Raises
     ------
     InvalidInputError
-        If a block has another shape, or the instance has no such scale.
+        As `write_blocks`, or if the instance has no such scale.
     """
     shape = VoxelGeometry.of(instance.config)
-    _check_shapes(blocks, shape.block_zyx)
+    _check_blocks(blocks, shape.block_zyx)
     if scale > shape.max_scale:
         raise InvalidInputError(f'data "{instance.name}" has scales 0 to {shape.max_scale}, not {scale}')
     ensure_arrays(instance)
     underway.put_chunks(instance, blocks, scale)
 
 
-def _check_shapes(blocks: Blocks, shape: Coord) -> None:
+def _check_blocks(blocks: Blocks, shape: Coord) -> None:
+    """Refuse what no index can hold, before anything is written."""
+    pack_blocks(np.array(list(blocks)))
     for coord, block in blocks.items():
         if block.shape != shape or block.dtype != np.uint64:
             raise InvalidInputError(f"block {coord} (zyx) must be uint64 of shape {shape}, not {block.shape}")
