@@ -76,7 +76,7 @@ def _opened(protocol: str) -> Any:
         options |= {"asynchronous": True, "config_kwargs": {**_S3_CONFIG, **given}}
     try:
         system = fsspec.filesystem(protocol, **options)
-    except (ImportError, ValueError) as e:
+    except (ImportError, ValueError, TypeError, OSError) as e:  # some file systems need more than a name
         raise UnsupportedError(f"cannot open {protocol}://: {e}") from e
     if protocol == "s3":
         system.retries = 1  # `RemoteObjects` counts and repeats requests itself
