@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+import zarr
 from starlette.testclient import TestClient
 
 from vzarr.api.hub import Hub
@@ -182,3 +185,21 @@ def test_origins_that_cannot_be_are_refused(client: TestClient, painted: str):
     assert client.get(f"/zarr/{painted}@8,0,0/a/").status_code == 404
     assert client.get(f"/zarr/{painted}@8,0,0/%2e%2e/a/zarr.json").status_code == 404
     assert client.get("/zarr/nosuch@8,0,0/a/zarr.json").status_code == 404
+
+
+@pytest.mark.parametrize("pin", [True, False])
+def test_chunks_of_a_source_that_may_change_are_asked_for_again(
+    client: TestClient, hub: Hub, root: str, tmp_path: Path, pin: bool
+):
+    source = zarr.create_array(tmp_path / "source.zarr", shape=(64, 64, 64), chunks=(32, 32, 32), dtype="u1")
+    source[:] = 3
+    hub.find(root)[1].repo.adopt("em", str(tmp_path / "source.zarr"), pin=pin)
+    hub.find(root)[1].commit()
+    urls = [f"/zarr/{root}/em/0/c/0/0/0", f"/n5/{root}/em/s0/0/0/0", f"/precomputed/{root}/em/s0/0-32_0-32_0-32"]
+    first = [client.get(url) for url in urls]
+    assert [a.status_code for a in first] == [200] * 3
+    assert {("immutable" in a.headers["cache-control"]) for a in first} == {pin}
+    source[:] = 4
+    for url, before in zip(urls, first, strict=True):
+        again = client.get(url, headers={"If-None-Match": before.headers["etag"]})
+        assert again.status_code == (304 if pin else 200)

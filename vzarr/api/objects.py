@@ -22,6 +22,7 @@ from vzarr.api.hub import Hub
 from vzarr.api.ranges import parse_range
 from vzarr.errors import NotFoundError, VzarrError
 from vzarr.overlay.version import Version
+from vzarr.overlay.views import SealedView
 
 METADATA = frozenset({"zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata", "attributes.json", "info"})
 _FOREVER = "public, max-age=31536000, immutable"
@@ -151,8 +152,9 @@ class ObjectRoutes:
 def _answer(version: Version, wanted: Served, asked: Asked, stamp: str) -> Response:
     """Answer from one version: 200, 206, 304; the caller turns errors into the rest."""
     # Bytes of a sealed version's chunk never change: its name is as good as their hash.  Metadata show what
-    # belongs to all versions (resolution, names), and open versions change: there the bytes decide.
-    frozen = version.sealed and asked.key.rpartition("/")[2] not in METADATA
+    # belongs to all versions (resolution, names), and open versions and sources that are not pinned change: there
+    # the bytes decide.
+    frozen = asked.key.rpartition("/")[2] not in METADATA and _lasts(version, asked.key)
     etag = _etag(f"{stamp}{version.uuid}/{asked.key}".encode() if frozen else wanted.whole())
     headers = {
         "ETag": etag,
@@ -173,6 +175,12 @@ def _answer(version: Version, wanted: Served, asked: Asked, stamp: str) -> Respo
     body = b"" if asked.head else wanted.part(first, end)
     media_type = wire.JSON if asked.key.rpartition("/")[2] in METADATA else wire.OCTETS
     return Response(body, 206 if found else 200, headers, media_type)
+
+
+def _lasts(version: Version, key: str) -> bool:
+    """Whether a version's object will always be what it is now."""
+    view = version.view
+    return isinstance(view, SealedView) and not any(key.startswith(f"{p}/" if p else "") for p in view.unpinned)
 
 
 def _etag(content: bytes) -> str:

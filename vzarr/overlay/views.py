@@ -10,6 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -203,6 +204,12 @@ class SealedView(View):
     def known(self) -> Mapping[str, Entry]:
         """Groups and arrays by path."""
         return self.tree.entries
+
+    @cached_property
+    def unpinned(self) -> tuple[str, ...]:
+        """Folders that hold adopted arrays whose sources may change without notice; ``""`` is the root."""
+        found = (p for p, e in self.tree.arrays().items() if e.source is not None and "pins" not in e.source)
+        return tuple({path.rpartition("/")[0] for path in found})
 
     def loose(self) -> Mapping[str, str]:
         """Loose keys -> node that stored them."""
