@@ -15,6 +15,8 @@ from vzarr.api.hot import HotRoutes, Plan, UnplannableError, plans_of
 from vzarr.api.hub import Hub
 from vzarr.api.routing import flat
 from vzarr.config import Settings
+from vzarr.overlay.fileobjects import FileObjects
+from vzarr.overlay.kv.sqliteviews import View
 from vzarr.types.labelmap import palettes
 
 
@@ -118,3 +120,17 @@ def test_the_settings_bound_the_cache(hub: Hub):
         assert palettes.cache.limit == 3 << 20
     finally:
         palettes.keep_at_most(before)
+
+
+def test_a_short_answer_looks_once_into_the_log(client: TestClient, seg: str, monkeypatch: pytest.MonkeyPatch):
+    asked: list[str] = []
+    fetch, query = FileObjects.fetch, View._query
+    monkeypatch.setattr(FileObjects, "fetch", lambda self, key, *more: asked.append(key) or fetch(self, key, *more))
+    monkeypatch.setattr(View, "_query", lambda self, sql, *values: asked.append(sql) or query(self, sql, *values))
+    assert client.get(f"{seg}/size/1").status_code == 200
+    del asked[:]
+    assert client.get(f"{seg}/size/1").json() == {"voxels": 16**3}
+    assert len([key for key in asked if key.startswith("log/")]) == 1
+    assert (
+        len([sql for sql in asked if "kv" in sql]) == 3
+    )  # an intent? the header: where? what?

@@ -18,7 +18,7 @@ import vzarr
 from vzarr.errors import AlreadyExistsError, FormatError, NotFoundError, VzarrError
 from vzarr.overlay import layout
 from vzarr.overlay.fileobjects import FileObjects
-from vzarr.overlay.log import RepoLog
+from vzarr.overlay.log import RepoLog, one_look
 from vzarr.overlay.memoryobjects import MemoryObjects
 from vzarr.overlay.objects import Objects
 from vzarr.overlay.opening import open_objects
@@ -294,3 +294,22 @@ def test_a_damaged_repo_file_is_refused(repo: vzarr.Repo, url: str, data: bytes)
 def test_no_repo_is_not_a_damaged_one(url: str):
     with pytest.raises(NotFoundError, match="no repo"):
         vzarr.open(url)
+
+
+def test_one_look_sees_one_moment_and_what_it_publishes_itself(objects: Objects):
+    log = _fill(objects, 2)
+    other = RepoLog(objects)
+    other.open()
+    seen: set[RepoLog] = set()
+    with one_look(seen):
+        assert log.refresh().next == 2
+        other.publish(lambda _: (NOTE,))
+        assert log.refresh().next == 2
+    with one_look(seen):
+        assert log.refresh().next == 2
+    with one_look(set()):
+        assert log.refresh().next == 3
+        assert other.publish(lambda _: (NOTE,))[0].number == 3
+        assert log.publish(lambda _: (NOTE,))[0].number == 4
+        assert log.refresh().next == 5
+    assert log.refresh().next == 5

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Coroutine, Mapping
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
@@ -24,8 +24,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from vzarr.api import errors, wire
 from vzarr.api.dispatch import NodeDispatcher, Path, entered, routes_of
 from vzarr.api.hub import Hub
-from vzarr.api.routing import flat, is_short
+from vzarr.api.routing import SAFE, flat, is_short
 from vzarr.errors import VzarrError
+from vzarr.overlay.log import RepoLog, one_look
 from vzarr.types.atonce import WouldWaitError, at_once
 
 _MOUNT = "/api/node"
@@ -188,9 +189,14 @@ class _Call:
         self._dispatcher, self._scope, self._ref, self._rest = dispatcher, scope, ref, rest
         self._plan: Plan | None = None
         self._entered: dict[str, Any] = {}
+        self._seen: set[RepoLog] = set()
 
     def prepare(self) -> bool:
         """Find instance and plan; False if the framework has to answer."""
+        with one_look(self._seen):
+            return self._prepare()
+
+    def _prepare(self) -> bool:
         method, (_name, keyword, *_), count = self._scope["method"], self._rest, len(self._rest) - 1
         try:
             target = self._dispatcher.find_instance(self._ref, self._rest, method)
@@ -215,7 +221,9 @@ class _Call:
             return {"type": "http.request", "body": body, "more_body": False}
 
         try:
-            return self._plan.answer(Request(self._entered, given))
+            # A change may wait for others, and has to look again then.
+            with one_look(self._seen) if self._scope["method"] in SAFE else nullcontext():
+                return self._plan.answer(Request(self._entered, given))
         except WouldWaitError:
             raise
         except VzarrError as error:

@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import secrets
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any
 
@@ -22,6 +25,27 @@ from vzarr.overlay.state import Entry, State, replay
 
 TOOL = "vzarr/0.1"
 """What entries record as the program that wrote them."""
+
+_looked: ContextVar[set[RepoLog] | None] = ContextVar("vzarr_looked", default=None)
+"""Logs that were asked for what is new within `one_look`."""
+
+
+@contextmanager
+def one_look(seen: set[RepoLog]) -> Iterator[None]:
+    """Context in which each log is asked for new entries at most once: for an answer as of one moment.
+
+    Whoever publishes still asks.  Not for what waits for others and then looks again.
+
+    Parameters
+    ----------
+    seen
+        Logs that were asked already, to which the others are added: contexts that share it are one.
+    """
+    token = _looked.set(seen)
+    try:
+        yield
+    finally:
+        _looked.reset(token)
 
 
 def now() -> str:
@@ -53,7 +77,17 @@ class RepoLog:
             return self.refresh()
 
     def refresh(self) -> State:
-        """State with every entry that exists now: probes for the next one until it is absent."""
+        """State with every entry that exists now, or within `one_look` that existed then."""
+        looked = _looked.get()
+        if looked is None:
+            return self._probe()
+        if self not in looked:
+            self._probe()
+            looked.add(self)
+        return self._state
+
+    def _probe(self) -> State:
+        """Ask for the next entry until it is absent."""
         with self._lock:
             fresh = []
             number = self._state.next
@@ -86,7 +120,7 @@ class RepoLog:
         """
         with self._lock:
             while True:
-                state = self.refresh()
+                state = self._probe()
                 entry = Entry(state.next, secrets.token_hex(16), now(), user, app, TOOL, tuple(plan(state)))
                 if self._create(entry):
                     self._follow([entry])

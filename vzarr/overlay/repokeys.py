@@ -47,6 +47,7 @@ class RepoKeys:
         self.versioned = VersionedKV(authority.kv, lambda a, b: state().is_ancestor(a, b))
         self._finished: set[str] = set()
         self._arrived = -1
+        self._known: tuple[State | None, dict[tuple[str, str, bool], InstanceKeys]] = None, {}
 
     @property
     def reachable(self) -> bool:
@@ -63,20 +64,35 @@ class RepoKeys:
             an earlier release, or the instance is not versioned.
         """
         if self.reachable:
-            self.finish(node)
-            return self.versioned.at(bytes.fromhex(info.data_uuid), self._position(node, info))
+            return self._stored(node, info)
         stacks = self._stacks(node) if info.versioned and self._state().nodes[node].sealed else None
         if stacks is None:
             assert isinstance(self._authority.kv, Unreachable)
             raise AuthorityUnavailableError(f"keys of {info.name!r}: {self._authority.kv.reason}")
         return keylayers.keys_of(self._objects, stacks.get(info.data_uuid, Stack()))
 
+    def _stored(self, node: str, info: InstanceInfo) -> InstanceKeys:
+        """Keys in the key store; they stay the same until the log has a new entry."""
+        state = self._state()
+        seen, known = self._known
+        if seen is not state:
+            known = {}
+            self._known = state, known
+        name = node, info.data_uuid, info.versioned
+        found = known.get(name)
+        if found is None:
+            self._finish(node, state)
+            found = self.versioned.at(bytes.fromhex(info.data_uuid), _position(state, node, info))
+            known[name] = found
+        return found
+
     def transact(self, node: str, info: InstanceInfo, change: Callable[[InstanceTxn], T]) -> T:
         """Change an instance's keys in one transaction (see `Version.transact`)."""
+        state = self._state()
         if info.versioned:
-            plans.check_open(self._state(), node)
-            self.finish(node)
-        position = self._position(node, info)
+            plans.check_open(state, node)
+            self._finish(node, state)
+        position = _position(state, node, info)
 
         def run(txn: Transaction) -> T:
             if info.versioned:
@@ -90,7 +106,9 @@ class RepoKeys:
 
         Looks once after each change of history.
         """
-        state = self._state()
+        self._arrive(self._state())
+
+    def _arrive(self, state: State) -> None:
         if state.next == self._arrived:
             return
         for row, _ in list(self._authority.kv.scan(layout.PENDING, layout.after(layout.PENDING))):
@@ -114,9 +132,12 @@ class RepoKeys:
 
     def finish(self, node: str) -> None:
         """Write what a merge decided, if whoever made the version did not come to that; looks once a version."""
-        self.arrive()
+        self._finish(node, self._state())
+
+    def _finish(self, node: str, state: State) -> None:
+        self._arrive(state)
         if node not in self._finished:
-            mergekeys.finish(self._authority, self.versioned, self._state(), node)
+            mergekeys.finish(self._authority, self.versioned, state, node)
             self._finished.add(node)
 
     def changes(self, node: str, info: InstanceInfo) -> list[Change]:
@@ -196,8 +217,9 @@ class RepoKeys:
     def _reader(self, folder: str) -> Callable[[str], bytes | None]:
         return lambda name: self._objects.get(f"{folder}/{name}")
 
-    def _position(self, node: str, info: InstanceInfo) -> Position:
-        return self._state().position(node) if info.versioned else UNVERSIONED
+
+def _position(state: State, node: str, info: InstanceInfo) -> Position:
+    return state.position(node) if info.versioned else UNVERSIONED
 
 
 def mark_pending(kv: OrderedKV, nodes: Iterable[str]) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from vzarr.errors import AuthorityUnavailableError, InvalidInputError, StorageError
+from vzarr.overlay.kv import sqliteviews
 from vzarr.overlay.kv.indexrows import Seeker, firsts
 from vzarr.overlay.kv.sqlite import SqliteKV
 
@@ -243,3 +244,44 @@ def test_many_keys_and_many_ranges_in_one_statement_are_what_one_at_a_time_gives
             assert view.get_many(keys[:1] * 5) == [view.get(keys[0])] * 5
             assert firsts(view, ranges) == [next(iter(view.scan(*r, limit=1)), None) for r in ranges]
             assert isinstance(view, Seeker)
+
+
+def test_a_transaction_sends_its_writes_together_and_sees_them(tmp_path: Path):
+    kv, said = SqliteKV(tmp_path / "keys.db"), list[str]()
+    kv.transact(lambda txn: [txn.put(b"%03d" % n, b"old") for n in range(100)])
+    kv._writer.set_trace_callback(said.append)
+
+    def change(txn):
+        txn.put(b"000", b"new")
+        txn.delete(b"001")
+        txn.put(b"zzz", b"x")
+        txn.delete(b"zzz")
+        assert [txn.get(k) for k in (b"000", b"001", b"002", b"zzz")] == [b"new", None, b"old", None]
+        assert txn.get_many([b"001", b"002", b"000", b"zzz"]) == [None, b"old", b"new", None]
+        assert list(txn.scan(b"050", b"052")) == [(b"050", b"old"), (b"051", b"old")]
+        assert not [sql for sql in said if sql.startswith(("INSERT", "DELETE"))]  # nobody looked there
+        assert list(txn.scan(b"0", b"003")) == [(b"000", b"new"), (b"002", b"old")]
+        for n in range(100):
+            txn.put(b"%03d" % n, b"twice")
+        assert firsts(txn, [(b"001", b"002"), (b"zz", b"zzz1")]) == [(b"001", b"twice"), None]
+        txn.delete(b"099")
+
+    kv.transact(change)
+    assert kv.get(b"099") is None
+    assert [v for _, v in kv.scan(b"0", b"1")] == [b"twice"] * 99
+    kv.close()
+
+
+def test_a_large_transaction_does_not_wait_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sqliteviews, "MOST_WAITING", 1000)
+    kv, held = SqliteKV(tmp_path / "keys.db"), list[int]()
+
+    def change(txn):
+        for n in range(500):
+            txn.put(b"%d" % n, bytes(50))
+            held.append(len(txn._written))
+
+    kv.transact(change)
+    assert max(held) < 30
+    assert len(list(kv.scan(b""))) == 500
+    kv.close()

@@ -363,9 +363,18 @@ def test_refuses_bad_names_and_says_what_is_damaged():
 
 
 class Counting(MemoryKV):
-    """A store that counts the rows that its snapshots give."""
+    """A store that counts the rows that it and its snapshots give."""
 
     rows = 0
+
+    def get(self, key):
+        self.rows += 1
+        return super().get(key)
+
+    def scan(self, *args, **kwargs):
+        for item in super().scan(*args, **kwargs):
+            self.rows += 1
+            yield item
 
     @contextmanager
     def snapshot(self):

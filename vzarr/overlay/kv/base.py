@@ -97,6 +97,18 @@ def paged(
     start, end, limit, reverse
         As in `Reader.scan`.
     """
+    if limit is not None and limit <= FIRST_PAGE:
+        return iter(fetch(start, end, limit, reverse) if limit > 0 else ())
+    return _pages(fetch, start, end, limit, reverse)
+
+
+def _pages(
+    fetch: Callable[[bytes, bytes | None, int, bool], list[Item]],
+    start: bytes,
+    end: bytes | None,
+    limit: int | None,
+    reverse: bool,
+) -> Iterator[Item]:
     size, left = FIRST_PAGE, limit
     while left is None or left > 0:
         count = size if left is None else min(size, left)

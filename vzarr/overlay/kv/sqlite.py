@@ -8,7 +8,6 @@ two calls.
 from __future__ import annotations
 
 import ctypes
-import errno
 import os
 import sqlite3
 import weakref
@@ -20,6 +19,7 @@ from typing import TypeVar
 
 from vzarr.errors import AuthorityUnavailableError, InvalidInputError, StorageError
 from vzarr.overlay.kv.base import Item, Reader, Transaction, paged
+from vzarr.overlay.kv.sqliteviews import Txn, View
 
 T = TypeVar("T")
 
@@ -29,22 +29,6 @@ SYNCHRONOUS = {"process": "NORMAL", "fsync": "FULL"}
 
 _PAGE_BYTES = 4096
 """Files of SQLite are made of whole pages; those that it makes nowadays are of this size."""
-
-_SCANS = {
-    (bounded, reverse): "SELECT k, v FROM kv WHERE k >= ?"
-    + (" AND k < ?" if bounded else "")
-    + (" ORDER BY k DESC LIMIT ?" if reverse else " ORDER BY k LIMIT ?")
-    for bounded in (False, True)
-    for reverse in (False, True)
-}
-
-# The inner query is one seek per range.
-_FIRSTS = (
-    "WITH wanted (lo, hi) AS (VALUES {}) SELECT lo, k, v FROM wanted JOIN kv "
-    "ON k = (SELECT k FROM kv WHERE k >= lo AND k < hi ORDER BY k LIMIT 1)"
-)
-MOST_VALUES = 500
-"""Values bound to one statement; any SQLite allows 999."""
 
 _live: weakref.WeakSet[SqliteKV] = weakref.WeakSet()
 _forking: list[SqliteKV] = []
@@ -96,89 +80,6 @@ def _never_close(connection: sqlite3.Connection) -> None:
     SQLite forbids a child to use or to close it: the locks are the parent's.
     """
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
-
-
-def _failed(path: str, error: sqlite3.Error) -> StorageError:
-    """The error for a statement that failed; a full disk has the number that it has everywhere."""
-    full = getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_FULL
-    return StorageError(errno.ENOSPC if full else errno.EIO, f"key store {path}: {error}")
-
-
-class _View:
-    """Read verbs over one connection, within whatever transaction that is in."""
-
-    def __init__(self, connection: sqlite3.Connection, path: str) -> None:
-        self._connection: sqlite3.Connection | None = connection
-        self._path = path
-
-    def _query(self, sql: str, *values: object) -> list[tuple[bytes, ...]]:
-        if self._connection is None:
-            raise InvalidInputError("this snapshot or transaction has ended")
-        try:
-            return self._connection.execute(sql, values).fetchall()
-        except sqlite3.Error as error:
-            raise _failed(self._path, error) from error
-
-    def get(self, key: bytes) -> bytes | None:
-        found = self._query("SELECT v FROM kv WHERE k = ?", key)
-        return found[0][0] if found else None
-
-    def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
-        if len(keys) < 3:
-            return [self.get(key) for key in keys]
-        found: dict[bytes, bytes] = {}
-        for start in range(0, len(keys), MOST_VALUES):
-            some = keys[start : start + MOST_VALUES]
-            found.update(self._query(f"SELECT k, v FROM kv WHERE k IN ({','.join('?' * len(some))})", *some))  # type: ignore[arg-type]
-        return [found.get(key) for key in keys]
-
-    def firsts(self, ranges: Sequence[tuple[bytes, bytes]]) -> list[Item | None]:
-        """First pair of each range, None for an empty one (see `indexrows.firsts`)."""
-        found: list[Item | None] = []
-        for start in range(0, len(ranges), MOST_VALUES // 2):
-            some = ranges[start : start + MOST_VALUES // 2]
-            rows = self._query(
-                _FIRSTS.format(",".join(["(?,?)"] * len(some))), *(part for pair in some for part in pair)
-            )
-            by_start = {lo: (key, value) for lo, key, value in rows}
-            found += [by_start.get(lo) for lo, _ in some]
-        return found
-
-    def scan(
-        self, start: bytes, end: bytes | None = None, *, limit: int | None = None, reverse: bool = False
-    ) -> Iterator[Item]:
-        return paged(self.fetch, start, end, limit, reverse)
-
-    def fetch(self, start: bytes, end: bytes | None, count: int, reverse: bool) -> list[Item]:
-        sql = _SCANS[end is not None, reverse]
-        bounds = (start,) if end is None else (start, end)
-        return self._query(sql, *bounds, count)  # type: ignore[return-value]
-
-    def begin(self, how: str) -> None:
-        self._query(how)
-
-    def rollback(self) -> None:
-        """End the transaction, if there is one, and the view."""
-        connection = self._connection
-        if connection is not None and connection.in_transaction:
-            self._query("ROLLBACK")
-        self.end()
-
-    def end(self) -> None:
-        self._connection = None
-
-
-class _Txn(_View):
-    """A view of the writing connection, with the write verbs."""
-
-    def commit(self) -> None:
-        self._query("COMMIT")
-
-    def put(self, key: bytes, value: bytes) -> None:
-        self._query("INSERT INTO kv VALUES (?, ?) ON CONFLICT (k) DO UPDATE SET v = excluded.v", key, value)
-
-    def delete(self, key: bytes) -> None:
-        self._query("DELETE FROM kv WHERE k = ?", key)
 
 
 class SqliteKV:
@@ -265,7 +166,7 @@ class SqliteKV:
                 self._writer = self._connect()
             if self._writer.in_transaction:
                 raise InvalidInputError("transactions don't nest")
-            txn = _Txn(self._writer, self._path)
+            txn = Txn(self._writer, self._path)
             try:
                 txn.begin("BEGIN IMMEDIATE")
                 result = fn(txn)
@@ -307,13 +208,13 @@ class SqliteKV:
         return connection
 
     @contextmanager
-    def _reader(self) -> Iterator[_View]:
+    def _reader(self) -> Iterator[View]:
         """A view over a connection that nobody else reads with meanwhile."""
         with self._pool:
             self._check()
             connection = self._idle.pop() if self._idle else self._connect()
             self._busy.add(connection)
-        view = _View(connection, self._path)
+        view = View(connection, self._path)
         try:
             yield view
         finally:

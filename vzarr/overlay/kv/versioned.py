@@ -64,6 +64,7 @@ class StoredKeys(InstanceKeys):
 
     def __init__(
         self,
+        direct: Reader,
         open_view: Callable[[], AbstractContextManager[Reader]],
         instance: bytes,
         position: Position,
@@ -71,6 +72,7 @@ class StoredKeys(InstanceKeys):
     ) -> None:
         if len(instance) != 16:
             raise InvalidInputError(f"an instance is named by 16 bytes, not {len(instance)}")
+        self._direct = direct
         self._open = open_view
         self._instance = instance
         self._position = position
@@ -79,12 +81,19 @@ class StoredKeys(InstanceKeys):
 
     def without_conflicts(self) -> InstanceKeys:
         """The same keys, of which those that have several values are absent."""
-        found = StoredKeys(self._open, self._instance, self._position, self._is_ancestor)
+        found = StoredKeys(self._direct, self._open, self._instance, self._position, self._is_ancestor)
         found._lenient = True
         return found
 
     def get(self, key: bytes) -> bytes | None:
         """Value of `key`, or None where it is absent or deleted; `ConflictError` where it has several."""
+        version = self._visible(key, seeking(self._direct, stem_of(self._instance, key)))
+        if version is None:
+            return None
+        row = self._direct.get(value_prefix(self._instance, version) + key)
+        if row is not None:
+            # Only at this version itself another write may have come between, and then that is what is seen.
+            return row[1:] if row[:1] == VALUE else None
         with self._open() as view:
             return self._get(view, key)
 
@@ -189,7 +198,7 @@ class InstanceTxn(StoredKeys):
     """
 
     def __init__(self, txn: Transaction, instance: bytes, position: Position, is_ancestor: IsAncestor) -> None:
-        super().__init__(lambda: nullcontext(txn), instance, position, is_ancestor)
+        super().__init__(txn, lambda: nullcontext(txn), instance, position, is_ancestor)
         self.txn = txn
 
     def put(self, key: bytes, value: bytes) -> None:
@@ -263,7 +272,7 @@ class VersionedKV:
             A snapshot or transaction to read in; by default the store as it is.
         """
         opened = self._kv.snapshot if view is None else lambda: nullcontext(view)
-        return StoredKeys(opened, instance, position, self._is_ancestor)
+        return StoredKeys(self._kv if view is None else view, opened, instance, position, self._is_ancestor)
 
     def within(self, txn: Transaction, instance: bytes, position: Position) -> InstanceTxn:
         """The keys of `instance` at `position` within a transaction of the store."""
