@@ -8,9 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import zarr
 
 import vzarr
-from vzarr.overlay import layout
+from vzarr.overlay import gc, layout
+from vzarr.overlay.adopt import adopt_volume
+from vzarr.overlay.sources.formats import open_volume
 from vzarr.overlay.verify import verify
 
 ONES = np.ones((2, 2, 2), "u1")
@@ -114,3 +117,28 @@ def test_nothing_that_a_version_needs_is_removed(file_repo: vzarr.Repo):
     assert places(file_repo, 0, delete=True) == {("unfinished", "tmp/x")}
     assert list(verify(file_repo.objects)) == []
     assert len(file_repo["master"].chunk_coords("a")) == 4
+
+
+def test_pins_of_adoptions_that_were_cut_off(file_repo: vzarr.Repo, tmp_path: Path):
+    source = tmp_path / "source.zarr"
+    zarr.create_array(source, shape=(4, 4, 4), chunks=(2, 2, 2), dtype="u1")[:] = 1
+    for name in ("kept", "dropped"):
+        os.utime(source / "zarr.json", (len(name), len(name)))  # each its own pins
+        adopt_volume(file_repo.root, name, open_volume(str(source)), pin="stamp")
+    pins = {p.name: p for p in (folder(file_repo) / "nodes" / file_repo.uuid / "pins").iterdir()}
+    assert len(pins) == 2
+    assert places(file_repo, 0) == set()
+    file_repo.root.store.delete_below("dropped")
+    assert places(file_repo) == set()
+    ((kind, place),) = places(file_repo, 0, delete=True)
+    assert (kind, pins.pop(Path(place).name).exists()) == ("pins", False)
+    assert [p.exists() for p in pins.values()] == [True]
+    os.utime(source / "zarr.json", (4, 4))
+    assert (file_repo.root.read("kept/0", (0, 0, 0), (4, 4, 4)) == 1).all()
+    adopt_volume(file_repo.root, "again", open_volume(str(source)), pin="hash")
+    file_repo.root.store.delete_below("again")
+    found = file_repo.garbage(0)
+    file_repo.root.commit()
+    gc.remove(file_repo.objects, file_repo.authority, found)  # too late: the seal counts them
+    assert places(file_repo, 0) == set()
+    assert [f for f in verify(file_repo.objects) if f.kind != "source-unpinned"] == []

@@ -8,10 +8,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import orjson
+
+from vzarr.errors import SealedError
 from vzarr.overlay import layout
 from vzarr.overlay.authority import Authority
 from vzarr.overlay.objects import Objects
 from vzarr.overlay.state import State
+from vzarr.overlay.tree import ArrayEntry, Entry
 
 GRACE_SECONDS = 24 * 3600.0
 """How old what looks unfinished must be before it counts as abandoned: a tag or merge under way looks the same."""
@@ -27,8 +31,8 @@ class Garbage:
     ----------
     kind
         ``node`` (a folder that the log does not know), ``unfinished`` (an object that was never put in place),
-        ``journal`` (of a writer that is gone), ``checkpoint`` (older than those in use) or ``rows`` (of the key
-        authority, of a version that is sealed).
+        ``pins`` (of an adoption that was cut off or deleted, in a root that is open), ``journal`` (of a writer that is
+        gone), ``checkpoint`` (older than those in use) or ``rows`` (of the key authority, of a version that is sealed).
     place
         Object, folder, or version whose rows they are; keys are relative to the repo.
     objects, nbytes
@@ -56,6 +60,7 @@ def find(objects: Objects, authority: Authority, state: State, grace: float = GR
     return [
         *_nodes(objects, state, old, grace),
         *_unfinished(objects, old, grace),
+        *_pins(objects, authority, state, old, grace),
         *_journals(objects, authority, state, old, grace),
         *_checkpoints(objects),
         *_rows(authority, state),
@@ -69,6 +74,8 @@ def remove(objects: Objects, authority: Authority, garbage: Sequence[Garbage]) -
             authority.finish_close(each.place)
         elif each.kind in ("node", "journal"):
             objects.delete_tree(each.place)
+        elif each.kind == "pins":
+            _remove_pins(objects, authority, each.place)
         else:
             objects.delete(each.place)
 
@@ -83,6 +90,27 @@ def _unfinished(objects: Objects, old: float, grace: float) -> Iterator[Garbage]
     for key, size in objects.walk("tmp"):
         if _abandoned(objects, key, old, grace):
             yield Garbage("unfinished", key, 1, size)
+
+
+def _pins(objects: Objects, authority: Authority, state: State, old: float, grace: float) -> Iterator[Garbage]:
+    """Pins that no array of the open root names; those of a sealed one are part of its seal."""
+    if state.nodes[state.root].sealed:
+        return
+    prefix = layout.row_tree(state.root, "")
+    entries = (Entry.from_json(orjson.loads(row)) for _, row in authority.kv.scan(prefix, layout.after(prefix)))
+    used = {e.source.get("pins") for e in entries if isinstance(e, ArrayEntry) and e.source is not None}
+    for key, size in objects.walk(layout.pins(state.root, "").rstrip("/")):
+        if key not in used and _abandoned(objects, key, old, grace):
+            yield Garbage("pins", key, 1, size)
+
+
+def _remove_pins(objects: Objects, authority: Authority, key: str) -> None:
+    try:
+        # A commit waits for the lease: what it has counted already stays.
+        with authority.writer(key.split("/")[1]).write():
+            objects.delete(key)
+    except SealedError:
+        return
 
 
 def _journals(objects: Objects, authority: Authority, state: State, old: float, grace: float) -> Iterator[Garbage]:
