@@ -18,7 +18,7 @@ VERBS = {
     **dict.fromkeys(("ingest", "adopt", "types"), "data"),
     **dict.fromkeys(("index", "agglomerate"), "labels"),
     **dict.fromkeys(("diff", "blame"), "compare"),
-    **dict.fromkeys(("verify", "gc", "du"), "care"),
+    **dict.fromkeys(("verify", "gc", "du", "rebuild-keys"), "care"),
     **dict.fromkeys(("flatten", "export-refs"), "export"),
     **dict.fromkeys(("clone", "push", "pull", "fetch"), "transfer"),
     "doctor": "doctor",

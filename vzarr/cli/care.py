@@ -19,6 +19,7 @@ from vzarr.overlay.gc import GRACE_SECONDS
 from vzarr.overlay.logcheck import Finding
 from vzarr.overlay.opening import open_objects
 from vzarr.overlay.rebuild import rebuild_damaged
+from vzarr.overlay.rebuildkeys import rebuild
 from vzarr.overlay.usage import total, usage
 from vzarr.overlay.verify import verify as look
 from vzarr.types import registry
@@ -32,6 +33,8 @@ def register(app: typer.Typer) -> None:
         (gc, ("vzarr gc /data/fly", "vzarr gc /data/fly --delete", "vzarr gc /data/fly --grace 0 --delete")),
     ):
         app.command(epilog=examples(*lines))(verb)
+    shown = examples("vzarr rebuild-keys /data/fly", "vzarr rebuild-keys s3://lab/fly --keys postgresql://db.lab/keys")
+    app.command("rebuild-keys", epilog=shown)(rebuild_keys)
 
 
 class Part(StrEnum):
@@ -78,6 +81,27 @@ def gc(
             table.add_row(each.kind, str(each.objects), str(each.nbytes), escape(each.place))
         value = {"deleted": delete, "garbage": [asdict(each) for each in found]}
         emit(value, table if found else "nothing to remove", as_json=as_json)
+
+
+def rebuild_keys(
+    url: RepoUrl,
+    keys: Annotated[
+        str | None, typer.Option(metavar="URL", help="A new place for them; see `vzarr init --help`.")
+    ] = None,
+    accept_loss: Annotated[
+        bool, typer.Option("--accept-loss", help="Go on with what is left of versions that were open.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Make a lost or damaged key store again from the sealed versions; nobody else may use the repo meanwhile."""
+    done = rebuild(open_objects(url), keys=keys, accept_loss=accept_loss)
+    text = [f"keys of {done.versions} sealed versions restored" if done.restored else "the keys are in their place"]
+    text += [f"the damaged store is kept as {done.aside}"] if done.aside else []
+    text += [f"open version {n}: its metadata and keys are lost; its chunks are in nodes/{n}" for n in done.lost]
+    if done.lost:
+        text.append("--accept-loss lets open versions go on with what is left; until then they are refused")
+    text += [f"open version {n}: goes on with what is left" for n in done.accepted]
+    emit(asdict(done), "\n".join(text), as_json=as_json)
 
 
 def verify(

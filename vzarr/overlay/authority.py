@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 import orjson
 
-from vzarr.errors import InvalidInputError, SealedError, VzarrError
+from vzarr.errors import AuthorityUnavailableError, InvalidInputError, SealedError, VzarrError
 from vzarr.overlay import layout
 from vzarr.overlay.kv.base import OrderedKV, Transaction
 from vzarr.overlay.locks import Locks
@@ -34,6 +34,8 @@ _COMMIT = "commit"
 """In place of a lease's name, for the committer's own writes."""
 
 OPEN, CLOSING, SEALED = "open", "closing", "sealed"
+LOST = "lost"
+"""State of a version that was open when its rows were lost (see `rebuildkeys`)."""
 
 T = TypeVar("T")
 _holding: ContextVar[frozenset[Writer]] = ContextVar("vzarr_writes", default=frozenset())
@@ -85,6 +87,25 @@ class Authority:
 
         return self.kv.transact(run)
 
+    def check_kept(self, node: str) -> None:
+        """Refuse an open version whose rows were lost.
+
+        Raises
+        ------
+        AuthorityUnavailableError
+            Saying what is left.
+        """
+        if self.node_state(node)[0] == LOST:
+            raise self.loss(node)
+
+    def loss(self, node: str) -> AuthorityUnavailableError:
+        """What is left of an open version whose rows were lost."""
+        return AuthorityUnavailableError(
+            f"version {node} was open when the repo's keys were lost, and with them its keys and metadata; its chunks"
+            f" are in {layout.node(node)}: look at its nearest sealed ancestor ({node}@sealed), or go on with what is"
+            " left (vzarr rebuild-keys REPO --accept-loss)"
+        )
+
     def begin_close(self, node: str) -> None:
         """Refuse new writes from now on, and wait until no writer's lease is left."""
 
@@ -123,6 +144,8 @@ class Authority:
         state, counter = _parse(txn.get(layout.row_state(node)))
         if state == OPEN or (state == CLOSING and self.writer(node).held):
             return counter
+        if state == LOST:
+            raise self.loss(node)
         raise _refusal(node, state)
 
     def state_within(self, txn: Transaction, node: str) -> str:

@@ -95,6 +95,7 @@ def seal_version(view: OpenView | RootView, base: Base, parents: tuple[str, ...]
         keys=counts,
         pages=len(kept_pages),
         layers=layers,
+        mutations=changes.mutations,
     )
     sums = seal.write_sums(objects, node, stored)
     data = seal.Record(**{**record.__dict__, "sums": sums}).to_bytes()

@@ -17,10 +17,11 @@ from pathlib import Path
 
 from vzarr.errors import AuthorityUnavailableError, StorageError
 from vzarr.overlay import opening
-from vzarr.overlay.authority import CLOSING, Authority
+from vzarr.overlay.authority import CLOSING, LOST, Authority
 from vzarr.overlay.gc import find
 from vzarr.overlay.logcheck import read_log
 from vzarr.overlay.objects import Objects
+from vzarr.overlay.rebuildkeys import check_store
 from vzarr.overlay.state import State
 
 CLOCK_SECONDS = 5.0
@@ -81,8 +82,11 @@ def examine(objects: Objects) -> Iterator[Remark]:
         yield Remark("keys", Level.problem, f"{e}; sealed versions can be read, open ones cannot")
         return
     try:
+        check_store(authority.kv)
         yield from _open_versions(authority, state)
         yield from _garbage(objects, authority, state)
+    except (AuthorityUnavailableError, StorageError) as e:
+        yield Remark("keys", Level.problem, f"{e}; sealed versions can be read, open ones cannot")
     finally:
         authority.close()
 
@@ -131,6 +135,9 @@ def _open_versions(authority: Authority, state: State) -> Iterator[Remark]:
         if info.sealed:
             continue
         count += 1
+        if authority.node_state(info.id)[0] == LOST:
+            yield Remark("lost", Level.problem, str(authority.loss(info.id)))
+            continue
         writers = authority.leases(info.id)
         if authority.node_state(info.id)[0] == CLOSING and not writers:
             yield Remark(

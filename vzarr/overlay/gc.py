@@ -82,7 +82,7 @@ def remove(objects: Objects, authority: Authority, garbage: Sequence[Garbage]) -
 
 def _nodes(objects: Objects, state: State, old: float, grace: float) -> Iterator[Garbage]:
     for node in objects.list_dir("nodes")[0]:
-        if node not in state.nodes:
+        if node not in state.nodes and node != layout.UNVERSIONED:
             yield from _folder(objects, "node", layout.node(node), old, grace)
 
 

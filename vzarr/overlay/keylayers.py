@@ -29,12 +29,15 @@ class KeyChanges:
         Of a merge: all that differs from its first parent, in order, its own changes among it.
     conflicts
         Of a merge: keys that several sides changed, and nobody wrote since.
+    mutations
+        The mutation id that the repo is to give next; 0 where it gave none.
     """
 
     own: Sequence[tuple[str, Sequence[Change]]] = ()
     below: Mapping[str, Stack] = field(default_factory=dict)
     joined: Mapping[str, Sequence[Change]] = field(default_factory=dict)
     conflicts: Mapping[str, Sequence[bytes]] = field(default_factory=dict)
+    mutations: int = 0
 
 
 def write(objects: Objects, node: str, changes: KeyChanges, base: seal.Part | None) -> tuple[dict[str, int], seal.Part]:
@@ -52,9 +55,9 @@ def write(objects: Objects, node: str, changes: KeyChanges, base: seal.Part | No
         top = None
         if instance in own:
             counts[instance] = len(own[instance])
-            top = _layer(objects, node, instance, own[instance])
+            top = write_layer(objects, node, instance, own[instance])
         if instance in changes.joined:
-            top = _layer(objects, node, f"{instance}~{JOINED}", changes.joined[instance])
+            top = write_layer(objects, node, f"{instance}~{JOINED}", changes.joined[instance])
         assert top is not None
         rows = changes.joined.get(instance, own.get(instance, ()))
         below = stacks.get(instance, Stack())
@@ -85,7 +88,8 @@ def _getter(objects: Objects) -> Callable[[str, str], bytes | None]:
     return lambda node, name: objects.get(layout.keys(node, name))
 
 
-def _layer(objects: Objects, node: str, name: str, rows: Iterable[Change]) -> Layer:
+def write_layer(objects: Objects, node: str, name: str, rows: Iterable[Change]) -> Layer:
+    """Write one sidecar of a node, in place of what lies there."""
     listed = list(rows)
     folder = layout.keys(node, name)
     objects.delete_tree(folder)
@@ -100,4 +104,4 @@ def _fold(objects: Objects, node: str, instance: str, layers: tuple[Layer, ...])
         return layers
     sidecars = SealedKeys(Stack(layers[:count]), _getter(objects)).sidecars
     rows = folded(sidecars, keep_deleted=count < len(layers))
-    return (_layer(objects, node, f"{instance}~{FOLDED}", rows), *layers[count:])
+    return (write_layer(objects, node, f"{instance}~{FOLDED}", rows), *layers[count:])

@@ -19,6 +19,8 @@ MARKER = hashlib.sha256(b"vzarr deletion marker").digest()
 STRIPES = 1 << 13
 """How many clones of a repo there may be; each gives labels of 2^40 of its own."""
 STRIPE_LABELS = 1 << 40
+UNVERSIONED = "unversioned"
+"""In place of a version's id: what belongs to no version.  No root and no tag is called so."""
 PENDING = b"L"
 """Prefix of the rows of `row_pending`."""
 
@@ -106,6 +108,11 @@ def key_layers(uuid: str) -> str:
     return f"nodes/{uuid}/keys/layers.json"
 
 
+def unversioned() -> str:
+    """Which snapshots of keys outside of versions count."""
+    return f"nodes/{UNVERSIONED}/keys/latest.json"
+
+
 def stage(uuid: str, lease: str) -> str:
     """Folder for a writer's unfinished files; removed before a commit lists the node."""
     return f"nodes/{uuid}/journal/{lease}"
@@ -134,6 +141,11 @@ def process(name: str) -> str:
 def row_pending(uuid: str) -> bytes:
     """Row of a version that came from another repo, and whose keys are still in its folder alone."""
     return PENDING + uuid.encode()
+
+
+def row_changed(instance: bytes) -> bytes:
+    """Row that is there if an instance's keys outside of versions are not as their last snapshot has them."""
+    return b"U" + instance
 
 
 # Rows of the key authority that belong to open nodes.  ``N`` keeps them apart from the versioned keys.

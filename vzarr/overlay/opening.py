@@ -37,7 +37,8 @@ from vzarr.overlay.state import State
 
 EMBEDDED = "embedded"
 """In place of a URL of keys: they lie in the repo itself."""
-_OWNER = b"@"
+REBUILD = "if they are lost, `vzarr rebuild-keys REPO` makes them again from the sealed versions"
+OWNER = b"@"
 """Row of a repo's section of a key store that says whose it is."""
 
 
@@ -137,7 +138,7 @@ def claim(objects: Objects, root: str, keys: str, *, stripe: int = 0) -> str:
 
 def lacks_keys(objects: Objects, meta: Mapping[str, Any]) -> bool:
     """Whether a repo has no key authority, since it was cloned to an object store without one."""
-    return _keys(meta)[0] == EMBEDDED and not isinstance(objects, FileObjects | MemoryObjects)
+    return keys_named(meta)[0] == EMBEDDED and not isinstance(objects, FileObjects | MemoryObjects)
 
 
 def read_meta(objects: Objects) -> dict[str, Any]:
@@ -173,15 +174,15 @@ def open_authority(objects: Objects, meta: Mapping[str, Any]) -> Authority:
     AuthorityUnavailableError
         If it cannot be reached from here: sealed versions can be read without it.
     """
-    url, number = _keys(meta)
+    url, number = keys_named(meta)
     if url == EMBEDDED:
         return _embedded(objects, number)
     store = open_kv(url, create=False)
-    kv = Section(store, _section(number))
-    if kv.get(_OWNER) is None:
+    kv = Section(store, section(number))
+    if kv.get(OWNER) is None:
         store.close()
         raise AuthorityUnavailableError(
-            f"{url} holds no keys of {objects.url}: they lie on another machine, or are lost"
+            f"{url} holds no keys of {objects.url}: they lie on another machine, or are lost; {REBUILD}"
         )
     return Authority(kv, objects, _locks_beside(store, url, number))
 
@@ -215,14 +216,25 @@ def _embedded(objects: Objects, number: str) -> Authority:
     if isinstance(objects, MemoryObjects):
         return Authority(open_kv(f"memory://{number}"), objects, ProcessLocks(objects.url))
     if not isinstance(objects, FileObjects):
-        raise AuthorityUnavailableError(f"the keys of {objects.url} lie in the folder from which it was copied")
+        raise AuthorityUnavailableError(
+            f"the keys of {objects.url} lie in the folder from which it was copied; to give this one keys of its own,"
+            " run `vzarr rebuild-keys REPO --keys URL`"
+        )
     try:
         Path(objects.path("keys")).mkdir(exist_ok=True)
     except OSError as e:
         raise AuthorityUnavailableError(f"no keys can be kept in {objects.url}: {e.strerror or e}") from e
-    return Authority(
-        open_kv(f"sqlite:///{objects.path(layout.database())}"), objects, FileLocks(objects.root, keep=True)
-    )
+    database = Path(objects.path(layout.database()))
+    # Looked at twice: whoever made the log go on has made the file before.
+    if not database.exists() and _has_history(objects) and not database.exists():
+        raise AuthorityUnavailableError(f"the keys of {objects.url} are lost: {database} is gone; {REBUILD}")
+    return Authority(open_kv(f"sqlite:///{database}"), objects, FileLocks(objects.root, keep=True))
+
+
+def _has_history(objects: Objects) -> bool:
+    """Whether a repo is more than an empty root, which has keys from the first."""
+    state = RepoLog(objects).open()
+    return state.next > 1 or len(state.nodes) > 1
 
 
 def check_keys(objects: Objects, given: str | None) -> str:
@@ -254,26 +266,27 @@ def check_keys(objects: Objects, given: str | None) -> str:
     return given
 
 
-def _keys(meta: Mapping[str, Any]) -> tuple[str, str]:
+def keys_named(meta: Mapping[str, Any]) -> tuple[str, str]:
     """URL and id of the keys that ``vzarr.json`` names."""
     named = meta.get("keys")
     found = named if isinstance(named, dict) else {}
     return str(found.get("url", EMBEDDED)), str(found.get("id", ""))
 
 
-def _section(number: str) -> bytes:
+def section(number: str) -> bytes:
+    """What the rows of a repo's keys begin with in a store that serves many."""
     return b"R" + number.encode() + b"\0"
 
 
 def _claim(meta: Mapping[str, Any], *, drop: bool = False) -> None:
     """Mark the repo's part of its key store: a store without the mark is another machine's, or a new one."""
-    url, number = _keys(meta)
+    url, number = keys_named(meta)
     if url == EMBEDDED:
         return
-    kv = Section(open_kv(url), _section(number))
+    kv = Section(open_kv(url), section(number))
     try:
         mark = orjson.dumps({"root": meta["root"]})
-        kv.transact(lambda txn: txn.delete(_OWNER) if drop else txn.put(_OWNER, mark))
+        kv.transact(lambda txn: txn.delete(OWNER) if drop else txn.put(OWNER, mark))
     finally:
         kv.close()
 

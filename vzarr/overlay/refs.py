@@ -77,6 +77,8 @@ def check_node_id(text: str) -> str:
     InvalidInputError
         If the text cannot name a version.
     """
+    if text == layout.UNVERSIONED:
+        raise InvalidInputError(f"{text!r} is what belongs to no version; choose another name")
     if not layout.NODE_ID.fullmatch(text):
         raise InvalidInputError(
             f"{text!r} cannot name a version: 1 to 128 letters, digits, '.', '_' and '-', the first a letter or digit"

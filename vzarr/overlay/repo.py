@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, ClassVar
 
 from vzarr.errors import FormatError, UnsupportedError
-from vzarr.overlay import arrays, gc, joining, layout, opening, plans, refs, seal
+from vzarr.overlay import arrays, gc, joining, layout, opening, plans, rebuildkeys, refs, seal
 from vzarr.overlay.commit import seal_version
 from vzarr.overlay.diff import Diff, diff_views
 from vzarr.overlay.disputes import FAIL, Judge, Strategy
@@ -310,6 +310,8 @@ class Repo:
         """Get what another repo has; what grew on both sides arrives on branches named ``ASIDE-BRANCH``."""
         with open_place(self.url) as here, open_place(url) as there:
             return transfer.fetch(there, here, aside, branches=branches)
+
+    rebuild_keys = rebuildkeys.rebuild_keys
 
     def garbage(self, grace: float = gc.GRACE_SECONDS, *, delete: bool = False) -> list[gc.Garbage]:
         """What interrupted writes left behind and no version needs; removed with `delete` (see `gc.find`)."""

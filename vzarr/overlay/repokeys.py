@@ -8,7 +8,7 @@ from itertools import islice
 from typing import TypeVar
 
 from vzarr.errors import AuthorityUnavailableError, ConflictError
-from vzarr.overlay import keylayers, layout, mergekeys, plans
+from vzarr.overlay import keylayers, layout, mergekeys, plans, unversioned
 from vzarr.overlay.authority import Authority
 from vzarr.overlay.dag import Position, ancestry
 from vzarr.overlay.keylayers import KeyChanges
@@ -16,7 +16,13 @@ from vzarr.overlay.kv.base import OrderedKV, Reader, Transaction
 from vzarr.overlay.kv.sealed import Stack
 from vzarr.overlay.kv.section import Unreachable
 from vzarr.overlay.kv.sidecar import Change, Sidecar
-from vzarr.overlay.kv.versioned import InstanceKeys, InstanceTxn, VersionedKV
+from vzarr.overlay.kv.versioned import (
+    FIRST_MUTATION_ID,
+    InstanceKeys,
+    InstanceTxn,
+    VersionedKV,
+    peek_mutation_id,
+)
 from vzarr.overlay.objects import Objects
 from vzarr.overlay.seal import Record
 from vzarr.overlay.state import InstanceInfo, NodeInfo, State
@@ -60,12 +66,15 @@ class RepoKeys:
         Raises
         ------
         AuthorityUnavailableError
-            If the key store cannot be reached, and the version's folders do not have them: it is open, was sealed by
-            an earlier release, or the instance is not versioned.
+            If the key store cannot be reached, and the folders do not have them: the version is open or was sealed by
+            an earlier release, or the instance is not versioned and no commit took a snapshot of its keys.
         """
         if self.reachable:
             return self._stored(node, info)
         stacks = self._stacks(node) if info.versioned and self._state().nodes[node].sealed else None
+        snapshot = None if info.versioned else unversioned.read(self._objects).get(info.data_uuid)
+        if snapshot is not None:
+            return snapshot.open(self._objects)
         if stacks is None:
             assert isinstance(self._authority.kv, Unreachable)
             raise AuthorityUnavailableError(f"keys of {info.name!r}: {self._authority.kv.reason}")
@@ -137,7 +146,13 @@ class RepoKeys:
     def _finish(self, node: str, state: State) -> None:
         self._arrive(state)
         if node not in self._finished:
+<<<<<<< HEAD
             mergekeys.finish(self._authority, self.versioned, state, node)
+=======
+            if not self._state().nodes[node].sealed:
+                self._authority.check_kept(node)
+            mergekeys.finish(self._authority, self.versioned, self._state(), node)
+>>>>>>> 0d527d8 (wip)
             self._finished.add(node)
 
     def changes(self, node: str, info: InstanceInfo) -> list[Change]:
@@ -161,18 +176,20 @@ class RepoKeys:
         return {name: len(keys) for name, keys in sorted(touched.items())}
 
     def sealing(self, info: NodeInfo) -> KeyChanges:
-        """What the commit of a version has to write of its keys."""
+        """What the commit of a version has to write of its keys; those outside of versions are written at once."""
         self.arrive()
+        unversioned.take(self._objects, self._authority.kv, self.versioned, self._authority.locks)
         with self._authority.kv.snapshot() as moment:
-            own = self._own(info, moment)
+            own, given = self._own(info, moment), peek_mutation_id(moment)
+            mutations = given if given > FIRST_MUTATION_ID else 0
             if not info.parents:
-                return KeyChanges(own)
+                return KeyChanges(own, mutations=mutations)
             # Without stacks the parent was sealed by an earlier release: everything is written once.
             below = self._stacks(info.parents[0])
             if below is not None and len(info.parents) == 1:
-                return KeyChanges(own, below)
+                return KeyChanges(own, below, mutations=mutations)
             brought = self._brought(info, None if below is None else info.parents[0], moment)
-            return KeyChanges(own, below or {}, *self._seen(info, brought, moment))
+            return KeyChanges(own, below or {}, *self._seen(info, brought, moment), mutations)
 
     def _own(self, info: NodeInfo, view: Reader | None = None) -> list[tuple[str, list[Change]]]:
         changed = self.versioned.instances_changed(info.version_id, view=view)

@@ -45,6 +45,8 @@ class Record:
     layers
         Which sidecars all keys consist of, shared as `tree` and `table` are; None in a merge's base, and in seals of
         releases that had none.
+    mutations
+        The mutation id that the repo was to give next; 0 where it had given none.
     """
 
     parents: tuple[str, ...]
@@ -54,6 +56,7 @@ class Record:
     keys: Mapping[str, int] = field(default_factory=dict)
     pages: int = 0
     layers: Part | None = None
+    mutations: int = 0
 
     def to_bytes(self) -> bytes:
         """Deterministic JSON."""
@@ -68,6 +71,8 @@ class Record:
         }
         if self.layers is not None:
             data["layers"] = {"node": self.layers[0], "sha256": self.layers[1]}
+        if self.mutations:
+            data["mutations"] = self.mutations
         return orjson.dumps(data, option=orjson.OPT_INDENT_2)
 
     @classmethod
@@ -86,7 +91,8 @@ class Record:
             tree, table = ((plain[part]["node"], plain[part]["sha256"]) for part in ("tree", "owners"))
             named = plain.get("layers")
             layers = None if named is None else (named["node"], named["sha256"])
-            return cls(tuple(plain["parents"]), tree, table, plain["sums"], plain["keys"], plain["pages"], layers)
+            rest = plain["sums"], plain["keys"], plain["pages"], layers, plain.get("mutations", 0)
+            return cls(tuple(plain["parents"]), tree, table, *rest)
         except (orjson.JSONDecodeError, LookupError, TypeError) as e:
             raise FormatError(f"a seal is damaged: {e}") from e
 

@@ -86,7 +86,7 @@ def _litter(objects: Objects, state: State) -> Iterator[Finding]:
     for node in objects.list_dir("nodes")[0]:
         folder = layout.node(node)
         sealed = objects.size(layout.seal(node)) is not None
-        if node not in state.nodes:
+        if node not in state.nodes and node != layout.UNVERSIONED:
             name = "seal-without-entry" if sealed else "node-unknown"
             yield Finding(name, folder, "the log knows no such version", damage=False)
         elif sealed and not state.nodes[node].sealed:

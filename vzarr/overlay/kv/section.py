@@ -61,21 +61,22 @@ class Section(_Part):
 
     def __init__(self, kv: OrderedKV, prefix: bytes) -> None:
         super().__init__(kv, prefix)
-        self._kv = kv
+        self.whole = kv
+        """The whole store."""
 
     @contextmanager
     def snapshot(self) -> Iterator[Reader]:
         """A view of this moment, for as long as the context lasts."""
-        with self._kv.snapshot() as moment:
+        with self.whole.snapshot() as moment:
             yield _Part(moment, self._prefix)
 
     def transact(self, fn: Callable[[Transaction], T]) -> T:
         """Run ``fn(txn)`` as one serialisable transaction, as `OrderedKV.transact` defines."""
-        return self._kv.transact(lambda txn: fn(_PartTxn(txn, self._prefix)))
+        return self.whole.transact(lambda txn: fn(_PartTxn(txn, self._prefix)))
 
     def close(self) -> None:
         """Close the whole store."""
-        self._kv.close()
+        self.whole.close()
 
 
 class Unreachable:

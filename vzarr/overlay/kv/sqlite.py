@@ -12,14 +12,18 @@ import os
 import sqlite3
 import weakref
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
-from threading import Condition, Lock, RLock, get_ident
+from threading import Condition, Lock, RLock
 from typing import TypeVar
 
 from vzarr.errors import AuthorityUnavailableError, InvalidInputError, StorageError
 from vzarr.overlay.kv.base import Item, Reader, Transaction, paged
+<<<<<<< HEAD
 from vzarr.overlay.kv.sqliteviews import Txn, View
+=======
+from vzarr.overlay.kv.sqlitefile import DAMAGED, check_place, create_file, failed, is_promising
+>>>>>>> 0d527d8 (wip)
 
 T = TypeVar("T")
 
@@ -27,8 +31,26 @@ BUSY_SECONDS = 30.0
 FORK_SECONDS = 1.0
 SYNCHRONOUS = {"process": "NORMAL", "fsync": "FULL"}
 
+<<<<<<< HEAD
 _PAGE_BYTES = 4096
 """Files of SQLite are made of whole pages; those that it makes nowadays are of this size."""
+=======
+_SCANS = {
+    (bounded, reverse): "SELECT k, v FROM kv WHERE k >= ?"
+    + (" AND k < ?" if bounded else "")
+    + (" ORDER BY k DESC LIMIT ?" if reverse else " ORDER BY k LIMIT ?")
+    for bounded in (False, True)
+    for reverse in (False, True)
+}
+
+# The inner query is one seek per range.
+_FIRSTS = (
+    "WITH wanted (lo, hi) AS (VALUES {}) SELECT lo, k, v FROM wanted JOIN kv "
+    "ON k = (SELECT k FROM kv WHERE k >= lo AND k < hi ORDER BY k LIMIT 1)"
+)
+MOST_VALUES = 500
+"""Values bound to one statement; any SQLite allows 999."""
+>>>>>>> 0d527d8 (wip)
 
 _live: weakref.WeakSet[SqliteKV] = weakref.WeakSet()
 _forking: list[SqliteKV] = []
@@ -43,37 +65,6 @@ def _writer_lock(path: str) -> RLock:
         return _writer_locks.setdefault(path, RLock())
 
 
-def _create(path: str) -> None:
-    """Make an empty store at `path` at one stroke, so that nobody sees half of one; leave one that exists."""
-    draft = Path(f"{path}.{os.getpid()}.{get_ident()}.new")
-    try:
-        connection = sqlite3.connect(draft, isolation_level=None)
-        try:
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute("CREATE TABLE kv (k BLOB PRIMARY KEY, v BLOB NOT NULL) WITHOUT ROWID")
-        finally:
-            connection.close()
-        with suppress(FileExistsError):
-            os.link(draft, path)
-        draft.unlink()
-    except (sqlite3.Error, OSError) as error:
-        raise AuthorityUnavailableError(f"cannot create key store {path}: {error}") from error
-
-
-def _is_promising(path: str) -> bool:
-    """Whether a file looks like a store that can be used, so that nobody need try yet.
-
-    It must not be opened for that: closing any file of the store takes all of SQLite's own locks away from this
-    process (POSIX locks), and then commits of several processes destroy each other.
-    """
-    try:
-        size = Path(path).stat().st_size
-    except OSError:
-        return False
-    whole = size > 0 and size % _PAGE_BYTES == 0
-    return whole and os.access(path, os.R_OK | os.W_OK) and os.access(Path(path).parent, os.W_OK)
-
-
 def _never_close(connection: sqlite3.Connection) -> None:
     """Keep a connection inherited through fork from being closed, even at the interpreter's end.
 
@@ -82,6 +73,90 @@ def _never_close(connection: sqlite3.Connection) -> None:
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
 
 
+<<<<<<< HEAD
+=======
+class _View:
+    """Read verbs over one connection, within whatever transaction that is in."""
+
+    def __init__(self, connection: sqlite3.Connection, path: str) -> None:
+        self._connection: sqlite3.Connection | None = connection
+        self._path = path
+
+    def _query(self, sql: str, *values: object) -> list[tuple[bytes, ...]]:
+        if self._connection is None:
+            raise InvalidInputError("this snapshot or transaction has ended")
+        try:
+            return self._connection.execute(sql, values).fetchall()
+        except sqlite3.Error as error:
+            raise failed(self._path, error) from error
+
+    def get(self, key: bytes) -> bytes | None:
+        found = self._query("SELECT v FROM kv WHERE k = ?", key)
+        return found[0][0] if found else None
+
+    def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        if len(keys) < 3:
+            return [self.get(key) for key in keys]
+        found: dict[bytes, bytes] = {}
+        for start in range(0, len(keys), MOST_VALUES):
+            some = keys[start : start + MOST_VALUES]
+            found.update(self._query(f"SELECT k, v FROM kv WHERE k IN ({','.join('?' * len(some))})", *some))  # type: ignore[arg-type]
+        return [found.get(key) for key in keys]
+
+    def firsts(self, ranges: Sequence[tuple[bytes, bytes]]) -> list[Item | None]:
+        """First pair of each range, None for an empty one (see `indexrows.firsts`)."""
+        found: list[Item | None] = []
+        for start in range(0, len(ranges), MOST_VALUES // 2):
+            some = ranges[start : start + MOST_VALUES // 2]
+            rows = self._query(
+                _FIRSTS.format(",".join(["(?,?)"] * len(some))), *(part for pair in some for part in pair)
+            )
+            by_start = {lo: (key, value) for lo, key, value in rows}
+            found += [by_start.get(lo) for lo, _ in some]
+        return found
+
+    def scan(
+        self, start: bytes, end: bytes | None = None, *, limit: int | None = None, reverse: bool = False
+    ) -> Iterator[Item]:
+        return paged(self.fetch, start, end, limit, reverse)
+
+    def fetch(self, start: bytes, end: bytes | None, count: int, reverse: bool) -> list[Item]:
+        sql = _SCANS[end is not None, reverse]
+        bounds = (start,) if end is None else (start, end)
+        return self._query(sql, *bounds, count)  # type: ignore[return-value]
+
+    def said(self, pragma: str) -> object:
+        """First value of what a pragma answers."""
+        return self._query(pragma)[0][0]
+
+    def begin(self, how: str) -> None:
+        self._query(how)
+
+    def rollback(self) -> None:
+        """End the transaction, if there is one, and the view."""
+        connection = self._connection
+        if connection is not None and connection.in_transaction:
+            self._query("ROLLBACK")
+        self.end()
+
+    def end(self) -> None:
+        self._connection = None
+
+
+class _Txn(_View):
+    """A view of the writing connection, with the write verbs."""
+
+    def commit(self) -> None:
+        self._query("COMMIT")
+
+    def put(self, key: bytes, value: bytes) -> None:
+        self._query("INSERT INTO kv VALUES (?, ?) ON CONFLICT (k) DO UPDATE SET v = excluded.v", key, value)
+
+    def delete(self, key: bytes) -> None:
+        self._query("DELETE FROM kv WHERE k = ?", key)
+
+
+>>>>>>> 0d527d8 (wip)
 class SqliteKV:
     """An `OrderedKV` in the file `path`.
 
@@ -116,11 +191,12 @@ class SqliteKV:
         self._pool = Condition(Lock())
         self._closed = False
         self._fork_waited = False
+        check_place(self._path)
         if create and not Path(self._path).exists():
-            _create(self._path)
+            create_file(self._path)
         self._check()
         # Opening a connection costs a quarter of opening a repo, and readers of sealed versions need none.
-        if not _is_promising(self._path):
+        if not is_promising(self._path):
             with self._reader():
                 pass
         _live.add(self)
@@ -175,6 +251,22 @@ class SqliteKV:
                 txn.rollback()
             return result
 
+    def check(self) -> None:
+        """Read all of the file, and see that it is sound.
+
+        Raises
+        ------
+        AuthorityUnavailableError
+            If it is damaged.
+        """
+        try:
+            with self._reader() as view:
+                found = view.said("PRAGMA quick_check(1)")
+        except StorageError as error:
+            raise AuthorityUnavailableError(str(error)) from error
+        if found != "ok":
+            raise AuthorityUnavailableError(f"key store {self._path} is damaged: {found}; {DAMAGED}")
+
     def close(self) -> None:
         """Close the connections; calls under way go on to their end."""
         if self._path in _forked_in_use:
@@ -204,7 +296,7 @@ class SqliteKV:
         except sqlite3.Error as error:
             if connection is not None:
                 connection.close()
-            raise AuthorityUnavailableError(f"cannot open key store {self._path}: {error}") from error
+            raise AuthorityUnavailableError(f"cannot open key store {self._path}: {error}; {DAMAGED}") from error
         return connection
 
     @contextmanager

@@ -14,6 +14,7 @@ row key                                                               row value 
 ``V`` instance version key                                            flag and value  a version's changes
 ``I`` instance escape(key) ``00 01`` line (``ffffffff`` - version)    flag            visibility
 ``M``                                                                 8-byte integer  next mutation id
+``U`` instance                                                        any             see `changed_outside`
 ====================================================================  ==============  =================
 
 Escaping writes each ``00`` of a key as ``00 ff``, so that index rows are in the order of keys and no key's
@@ -30,6 +31,7 @@ from functools import partial
 from itertools import islice
 
 from vzarr.errors import ConflictError, FormatError, InvalidInputError
+from vzarr.overlay import layout
 from vzarr.overlay.dag import Position
 from vzarr.overlay.kv.base import Item, OrderedKV, Reader, Transaction, paged, prefix_end
 from vzarr.overlay.kv.indexrows import (
@@ -51,6 +53,7 @@ from vzarr.overlay.kv.indexrows import (
 from vzarr.overlay.kv.instancekeys import InstanceKeys as InstanceKeys
 
 FIRST_MUTATION_ID = 1_000_000_000
+CHANGED = b"1"
 _MANY = 4
 """From so many keys on one statement is cheaper than one for each."""
 
@@ -212,6 +215,7 @@ class InstanceTxn(StoredKeys):
             return
         for row in self._rows(key):
             self.txn.delete(row)
+        self._note()
 
     def restore(self, key: bytes, value: bytes | None) -> None:
         """Write a change as it was made in another repo; None stands for a deletion, whatever it hid."""
@@ -229,6 +233,13 @@ class InstanceTxn(StoredKeys):
         value_row, index_row = self._rows(key)
         self.txn.put(value_row, flag + value)
         self.txn.put(index_row, flag)
+        self._note()
+
+    def _note(self) -> None:
+        """Say of keys outside of versions that they changed; no row is written that is there, for others write too."""
+        mark = layout.row_changed(self._instance)
+        if self._position.version == 0 and self.txn.get(mark) != CHANGED:
+            self.txn.put(mark, CHANGED)
 
     def _rows(self, key: bytes) -> tuple[bytes, bytes]:
         at = self._position
@@ -311,6 +322,11 @@ class VersionedKV:
             if next(reader.scan(prefix, prefix_end(prefix), limit=1), None) is not None:
                 yield instance
             start = prefix_end(b"V" + instance)
+
+    def changed_outside(self, view: Reader) -> list[bytes]:
+        """Instances whose keys outside of versions changed since somebody removed their rows ``U``."""
+        start = layout.row_changed(b"")
+        return [row[len(start) :] for row, _ in view.scan(start, prefix_end(start))]
 
     def remove_version(self, txn: Transaction, position: Position) -> None:
         """Forget all that was written at `position`, as if it had never been."""
