@@ -83,6 +83,22 @@ def test_a_split_body_and_voxels_elsewhere(seg: LabelMap):
     assert merged.size(77, supervoxel=True) == 2 * 16**3
 
 
+def test_a_supervoxel_without_voxels_stays_where_its_side_left_it(seg: LabelMap):
+    block = np.full((16, 16, 16), 40, np.uint64)
+    seg.write((160, 0, 0), block)
+
+    def empty(side: LabelMap) -> None:
+        side.merge(1, [40])
+        side.write((160, 0, 0), block - 39)
+        side.merge(2, [1])
+
+    merged = fork(seg, empty, lambda s: s.merge(3, [4]))
+    assert merged.bodies_of([40], check=False).tolist() == [1]
+    assert sound(merged)[2] == [1, 2]
+    merged.write((160, 0, 0), block)
+    assert sound(merged)[1] == [40]
+
+
 def test_three_sides(seg: LabelMap):
     merged = fork(seg, lambda s: s.merge(1, [2]), lambda s: s.merge(2, [3]), lambda s: s.merge(3, [4]))
     assert sound(merged)[1] == [1, 2, 3, 4]

@@ -180,7 +180,9 @@ class _Merge:
         if len(cutters) == 1:
             # Its parts go where the other sides moved it; voxels that these gave it would be nobody's.
             return None if self._written_beside(cutters[0], supervoxel) else 0
-        ends = {self._followed(b) for b in changed}
+        # A supervoxel without a voxel stays where a side left it, though the body went on without it there.
+        alive = {b for side, b in zip(self.sides, said, strict=True) if side.has(b)}
+        ends = {self._followed(b) if b in alive else b for b in changed}
         return ends.pop() if len(ends) == 1 else None
 
     def _written_beside(self, cutter: _Side, supervoxel: int) -> bool:
