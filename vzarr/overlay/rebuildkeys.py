@@ -1,8 +1,8 @@
 """A repo's keys made again from its folders, after their store was lost, or to give a copy of a repo keys of its own.
 
 Sealed versions have all their keys in their folders, and keys outside of versions lie there as the last commit found
-them.  What only the key store knew is lost: metadata and keys of versions that were open.  Such a version is marked and
-refused, until somebody accepts to go on with what is left of it.
+them.  What only the key store knew is lost: keys and, but for a root's, metadata of versions that were open.  Such a
+version is marked and refused, until somebody accepts to go on with what is left of it; of a root, arrays can be read.
 """
 
 from __future__ import annotations

@@ -146,13 +146,9 @@ class RepoKeys:
     def _finish(self, node: str, state: State) -> None:
         self._arrive(state)
         if node not in self._finished:
-<<<<<<< HEAD
-            mergekeys.finish(self._authority, self.versioned, state, node)
-=======
-            if not self._state().nodes[node].sealed:
+            if not state.nodes[node].sealed:
                 self._authority.check_kept(node)
-            mergekeys.finish(self._authority, self.versioned, self._state(), node)
->>>>>>> 0d527d8 (wip)
+            mergekeys.finish(self._authority, self.versioned, state, node)
             self._finished.add(node)
 
     def changes(self, node: str, info: InstanceInfo) -> list[Change]:

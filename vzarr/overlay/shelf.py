@@ -90,9 +90,9 @@ class Shelf:
             raise NotFoundError(f"no version {node}")
         if info.sealed:
             return self._load_sealed(node)
-        self.authority.check_kept(node)
         if not info.parents:
             return RootView(self.storage, node, self.authority, self._load_sealed)
+        self.authority.check_kept(node)
         return OpenView(self.storage, node, self._base_view(info), self.authority, self._load_sealed)
 
     def _load_sealed(self, node: str) -> SealedView:

@@ -14,11 +14,7 @@ import pytest
 
 import vzarr
 from vzarr.errors import AuthorityUnavailableError, InvalidInputError, StorageError
-<<<<<<< HEAD
-from vzarr.overlay.kv import sqliteviews
-=======
-from vzarr.overlay.kv import sqlitefile
->>>>>>> 0d527d8 (wip)
+from vzarr.overlay.kv import sqlitefile, sqliteviews
 from vzarr.overlay.kv.indexrows import Seeker, firsts
 from vzarr.overlay.kv.sqlite import SqliteKV
 
@@ -252,7 +248,6 @@ def test_many_keys_and_many_ranges_in_one_statement_are_what_one_at_a_time_gives
             assert isinstance(view, Seeker)
 
 
-<<<<<<< HEAD
 def test_a_transaction_sends_its_writes_together_and_sees_them(tmp_path: Path):
     kv, said = SqliteKV(tmp_path / "keys.db"), list[str]()
     kv.transact(lambda txn: [txn.put(b"%03d" % n, b"old") for n in range(100)])
@@ -292,7 +287,8 @@ def test_a_large_transaction_does_not_wait_in_memory(tmp_path: Path, monkeypatch
     assert max(held) < 30
     assert len(list(kv.scan(b""))) == 500
     kv.close()
-=======
+
+
 def test_a_network_file_system_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     device = tmp_path.stat().st_dev
     row = f"36 35 {os.major(device)}:{os.minor(device)} / / rw shared:1 - nfs4 server:/export rw\n"
@@ -306,4 +302,3 @@ def test_a_network_file_system_is_refused(tmp_path: Path, monkeypatch: pytest.Mo
     assert not list(tmp_path.glob("keys.db*"))
     assert not (tmp_path / "repo").exists()
     SqliteKV(tmp_path / "keys.db").close()
->>>>>>> 0d527d8 (wip)

@@ -19,11 +19,8 @@ from typing import TypeVar
 
 from vzarr.errors import AuthorityUnavailableError, InvalidInputError, StorageError
 from vzarr.overlay.kv.base import Item, Reader, Transaction, paged
-<<<<<<< HEAD
+from vzarr.overlay.kv.sqlitefile import DAMAGED, check_place, create_file, is_promising
 from vzarr.overlay.kv.sqliteviews import Txn, View
-=======
-from vzarr.overlay.kv.sqlitefile import DAMAGED, check_place, create_file, failed, is_promising
->>>>>>> 0d527d8 (wip)
 
 T = TypeVar("T")
 
@@ -31,26 +28,6 @@ BUSY_SECONDS = 30.0
 FORK_SECONDS = 1.0
 SYNCHRONOUS = {"process": "NORMAL", "fsync": "FULL"}
 
-<<<<<<< HEAD
-_PAGE_BYTES = 4096
-"""Files of SQLite are made of whole pages; those that it makes nowadays are of this size."""
-=======
-_SCANS = {
-    (bounded, reverse): "SELECT k, v FROM kv WHERE k >= ?"
-    + (" AND k < ?" if bounded else "")
-    + (" ORDER BY k DESC LIMIT ?" if reverse else " ORDER BY k LIMIT ?")
-    for bounded in (False, True)
-    for reverse in (False, True)
-}
-
-# The inner query is one seek per range.
-_FIRSTS = (
-    "WITH wanted (lo, hi) AS (VALUES {}) SELECT lo, k, v FROM wanted JOIN kv "
-    "ON k = (SELECT k FROM kv WHERE k >= lo AND k < hi ORDER BY k LIMIT 1)"
-)
-MOST_VALUES = 500
-"""Values bound to one statement; any SQLite allows 999."""
->>>>>>> 0d527d8 (wip)
 
 _live: weakref.WeakSet[SqliteKV] = weakref.WeakSet()
 _forking: list[SqliteKV] = []
@@ -73,90 +50,6 @@ def _never_close(connection: sqlite3.Connection) -> None:
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
 
 
-<<<<<<< HEAD
-=======
-class _View:
-    """Read verbs over one connection, within whatever transaction that is in."""
-
-    def __init__(self, connection: sqlite3.Connection, path: str) -> None:
-        self._connection: sqlite3.Connection | None = connection
-        self._path = path
-
-    def _query(self, sql: str, *values: object) -> list[tuple[bytes, ...]]:
-        if self._connection is None:
-            raise InvalidInputError("this snapshot or transaction has ended")
-        try:
-            return self._connection.execute(sql, values).fetchall()
-        except sqlite3.Error as error:
-            raise failed(self._path, error) from error
-
-    def get(self, key: bytes) -> bytes | None:
-        found = self._query("SELECT v FROM kv WHERE k = ?", key)
-        return found[0][0] if found else None
-
-    def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
-        if len(keys) < 3:
-            return [self.get(key) for key in keys]
-        found: dict[bytes, bytes] = {}
-        for start in range(0, len(keys), MOST_VALUES):
-            some = keys[start : start + MOST_VALUES]
-            found.update(self._query(f"SELECT k, v FROM kv WHERE k IN ({','.join('?' * len(some))})", *some))  # type: ignore[arg-type]
-        return [found.get(key) for key in keys]
-
-    def firsts(self, ranges: Sequence[tuple[bytes, bytes]]) -> list[Item | None]:
-        """First pair of each range, None for an empty one (see `indexrows.firsts`)."""
-        found: list[Item | None] = []
-        for start in range(0, len(ranges), MOST_VALUES // 2):
-            some = ranges[start : start + MOST_VALUES // 2]
-            rows = self._query(
-                _FIRSTS.format(",".join(["(?,?)"] * len(some))), *(part for pair in some for part in pair)
-            )
-            by_start = {lo: (key, value) for lo, key, value in rows}
-            found += [by_start.get(lo) for lo, _ in some]
-        return found
-
-    def scan(
-        self, start: bytes, end: bytes | None = None, *, limit: int | None = None, reverse: bool = False
-    ) -> Iterator[Item]:
-        return paged(self.fetch, start, end, limit, reverse)
-
-    def fetch(self, start: bytes, end: bytes | None, count: int, reverse: bool) -> list[Item]:
-        sql = _SCANS[end is not None, reverse]
-        bounds = (start,) if end is None else (start, end)
-        return self._query(sql, *bounds, count)  # type: ignore[return-value]
-
-    def said(self, pragma: str) -> object:
-        """First value of what a pragma answers."""
-        return self._query(pragma)[0][0]
-
-    def begin(self, how: str) -> None:
-        self._query(how)
-
-    def rollback(self) -> None:
-        """End the transaction, if there is one, and the view."""
-        connection = self._connection
-        if connection is not None and connection.in_transaction:
-            self._query("ROLLBACK")
-        self.end()
-
-    def end(self) -> None:
-        self._connection = None
-
-
-class _Txn(_View):
-    """A view of the writing connection, with the write verbs."""
-
-    def commit(self) -> None:
-        self._query("COMMIT")
-
-    def put(self, key: bytes, value: bytes) -> None:
-        self._query("INSERT INTO kv VALUES (?, ?) ON CONFLICT (k) DO UPDATE SET v = excluded.v", key, value)
-
-    def delete(self, key: bytes) -> None:
-        self._query("DELETE FROM kv WHERE k = ?", key)
-
-
->>>>>>> 0d527d8 (wip)
 class SqliteKV:
     """An `OrderedKV` in the file `path`.
 

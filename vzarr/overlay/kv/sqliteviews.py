@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import errno
 import sqlite3
 from collections.abc import Iterator, Sequence
 
-from vzarr.errors import InvalidInputError, StorageError
+from vzarr.errors import InvalidInputError
 from vzarr.overlay.kv.base import Item, paged
+from vzarr.overlay.kv.sqlitefile import failed
 
 _SCANS = {
     (bounded, reverse): "SELECT k, v FROM kv WHERE k >= ?"
@@ -28,12 +28,6 @@ _FEW = 32
 """So many keys that wait are compared with what is looked at; more are sent."""
 MOST_VALUES = 500
 """Values bound to one statement; any SQLite allows 999."""
-
-
-def failed(path: str, error: sqlite3.Error) -> StorageError:
-    """The error for a statement that failed; a full disk has the number that it has everywhere."""
-    full = getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_FULL
-    return StorageError(errno.ENOSPC if full else errno.EIO, f"key store {path}: {error}")
 
 
 class View:
@@ -89,6 +83,10 @@ class View:
         sql = _SCANS[end is not None, reverse]
         bounds = (start,) if end is None else (start, end)
         return self._query(sql, *bounds, count)  # type: ignore[return-value]
+
+    def said(self, pragma: str) -> object:
+        """First value of what a pragma answers."""
+        return self._query(pragma)[0][0]
 
     def begin(self, how: str) -> None:
         """Begin a transaction."""
