@@ -20,6 +20,9 @@ LATE_IMPORTS: dict[str, set[str]] = {
     "vzarr/types/labelmap/bodies.py": {"zmesh"},  # an optional extra
     "vzarr/ingest/index.py": {"dask.base", "dask.delayed"},  # an optional extra
     "vzarr/ingest/mapping.py": {"pyarrow.parquet"},  # an optional extra
+    "vzarr/types/keyvalue.py": {"pandas"},  # slow to load, and comes with xarray
+    "vzarr/types/mutations.py": {"pandas"},
+    "vzarr/types/neuronjson/frames.py": {"pandas"},
     "vzarr/types/labelmap/frames.py": {"pandas"},  # slow to load, and comes with xarray
 }
 

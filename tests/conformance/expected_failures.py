@@ -5,7 +5,6 @@ from __future__ import annotations
 EXPECTED_FAILURES: dict[str, str] = {
     **dict.fromkeys(["annotation_basics", "annotation_versions"], "no annotation yet"),
     **dict.fromkeys(["labelarray_basics", "labelarray_edits"], "no labelarray yet"),
-    **dict.fromkeys(["neuronjson_basics", "neuronjson_query", "neuronjson_versions"], "no neuronjson yet"),
     "blobstore": "no annotation yet",
     "imagetile_basics": "no imagetile yet",
     "label_annotations": "no annotation yet",

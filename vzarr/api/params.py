@@ -18,7 +18,7 @@ from vzarr.errors import InvalidInputError
 from vzarr.geometry import Box, Coord, reverse
 
 MAX_SCALE = 255
-_INTEGER = re.compile(r"-?[0-9]+")
+_INTEGER = re.compile(r"-?[0-9]{1,100}")  # Python itself refuses to read thousands of digits
 _PLANES = {"xy": (0, 1), "xz": (0, 2), "yz": (1, 2), "vol": (0, 1, 2)}
 _FORMATS = {"png": "png", "jpg": "jpeg", "jpeg": "jpeg", "tif": "tiff", "tiff": "tiff", "bmp": "bmp"}
 _JPEG_QUALITY = 80
@@ -27,7 +27,7 @@ _JPEG_QUALITY = 80
 def parse_int(text: str, what: str = "number") -> int:
     """One decimal integer; no sign but ``-``, no blanks, no digit separators."""
     if not _INTEGER.fullmatch(text):
-        raise InvalidInputError(f'{what} should be an integer, not "{text}"')
+        raise InvalidInputError(f'{what} should be an integer, not "{text:.100}"')
     return int(text)
 
 

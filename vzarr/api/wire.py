@@ -61,9 +61,9 @@ def octets(
     return Response(body, media_type=media_type, headers=headers)
 
 
-def stream(parts: Iterable[bytes], media_type: str = OCTETS) -> Response:
+def stream(parts: Iterable[bytes], media_type: str = OCTETS, headers: dict[str, str] | None = None) -> Response:
     """Bytes as they come, collected into larger pieces; see `Stream`."""
-    return Stream(parts, media_type)
+    return Stream(parts, media_type, headers)
 
 
 class Stream(Response):
@@ -77,11 +77,13 @@ class Stream(Response):
         The bytes.
     media_type
         What they are.
+    headers
+        What else is said of them.
     """
 
-    def __init__(self, parts: Iterable[bytes], media_type: str) -> None:
+    def __init__(self, parts: Iterable[bytes], media_type: str, headers: dict[str, str] | None = None) -> None:
         super().__init__(media_type=media_type)
-        self._parts = iter(parts)
+        self._parts, self._said = iter(parts), headers
         self._first: bytes | None = None
         self._ended = False
 
@@ -97,9 +99,9 @@ class Stream(Response):
         first = self._first or b""
         whole: Response
         if self._ended:
-            whole = Response(first, media_type=self.media_type)
+            whole = Response(first, media_type=self.media_type, headers=self._said)
         else:
-            whole = StreamingResponse(self._rest(first), media_type=self.media_type)
+            whole = StreamingResponse(self._rest(first), media_type=self.media_type, headers=self._said)
         await whole(scope, receive, send)
 
     async def _rest(self, first: bytes) -> AsyncIterator[bytes]:

@@ -7,18 +7,19 @@ from __future__ import annotations
 
 import tarfile
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from vzarr.errors import ConflictError, InvalidInputError, NotFoundError
-from vzarr.overlay.disputes import KeyConflict
-from vzarr.types import messages, mutations
+from vzarr.errors import InvalidInputError, NotFoundError
+from vzarr.types import conflicts, messages, mutations
 from vzarr.types.base import Datatype, Instance
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from vzarr.overlay.kv.versioned import InstanceKeys
 
 _VALUE = b"k"
@@ -128,6 +129,33 @@ class KeyValue(Instance):
             for row, value in self.keys.scan(*_span(first, last)):
                 yield row[1:].decode(), value
 
+    def to_frame(self, what: str = "values", *, since: str | None = None) -> pd.DataFrame:
+        """Values or changes as a table.
+
+        Parameters
+        ----------
+        what
+            ``values``: one row for each key, with its ``value`` as bytes; ``mutations``: one row for each change,
+            oldest first (`vzarr.types.mutations.frame`).
+        since
+            Ref of a version whose own changes are left out.
+
+        Raises
+        ------
+        InvalidInputError
+            If `what` is neither.
+        """
+        if what == "mutations":
+            return mutations.frame(self, since)
+        if what != "values":
+            raise InvalidInputError(f"there are frames of values and of mutations, not of {what!r}")
+        with self._named():
+            found = [(row[1:].decode(), value) for row, value in self.keys.scan(*_span(None, None))]
+        import pandas as pd  # it costs a third of a second, and comes with xarray
+
+        index = pd.Index([key for key, _ in found], name="key", dtype=object)
+        return pd.DataFrame({"value": pd.Series([value for _, value in found], index, dtype=object)})
+
     def select(self, wanted: Iterable[Wanted]) -> Iterator[Pair]:
         """Values of many keys in the order in which they are asked for, None for one that has none.
 
@@ -148,16 +176,9 @@ class KeyValue(Instance):
         with self._named():
             return self.keys.get(_row(key))
 
-    @contextmanager
-    def _named(self) -> Iterator[None]:
+    def _named(self) -> AbstractContextManager[None]:
         """Context in which a key in conflict is called by its name."""
-        try:
-            yield
-        except ConflictError as error:
-            found = [KeyConflict(self.name, _name(row) or "") for row in error.conflicts]
-            raise ConflictError(
-                f"{found[0]} was changed differently in merged versions; write it anew", found
-            ) from error
+        return conflicts.named(self.name, _name)
 
     def _part(self, wanted: Wanted) -> Value | None:
         value = self._get(wanted.key)

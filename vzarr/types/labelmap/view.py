@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 
 from vzarr.errors import InvalidInputError, NotFoundError, UnsupportedError
 from vzarr.geometry import Box, Coord
-from vzarr.types import voxels
+from vzarr.types import mutations, voxels
 from vzarr.types.base import Instance
 from vzarr.types.labelmap import description, frames, history, index, mapping, proximity, reads, streams
 from vzarr.types.labelmap.bodies import Body, BodyArray
@@ -316,13 +316,13 @@ class LabelView(Instance):
         return Body(self, self.find(label))
 
     def changes(self, since: str | None = None) -> list[dict[str, Any]]:
-        """Records of the edits since another version, oldest first.  See `frames.changes`."""
-        return frames.changes(self, since)
+        """Records of the edits since another version, oldest first.  See `vzarr.types.mutations.changes`."""
+        return mutations.changes(self, since)
 
     def to_frame(self, what: str = "bodies", *, since: str | None = None) -> pd.DataFrame:
         """A pandas table of ``"bodies"``, or of ``"mutations"`` since another version.
 
-        See `frames.bodies_frame` and `frames.mutations_frame` for the columns.
+        See `frames.bodies_frame` and `vzarr.types.mutations.frame` for the columns.
 
         Raises
         ------
@@ -331,7 +331,7 @@ class LabelView(Instance):
         """
         if what not in ("bodies", "mutations"):
             raise InvalidInputError(f'a table is of "bodies" or "mutations", not of "{what}"')
-        return frames.bodies_frame(self) if what == "bodies" else frames.mutations_frame(self, since)
+        return frames.bodies_frame(self) if what == "bodies" else mutations.frame(self, since)
 
 
 def check_label(label: int) -> None:
