@@ -70,6 +70,7 @@ def seal_version(view: OpenView | RootView, base: Base, parents: tuple[str, ...]
     """
     objects, node = view.storage.objects, view.node
     objects.delete_tree(f"{layout.node(node)}/journal")
+    view.look()
     # One walk is the truth for pages and checksums alike; a root's folder may have millions of files.
     listing = Listing(objects, layout.zarr(node))
     stored = set(listing.keys)

@@ -171,6 +171,11 @@ def row_tree(uuid: str, path: str) -> bytes:
     return node_rows(uuid) + b"t" + path.encode()
 
 
+def row_moving(uuid: str) -> bytes:
+    """Row of what is moved to another path in an open root."""
+    return node_rows(uuid) + b"r"
+
+
 def row_loose(uuid: str, key: str) -> bytes:
     """Row of one loose key of an open node."""
     return node_rows(uuid) + b"l" + key.encode()

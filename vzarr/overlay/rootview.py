@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from vzarr.errors import AlreadyExistsError, InvalidInputError
 from vzarr.geometry import Box, Coord
-from vzarr.overlay import layout
+from vzarr.overlay import layout, moves
 from vzarr.overlay.authority import SEALED, Authority
 from vzarr.overlay.kv.base import Transaction
 from vzarr.overlay.marks import marked
@@ -159,6 +159,8 @@ class RootView(View):
             return
         if counter == self._counter:
             return
+        if not moves.settle(self.authority, self.storage.objects, self.node):
+            counter = -1  # look again next time
         prefix = layout.row_tree(self.node, "")
         rows = self.authority.kv.scan(prefix, layout.after(prefix))
         found = {k[len(prefix) :].decode(): Entry.from_json(orjson.loads(v)) for k, v in rows}
@@ -268,18 +270,7 @@ class RootView(View):
         if RESERVED.search(target):
             raise InvalidInputError(f"{target!r} ends like the folders of arrays made in later versions")
 
-        def change(txn: Transaction) -> None:
-            for path in list(below(self._marked, source)):
-                entry = self._marked[path]
-                moved = target + path[len(source) :]
-                txn.delete(layout.row_tree(self.node, path))
-                renamed = replace(entry, id=ArrayId(self.node, moved))
-                txn.put(layout.row_tree(self.node, moved), orjson.dumps(renamed.to_json()))
-            self.storage.objects.rename_tree(f"{self.folder}/{source}", f"{self.folder}/{target}")
-
-        with self.writer.write():
-            self.look()
-            self.authority.edit(self.node, change)
+        moves.move(self.authority, self.storage.objects, self.node, source, target)
 
     def delete_dir(self, prefix: str) -> None:
         """Remove every key below a folder."""
