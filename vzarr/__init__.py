@@ -76,19 +76,23 @@ def open(url: str) -> Repo:
     return Repo.open(url)
 
 
-def clone(source: str, url: str, *, branches: Collection[str] | None = None, keys: str | None = None) -> Repo:
+def clone(
+    source: str, url: str, *, branches: Collection[str] | None = None, keys: str | None = None, token: str = ""
+) -> Repo:
     """Make a repo with all sealed versions of another, and open it.
 
     Parameters
     ----------
     source
-        URL of the other repo.
+        URL of the other repo, perhaps one that a server serves: ``http://HOST:PORT/ROOT``.
     url
         Where the new one is to be.
     branches
         Only what these branches build on.
     keys
         As for `create`; a clone on an object store without keys is read-only.
+    token
+        Admin token of the server, where one asks for it.
 
     Raises
     ------
@@ -99,6 +103,6 @@ def clone(source: str, url: str, *, branches: Collection[str] | None = None, key
     FormatError
         If an object of the source is not what was sealed; it is named.
     """
-    with open_place(source) as origin, open_place(url) as target:
+    with open_place(source, token) as origin, open_place(url) as target:
         transfer.clone(origin, target, branches=branches, keys=keys)
     return open(url)

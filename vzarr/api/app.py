@@ -15,7 +15,7 @@ from vzarr.api.activity import Activity, CountRequests
 from vzarr.api.dispatch import NodeDispatcher, RepoDispatcher
 from vzarr.api.hot import HotRoutes
 from vzarr.api.hub import Hub
-from vzarr.api.routes import interface, n5, precomputed, repos, server, zarr
+from vzarr.api.routes import interface, n5, precomputed, repos, server, transfer, zarr
 from vzarr.api.security import Guard
 from vzarr.config import Settings
 from vzarr.types.labelmap import palettes
@@ -64,7 +64,7 @@ def _add_routes(app: FastAPI, hub: Hub) -> None:
     app.mount("/precomputed", precomputed.routes(hub))
     app.mount("/api/node", NodeDispatcher(hub))
     app.mount("/api/repo", RepoDispatcher(hub))
-    for module in (repos, server, interface):
+    for module in (repos, server, transfer, interface):
         app.include_router(module.router)
     interface.mount_client(app)
 

@@ -76,14 +76,14 @@ async def app_name(request: Request) -> str:
 
 
 async def is_admin(request: Request) -> bool:
-    """Whether ``?admintoken=`` is the server's token; never, when it has none."""
+    """Whether the request has the server's token; never, when the server has none."""
     return security.is_admin(request.scope, await settings(request))
 
 
 async def admin(request: Request) -> None:
     """Refuse who is not an administrator; for ``dependencies=[Depends(deps.admin)]``."""
     if not await is_admin(request):
-        raise ForbiddenError("this request needs the admin token of the server (?admintoken=)")
+        raise ForbiddenError("this request needs the admin token of the server (?admintoken= or Authorization: Bearer)")
 
 
 async def body(request: Request) -> bytes:

@@ -25,6 +25,7 @@ from vzarr.errors import (
     VzarrError,
 )
 from vzarr.overlay.state import InstanceInfo
+from vzarr.overlay.transfer.served import KIND
 
 log = logging.getLogger(__name__)
 
@@ -83,6 +84,9 @@ def error_response(error: Exception, path: str) -> Response:
     """Answer to an error that was raised on purpose."""
     status = status_of(error)
     response = wire.text(error_text(str(error), path), status)
+    kind = next((kind for kind in type(error).__mro__ if kind.__module__ == VzarrError.__module__), None)
+    if kind is not None:
+        response.headers[KIND] = kind.__name__
     if isinstance(error, RangeNotSatisfiableError):
         response.headers["Content-Range"] = f"bytes */{error.size}"
     if status >= 500:

@@ -17,6 +17,7 @@ from vzarr.overlay import layout
 from vzarr.overlay.opening import open_objects
 from vzarr.overlay.refs import check_node_id
 from vzarr.overlay.repo import Repo
+from vzarr.overlay.transfer.places import StoredPlace
 from vzarr.overlay.version import Version
 
 log = logging.getLogger(__name__)
@@ -59,6 +60,7 @@ class Hub:
         self._lock = threading.Lock()
         self._known = _Known(-1, {}, frozenset())
         self._complaints: dict[str, str] = {}
+        self._places: dict[str, StoredPlace] = {}
         try:
             if self.root is not None:
                 self.root.mkdir(parents=True, exist_ok=True)
@@ -109,16 +111,42 @@ class Hub:
         InvalidInputError
             If the id cannot name a version, or the root folder is one repo itself.
         """
-        if self._is_repo:
-            raise InvalidInputError(f"{self.root or self._objects.url} is one repo, this server can make no other")
-        node = check_node_id(root) if root else uuid.uuid4().hex
-        self.repos()
+        node = root or uuid.uuid4().hex
+        self._check_new(node)
         with self._lock:
-            if any(node in repo.state.nodes for repo in self._known.repos.values()):
-                raise AlreadyExistsError("UUID already exists in datastore")
             repo = vzarr.create(self._url(node), alias=alias, description=description, root=node, keys=self._keys)
             self._known = _Known(-1, {**self._known.repos, node: repo}, self._known.pending)
             return repo
+
+    def place(self, ref: str) -> StoredPlace:
+        """A repo as one end of a transfer; a root names one that is still on its way, too.
+
+        Raises
+        ------
+        UnknownReferenceError, InvalidInputError
+            As `find`.
+        """
+        try:
+            url = self._by_prefix(ref)[0].url
+        except UnknownReferenceError:
+            if self._is_repo or not layout.NODE_ID.fullmatch(ref):
+                raise
+            url = self._url(ref)
+            if self._objects.size(f"{ref}/{layout.REPO}") is None:
+                raise
+        known = self._places.get(url)
+        return known or self._places.setdefault(url, StoredPlace(open_objects(url)))
+
+    def begin(self, root: str) -> None:
+        """Make the place for a clone of the repo with that root; may be done again.
+
+        Raises
+        ------
+        AlreadyExistsError, InvalidInputError
+            As `create`.
+        """
+        self._check_new(root)
+        StoredPlace(open_objects(self._url(root))).begin(root, self._keys)
 
     def close(self) -> None:
         """Close all repos."""
@@ -126,6 +154,13 @@ class Hub:
             for repo in self._known.repos.values():
                 repo.close()
             self._known = _Known(-1, {}, frozenset())
+
+    def _check_new(self, root: str) -> None:
+        if self._is_repo:
+            raise InvalidInputError(f"{self.root or self._objects.url} is one repo, this server can make no other")
+        check_node_id(root)
+        if any(root in repo.state.nodes for repo in self.repos()):
+            raise AlreadyExistsError("UUID already exists in datastore")
 
     def _url(self, name: str) -> str:
         """URL of the repo in a folder, or of the root folder for ""."""

@@ -28,9 +28,12 @@ _METHODS = "GET, HEAD, POST, PUT, DELETE, OPTIONS"
 
 
 def is_admin(scope: Scope, settings: Settings) -> bool:
-    """Whether ``?admintoken=`` is the server's token; never, when it has none."""
-    given = QueryParams(scope["query_string"]).get("admintoken", "")
-    return bool(settings.admin_token) and hmac.compare_digest(given.encode(), settings.admin_token.encode())
+    """Whether ``?admintoken=`` or ``Authorization: Bearer`` is the server's token; never, when it has none."""
+    given = QueryParams(scope["query_string"]).get("admintoken", "").encode()
+    kind, _, token = dict(scope["headers"]).get(b"authorization", b"").partition(b" ")
+    if kind.lower() == b"bearer":
+        given = token
+    return bool(settings.admin_token) and hmac.compare_digest(given, settings.admin_token.encode())
 
 
 class Guard:

@@ -284,18 +284,12 @@ class Repo:
         """Append lines to the repo's own log."""
         self._log.publish(lambda _state: ({"op": "repo_log", "lines": list(lines)},), user=user, app=app)
 
-    def push(self, url: str, *, branches: Collection[str] | None = None) -> transfer.Transferred:
-        """Give another repo the sealed versions that it misses (see `transfer.verbs.push`).
-
-        Raises
-        ------
-        ConflictError
-            If a branch grew on both sides.
-        """
-        with open_place(self.url) as here, open_place(url) as there:
+    def push(self, url: str, *, branches: Collection[str] | None = None, token: str = "") -> transfer.Transferred:
+        """Give another repo the sealed versions that it misses, if no branch grew on both sides (see `verbs.push`)."""
+        with open_place(self.url) as here, open_place(url, token) as there:
             return transfer.push(here, there, branches=branches)
 
-    def pull(self, url: str, *, branches: Collection[str] | None = None) -> transfer.Transferred:
+    def pull(self, url: str, *, branches: Collection[str] | None = None, token: str = "") -> transfer.Transferred:
         """Get the sealed versions that another repo has.
 
         Raises
@@ -303,12 +297,14 @@ class Repo:
         ConflictError
             If a branch grew on both sides; `fetch` and `merge` bring it together.
         """
-        with open_place(self.url) as here, open_place(url) as there:
+        with open_place(self.url) as here, open_place(url, token) as there:
             return transfer.push(there, here, branches=branches)
 
-    def fetch(self, url: str, aside: str, *, branches: Collection[str] | None = None) -> transfer.Transferred:
+    def fetch(
+        self, url: str, aside: str, *, branches: Collection[str] | None = None, token: str = ""
+    ) -> transfer.Transferred:
         """Get what another repo has; what grew on both sides arrives on branches named ``ASIDE-BRANCH``."""
-        with open_place(self.url) as here, open_place(url) as there:
+        with open_place(self.url) as here, open_place(url, token) as there:
             return transfer.fetch(there, here, aside, branches=branches)
 
     rebuild_keys = rebuildkeys.rebuild_keys

@@ -4,15 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from vzarr.errors import FormatError, StorageError
 from vzarr.overlay import layout, seal
+from vzarr.overlay.paths import is_key
 from vzarr.overlay.state import State
 
 WORKERS = 16
 Progress = Callable[[int, int], None]
 """Told of each object that is in place: how many there are to be, and its bytes."""
+
+
+class Row(NamedTuple):
+    """An object as a list of checksums names it; its key is that of the repo."""
+
+    key: str
+    size: int
+    digest: str
 
 
 class Reading(Protocol):
@@ -22,11 +31,20 @@ class Reading(Protocol):
         """Bytes of an object, or None when it is absent."""
 
 
-class Writing(Reading, Protocol):
-    """Where objects go."""
+class Holding(Reading, Protocol):
+    """Where objects are looked for."""
 
     def size(self, key: str) -> int | None:
         """Size of an object, or None when it is absent."""
+
+
+class Writing(Protocol):
+    """Where objects go."""
+
+    at_once: int
+
+    def lacking(self, rows: Sequence[Row]) -> Sequence[Row]:
+        """Those of `rows` that are not in place, whole and right."""
 
     def put(self, key: str, data: bytes) -> None:
         """Write an object whole."""
@@ -61,28 +79,56 @@ def copy_nodes(
         If one is missing, or cannot be read or written.
     """
     with ThreadPoolExecutor(WORKERS) as pool:
-        listed = [row for rows in pool.map(lambda n: _rows(source, state, n), nodes) for row in rows]
+        listed = [row for rows in pool.map(lambda n: listing(source, state, n), nodes) for row in rows]
 
-        def copy(row: tuple[str, int, str]) -> int:
-            key, size, digest = row
-            moved = 0 if _is_there(target, key, size, digest) else _copy(source, target, key, digest)
-            if progress is not None:
-                progress(len(listed), size)
-            return moved
+        def tell(rows: Iterable[Row]) -> None:
+            for row in rows:
+                if progress is not None:
+                    progress(len(listed), row.size)
 
-        return sum(pool.map(copy, listed))
+        def look(some: Sequence[Row]) -> Sequence[Row]:
+            found = target.lacking(some)
+            tell(set(some) - set(found))
+            return found
+
+        def copy(row: Row) -> int:
+            data = _checked(source, row.key, row.digest)
+            target.put(row.key, data)
+            tell([row])
+            return len(data)
+
+        parts = [listed[at : at + target.at_once] for at in range(0, len(listed), target.at_once)]
+        todo = [row for rows in pool.map(look, parts) for row in rows]
+        return sum(pool.map(copy, todo))
 
 
-def _rows(source: Reading, state: State, node: str) -> Iterable[tuple[str, int, str]]:
-    """Key, size and hash of every object of a version; its seal comes last."""
+def listing(source: Reading, state: State, node: str) -> list[Row]:
+    """Every object of a version; its seal comes last.
+
+    Raises
+    ------
+    FormatError
+        If its seal or list of checksums is not what was sealed, or names what is no object of the version.
+    StorageError
+        If one is missing.
+    """
     digest = state.nodes[node].seal
     assert digest is not None
     data = _checked(source, layout.seal(node), digest)
-    sums = seal.Record.from_bytes(data).sums
-    listing = _checked(source, layout.sums(node), sums)
-    folder = layout.node(node)
-    rows = [(f"{folder}/{key}", size, each) for key, size, each in seal.read_sums(listing)]
-    return [*rows, (layout.sums(node), len(listing), sums), (layout.seal(node), len(data), digest)]
+    record = seal.Record.from_bytes(data)
+    if record.parents != state.nodes[node].parents:
+        raise FormatError(f"{layout.seal(node)} names other parents than the log")
+    sums = _checked(source, layout.sums(node), record.sums)
+    try:
+        stored = list(seal.read_sums(sums))
+    except ValueError as e:
+        raise FormatError(f"{layout.sums(node)} is damaged: {e}") from e
+    # A repo may be a stranger's: no name leads out of the version's folder.
+    strange = [key for key, _size, _digest in stored if not is_key(key) or "\\" in key]
+    if strange:
+        raise FormatError(f"{layout.sums(node)} names {strange[0]!r}, which is no object of the version")
+    rows = [Row(f"{layout.node(node)}/{key}", size, each) for key, size, each in stored]
+    return [*rows, Row(layout.sums(node), len(sums), record.sums), Row(layout.seal(node), len(data), digest)]
 
 
 def _checked(source: Reading, key: str, digest: str) -> bytes:
@@ -94,14 +140,24 @@ def _checked(source: Reading, key: str, digest: str) -> bytes:
     return data
 
 
-def _copy(source: Reading, target: Writing, key: str, digest: str) -> int:
-    data = _checked(source, key, digest)
-    target.put(key, data)
-    return len(data)
+def lacks(target: Holding, row: Row) -> bool:
+    """Whether an object is not in place, whole and right."""
+    if target.size(row.key) != row.size:
+        return True
+    data = target.get(row.key)
+    return data is None or seal.sha256(data) != row.digest
 
 
-def _is_there(target: Writing, key: str, size: int, digest: str) -> bool:
-    if target.size(key) != size:
-        return False
-    data = target.get(key)
-    return data is not None and seal.sha256(data) == digest
+def check_whole(target: Holding, state: State, nodes: Sequence[str]) -> None:
+    """Refuse versions of which not every object has arrived; their own lists are the measure.
+
+    Raises
+    ------
+    StorageError, FormatError
+        Naming the first that is missing, or of another size.
+    """
+    with ThreadPoolExecutor(WORKERS) as pool:
+        for rows in pool.map(lambda n: listing(target, state, n), nodes):
+            for row, size in zip(rows, pool.map(target.size, [r.key for r in rows]), strict=True):
+                if size != row.size:
+                    raise StorageError(f"{row.key} has not arrived whole: push again")

@@ -1,67 +1,24 @@
-"""A repo, or the place for one, as a transfer sees it: its history, its objects, and the one way to add to it."""
+"""The places that there are: repos on files, in memory and on object stores, and those that a server serves."""
 
 from __future__ import annotations
 
 import secrets
-from abc import ABC, abstractmethod
 from contextlib import closing
 
-from vzarr.errors import AlreadyExistsError, InvalidInputError, NotFoundError
-from vzarr.overlay import layout, opening, plans
+from vzarr.errors import AlreadyExistsError, NotFoundError
+from vzarr.overlay import layout, opening
 from vzarr.overlay.kv.versioned import FIRST_MUTATION_ID, begin_mutation_ids
 from vzarr.overlay.log import RepoLog
 from vzarr.overlay.objects import Objects, ReadOnly
 from vzarr.overlay.repokeys import mark_pending
 from vzarr.overlay.seal import load_record
 from vzarr.overlay.state import State
+from vzarr.overlay.transfer.place import Place as Place
+from vzarr.overlay.transfer.plans import Arrival
+from vzarr.overlay.transfer.served import ServedPlace, is_served
 
 STRIPE_MUTATIONS = 10**9
 """Mutation ids of a clone begin so many further on for each stripe."""
-
-
-class Place(ABC):
-    """One end of a transfer."""
-
-    url: str
-
-    @abstractmethod
-    def state(self) -> State:
-        """What its log says now; without versions where there is no repo yet."""
-
-    @abstractmethod
-    def get(self, key: str) -> bytes | None:
-        """Bytes of an object, or None when it is absent."""
-
-    @abstractmethod
-    def size(self, key: str) -> int | None:
-        """Size of an object, or None when it is absent."""
-
-    @abstractmethod
-    def put(self, key: str, data: bytes) -> None:
-        """Write an object of a version that the log does not know yet."""
-
-    @abstractmethod
-    def begin(self, root: str, keys: str | None = None) -> None:
-        """Make the place for a clone of the repo with that root; may be done again.
-
-        Raises
-        ------
-        AlreadyExistsError
-            If there is another repo, or one that has versions.
-        """
-
-    @abstractmethod
-    def publish(self, plan: plans.Plan) -> None:
-        """Add versions whose objects are all in place."""
-
-    def __enter__(self) -> Place:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
-
-    def close(self) -> None:  # noqa: B027 - most places hold nothing open
-        """Let go of what is held open."""
 
 
 class StoredPlace(Place):
@@ -89,6 +46,15 @@ class StoredPlace(Place):
         """See `Place.size`."""
         return self.objects.size(key)
 
+    def knows(self, node: str) -> bool:
+        """Whether the log has a version of that id."""
+        return node in self._log.about(node).nodes
+
+    def is_sealed(self, node: str) -> bool:
+        """Whether the log knows a version as sealed."""
+        known = self._log.about(node).nodes.get(node)
+        return known is not None and known.sealed
+
     def put(self, key: str, data: bytes) -> None:
         """See `Place.put`."""
         self.objects.put(key, data)
@@ -105,12 +71,14 @@ class StoredPlace(Place):
             with closing(opening.open_authority(self.objects, meta)) as authority:
                 authority.kv.transact(lambda txn: begin_mutation_ids(txn, first))
 
-    def publish(self, plan: plans.Plan) -> None:
+    def publish(self, arrival: Arrival) -> None:
         """See `Place.publish`."""
         meta = opening.read_meta(self.objects)
         authority, objects = opening.reach_authority(self.objects, meta)
         try:
-            ops = plan(self.state())
+            ops = arrival(self.state())
+            if not ops:
+                return
             arrived = [op["id"] for op in ops if op["op"] == "node"]
             for op in ops:
                 if op["op"] == "node":
@@ -118,7 +86,7 @@ class StoredPlace(Place):
             if not isinstance(objects, ReadOnly):
                 mark_pending(authority.kv, arrived)
             self._log.open()
-            self._log.publish(plan)
+            self._log.publish(arrival)
         finally:
             authority.close()
 
@@ -133,9 +101,7 @@ def open_place(url: str, token: str = "") -> Place:
     token
         The server's administrator token, where it is a server's.
     """
-    if url.startswith(("http://", "https://")):
-        raise InvalidInputError(f"{url!r} is no place of this process")
-    return StoredPlace(opening.open_objects(url))
+    return ServedPlace(url, token) if is_served(url) else StoredPlace(opening.open_objects(url))
 
 
 def existing(place: Place) -> State:

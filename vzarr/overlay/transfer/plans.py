@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 
 from vzarr.errors import AlreadyExistsError, ConflictError, InvalidInputError, NotFoundError
 from vzarr.overlay.dag import ancestry
-from vzarr.overlay.plans import Plan
 from vzarr.overlay.state import Op, State
 
 
@@ -37,17 +36,21 @@ def missing(source: State, target: State, tips: Iterable[str]) -> list[str]:
     ------
     InvalidInputError
         If the two have no version in common, but both have some.
+    AlreadyExistsError
+        If they have versions of one id that differ.
     """
     if target.nodes and source.root != target.root:
         raise InvalidInputError(
             f"the repos are unrelated: their roots are {source.root} and {target.root}; clone one of them instead"
         )
     wanted = {n for tip in tips for n in ancestry(tip, source.parents)}
+    check_same(source, target, wanted)
     return sorted((n for n in wanted if n not in target.nodes), key=lambda n: source.nodes[n].version_id)
 
 
-def receive(source: State, nodes: Sequence[str], *, aside: str | None = None) -> Plan:
-    """Add versions that were copied; they keep their ids, notes and times.
+@dataclass(frozen=True)
+class Arrival:
+    """The plan (see `vzarr.overlay.plans`) that adds versions which were copied; they keep ids, notes and times.
 
     Parameters
     ----------
@@ -57,23 +60,52 @@ def receive(source: State, nodes: Sequence[str], *, aside: str | None = None) ->
         Their ids, parents first.
     aside
         Put what grew on both sides on branches of its own, named ``ASIDE-BRANCH``, instead of refusing it.
-
-    Raises
-    ------
-    ConflictError
-        (The plan:) a branch grew on both sides, and `aside` is not given; ``conflicts`` names the branches.
-    AlreadyExistsError
-        (The plan:) both repos made an instance of the same name.
     """
 
-    def plan(target: State) -> Sequence[Op]:
-        fresh = [n for n in nodes if n not in target.nodes]
-        names = _branch_names(source, target, fresh, aside)
+    source: State
+    nodes: Sequence[str]
+    aside: str | None = None
+
+    def __call__(self, target: State) -> Sequence[Op]:
+        """Operations that add what `target` does not have.
+
+        Raises
+        ------
+        ConflictError
+            If a branch grew on both sides, and `aside` is not given; ``conflicts`` names the branches.
+        AlreadyExistsError
+            If both repos made an instance, or a version, of the same name.
+        """
+        source = self.source
+        check_same(source, target, {a for n in self.nodes for a in ancestry(n, source.parents)})
+        fresh = [n for n in self.nodes if n not in target.nodes]
+        names = _branch_names(source, target, fresh, self.aside)
         ops: list[Op] = [] if target.nodes else [_repo(source)]
         ops += [_node(source, n, names(source.nodes[n].branch)) for n in fresh]
         return [*ops, *_instances(source, target, {*fresh, *target.nodes})]
 
-    return plan
+
+def history(state: State) -> list[Op]:
+    """A repo's state as the operations that would make it at once, open versions too; what was logged is left out."""
+    if not state.nodes:
+        return []
+    nodes = [_node(state, n, state.nodes[n].branch) for n in state.nodes]
+    return [_repo(state), *nodes, *_instances(state, State(), state.nodes)]
+
+
+def check_same(source: State, target: State, nodes: Iterable[str]) -> None:
+    """Refuse versions that two repos know by one id and do not agree about.
+
+    Raises
+    ------
+    AlreadyExistsError
+        If there is one, such as a tag that each gave to something else.
+    """
+    for node in nodes:
+        if node in target.nodes:
+            here, there = target.nodes[node], source.nodes[node]
+            if (here.seal, here.parents) != (there.seal, there.parents):
+                raise AlreadyExistsError(f"both repos have a version {node} of their own, and the two differ")
 
 
 def _repo(source: State) -> Op:

@@ -10,7 +10,7 @@ from vzarr.overlay.refs import check_branch
 from vzarr.overlay.state import State
 from vzarr.overlay.transfer.copying import Progress, copy_nodes
 from vzarr.overlay.transfer.places import Place, existing
-from vzarr.overlay.transfer.plans import heads, missing, receive
+from vzarr.overlay.transfer.plans import Arrival, heads, missing
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,7 @@ def clone(
     tips = heads(state, branches)
     if not tips:
         raise NotFoundError(f"nothing in {source.url} is sealed yet: commit first")
+    target.choose(state.root)
     target.begin(state.root, keys)
     return _transfer(source, state, target, tips, progress, None)
 
@@ -67,8 +68,9 @@ def push(
     ConflictError
         If a branch grew on both sides: nothing is changed then.
     """
-    existing(target)
     state = existing(source)
+    target.choose(state.root)
+    existing(target)
     return _transfer(source, state, target, heads(state, branches), progress, None)
 
 
@@ -78,8 +80,9 @@ def fetch(
 ) -> Transferred:  # fmt: skip
     """As `push`, but what grew on both sides arrives on branches of its own, named ``ASIDE-BRANCH``, to be merged."""
     check_branch(aside)
-    existing(target)
     state = existing(source)
+    target.choose(state.root)
+    existing(target)
     return _transfer(source, state, target, heads(state, branches), progress, aside)
 
 
@@ -87,7 +90,7 @@ def _transfer(
     source: Place, state: State, target: Place, tips: Sequence[str], progress: Progress | None, aside: str | None
 ) -> Transferred:
     nodes = missing(state, target.state(), tips)
-    plan = receive(state, nodes, aside=aside)
+    plan = Arrival(state, nodes, aside)
     plan(target.state())  # what is refused is refused before anything is copied
     moved = copy_nodes(source, target, state, nodes, progress)
     try:

@@ -1,0 +1,147 @@
+"""What a server makes of hostile or mistaken requests under /api/transfer: refused, with nothing changed."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+import vzarr
+from tests.api.conftest import TOKEN
+from vzarr.api.hub import Hub
+from vzarr.overlay import layout
+from vzarr.overlay.transfer import exchange
+from vzarr.overlay.transfer.plans import Arrival
+
+ADMIN = {"Authorization": f"Bearer {TOKEN}"}
+SUM = hashlib.sha256(b"x").hexdigest()
+
+
+@pytest.fixture
+def other(tmp_path: Path, client: TestClient, sealed: str) -> vzarr.Repo:
+    """A clone of the served repo with one more version."""
+    with vzarr.clone(str(tmp_path / "repos" / sealed), str(tmp_path / "other")) as repo:
+        repo["master"].newversion().commit()
+        yield repo
+
+
+def send(client: TestClient, repo: vzarr.Repo, leave: str = "") -> None:
+    """Bring the objects of the newest version, but for one."""
+    tip = repo["master"].uuid
+    for key, _ in repo.objects.walk(layout.node(tip)):
+        if not key.endswith(leave or "\0"):
+            data = repo.objects.get(key)
+            where = f"/api/transfer/{repo.uuid}/objects/{key}?sha256={hashlib.sha256(data).hexdigest()}"
+            assert client.put(where, content=data, headers=ADMIN).status_code == 200
+
+
+def arrival(repo: vzarr.Repo, **changed: Any) -> dict[str, Any]:
+    plain = exchange.arrival_to_json(Arrival(repo.state, [repo["master"].uuid]))
+    return {**plain, **changed}
+
+
+def test_objects_of_sealed_versions_alone_are_given(client: TestClient, root: str, hub: Hub):
+    key = f"/api/transfer/{root}/objects/nodes/{root}/zarr/zarr.json"
+    assert client.get(key).status_code == 404
+    client.post(f"/api/node/{root}/commit", json={"note": ""})
+    whole = client.get(key)
+    assert whole.status_code == 200
+    assert "immutable" in whole.headers["cache-control"]
+    assert client.get(key, headers={"Range": "bytes=2-5"}).content == whole.content[2:6]
+    assert client.get(key, headers={"Range": "bytes=99999-"}).status_code == 416
+    head = client.head(key)
+    assert (head.content, int(head.headers["content-length"])) == (b"", len(whole.content))
+    for strange in ("vzarr.json", "log/00000000000000000000.json", "keys/keys.sqlite", f"nodes/{root}", "nodes/..%2f"):
+        assert client.get(f"/api/transfer/{root}/objects/{strange}").status_code == 404
+    assert client.get(f"/api/transfer/{root}/objects/nodes/{root}/zarr/..%2F..%2F..%2Fvzarr.json").status_code == 404
+    assert client.get("/api/transfer").json() == {"repos": [root]}
+
+
+@pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer no"}, {"Authorization": "Basic x"}])
+def test_whoever_writes_needs_the_token(client: TestClient, sealed: str, headers: dict[str, str]):
+    base = f"/api/transfer/{sealed}"
+    answers = [
+        client.post(base, headers=headers),
+        client.post(f"{base}/publish", headers=headers, json={}),
+        client.post(f"{base}/lacking", headers=headers, json=[]),
+        client.put(f"{base}/objects/nodes/{'1' * 32}/seal.json?sha256={SUM}", headers=headers, content=b"x"),
+    ]
+    assert {(a.status_code, a.headers["vzarr-error"]) for a in answers} == {(400, "ForbiddenError")}
+
+
+def test_nothing_that_is_there_can_be_overwritten(client: TestClient, root: str, hub: Hub):
+    where = f"/api/transfer/{root}/objects/nodes/{root}/zarr/zarr.json?sha256={SUM}"
+    assert client.put(where, content=b"x", headers=ADMIN).headers["vzarr-error"] == "SealedError"
+    client.post(f"/api/node/{root}/commit", json={"note": ""})
+    assert client.put(where, content=b"x", headers=ADMIN).status_code == 400
+    for key in ("vzarr.json", "log/00000000000000000002.json", f"nodes/{'1' * 32}", f"nodes/{'1' * 32}/journal/x",
+                f"nodes/{'1' * 32}/zarr/..%2F..%2F..%2Fx", "nodes/x/y%5Cz"):  # fmt: skip
+        answer = client.put(f"/api/transfer/{root}/objects/{key}?sha256={SUM}", content=b"x", headers=ADMIN)
+        assert answer.status_code == 400, key
+    fresh = f"/api/transfer/{root}/objects/nodes/{'1' * 32}/seal.json"
+    assert "checksum" in client.put(f"{fresh}?sha256={SUM}", content=b"y", headers=ADMIN).text
+    assert client.put(fresh, content=b"x", headers=ADMIN).status_code == 400
+    assert sorted(p.name for p in (Path(hub.root) / root / "nodes").iterdir()) == [root]
+
+
+def test_a_version_is_published_once_it_is_whole(client: TestClient, other: vzarr.Repo, hub: Hub):
+    served = hub.repos()[0]
+    send(client, other, leave="sums/sha256")
+    answer = client.post(f"/api/transfer/{other.uuid}/publish", json=arrival(other), headers=ADMIN)
+    assert (answer.status_code, answer.headers["vzarr-error"]) == (500, "StorageError")
+    assert len(served.versions()) == 1
+    send(client, other)
+    assert client.post(f"/api/transfer/{other.uuid}/publish", json=arrival(other), headers=ADMIN).status_code == 200
+    assert served["master"].uuid == other["master"].uuid
+    entries = len(served.log())
+    assert client.post(f"/api/transfer/{other.uuid}/publish", json=arrival(other), headers=ADMIN).status_code == 200
+    assert len(served.log()) == entries
+
+
+def test_publishing_takes_what_arrives_and_nothing_else(client: TestClient, other: vzarr.Repo, hub: Hub):
+    send(client, other)
+    good = arrival(other)
+    repo_op, root_op, tip = good["ops"]
+    stranger = {**root_op, "id": "2" * 32}
+    bodies: list[Any] = [
+        None, [], {}, {**good, "format": 99}, {**good, "ops": 7}, {**good, "nodes": ["x"]}, {**good, "nodes": 3},
+        {**good, "aside": "a/b"}, {**good, "ops": [*good["ops"], {"op": "instance_remove", "name": "x"}]},
+        {**good, "ops": [*good["ops"], {"op": "seal", "id": other.uuid, "sha256": SUM}]},
+        {**good, "ops": [repo_op, root_op, {**tip, "seal": None}]},
+        {**good, "ops": [repo_op, root_op, {**tip, "seal": SUM}]},
+        {**good, "ops": [repo_op, root_op, {**tip, "parents": []}]},
+        {**good, "ops": [repo_op, {**root_op, "seal": SUM}, tip]},
+        {**good, "ops": [repo_op, stranger, {**tip, "parents": ["2" * 32]}]},
+        {**good, "ops": [repo_op, root_op, {**tip, "branch": "a:b"}]},
+        {**good, "ops": [{**repo_op, "root": 1}, root_op, tip]},
+    ]  # fmt: skip
+    for body in bodies:
+        answer = client.post(f"/api/transfer/{other.uuid}/publish", json=body, headers=ADMIN)
+        assert answer.status_code in {400, 500}, body
+        assert answer.headers.get("vzarr-error"), answer.text
+    assert len(hub.repos()[0].versions()) == 1
+    assert client.post(f"/api/transfer/{other.uuid}/publish", json=good, headers=ADMIN).status_code == 200
+
+
+def test_objects_are_looked_for_together(client: TestClient, other: vzarr.Repo):
+    key, size = next(iter(other.objects.walk(layout.node(other.uuid))))
+    digest = hashlib.sha256(other.objects.get(key)).hexdigest()
+    rows = [[key, size, digest], [key, size, SUM], [key, size + 1, digest], [f"nodes/{'1' * 32}/x", 1, SUM]]
+    answer = client.post(f"/api/transfer/{other.uuid}/lacking", json=rows, headers=ADMIN)
+    assert answer.json() == {"keys": [row[0] for row in rows[1:]]}
+    for body in ({}, [[key]], [[key, -1, 2]], [["vzarr.json", 1, SUM]], rows * 300):
+        assert client.post(f"/api/transfer/{other.uuid}/lacking", json=body, headers=ADMIN).status_code == 400
+
+
+def test_a_clone_is_begun_where_its_root_says(client: TestClient, sealed: str, hub: Hub):
+    fresh = "3" * 32
+    for _ in range(2):
+        assert client.post(f"/api/transfer/{fresh}", headers=ADMIN).status_code == 200
+    assert client.get(f"/api/transfer/{fresh}").headers["vzarr-error"] == "NotFoundError"
+    assert client.get("/api/repos/info").json().keys() == {sealed}
+    for root in (sealed, "..", ".x", "a%2Fb"):
+        assert client.post(f"/api/transfer/{root}", headers=ADMIN).status_code in {400, 404}
+    assert sorted(p.name for p in Path(hub.root).iterdir()) == sorted([fresh, sealed])

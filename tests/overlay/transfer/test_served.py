@@ -1,0 +1,315 @@
+"""Transfers to and from a running server: the same promises as between folders, and nothing for who has no token."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import numpy as np
+import orjson
+import pytest
+
+import vzarr
+from tests.serving import TOKEN, Server, serving
+from vzarr.cli import main
+from vzarr.errors import (
+    AlreadyExistsError,
+    ConflictError,
+    ForbiddenError,
+    FormatError,
+    InvalidInputError,
+    NotFoundError,
+    StorageError,
+)
+from vzarr.overlay import layout
+from vzarr.overlay.transfer.places import Place, open_place
+from vzarr.overlay.transfer.verbs import clone, fetch, push
+from vzarr.overlay.verify import verify
+
+CHUNK = (4, 4, 4)
+
+
+@pytest.fixture
+def repo(tmp_path: Path) -> Iterator[vzarr.Repo]:
+    """Two branches, a merge, keys and a tag, all sealed."""
+    with vzarr.create(str(tmp_path / "first"), alias="lab", description="of flies") as repo:
+        root = repo.root
+        root.create_array("a", dtype="u1", chunks=CHUNK)
+        root.write("a", (0, 0, 0), np.random.default_rng(0).integers(0, 255, (12, 12, 12), "u1"))
+        info = repo.create_instance(root, "notes 1", "keyvalue")
+        root.transact(info, lambda tx: tx.put(b"k", b"0"))
+        child = root.commit("the beginning").newversion()
+        child.write("a", (4, 0, 0), np.full((4, 8, 8), 1, "u1"))
+        child.write("a", (-4, 0, 0), np.full((4, 4, 4), 3, "u1"))
+        child.commit()
+        side = root.branch("side")
+        side.transact(info, lambda tx: tx.put(b"k", b"1"))
+        side.commit().tag("v1")
+        repo.merge(["side", child]).commit()
+        yield repo
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("served")
+
+
+@pytest.fixture(scope="module")
+def server(root: Path) -> Iterator[Server]:
+    """A server that all tests share, each with repos of its own."""
+    with serving(root) as server:
+        yield server
+
+
+def contents(repo: vzarr.Repo) -> dict[str, object]:
+    found: dict[str, object] = {}
+    for version in repo.versions():
+        box = version.bounds("a")
+        keys = {n: dict(version.keys(n).scan()) for n in repo.state.instances}
+        found[version.uuid] = (version.info.parents, version.note, box, version.read("a", *box).tobytes(), keys)
+    return found
+
+
+OPENED: list[Place] = []
+
+
+@pytest.fixture(autouse=True)
+def _closed() -> Iterator[None]:
+    yield
+    while OPENED:
+        OPENED.pop().close()
+
+
+def at(server: Server, root: str = "", token: str = TOKEN) -> Place:
+    OPENED.append(open_place(f"{server.url}/{root}".rstrip("/"), token))
+    return OPENED[-1]
+
+
+def here(repo: vzarr.Repo | Path) -> Place:
+    return open_place(repo.url if isinstance(repo, vzarr.Repo) else str(repo))
+
+
+def test_there_and_back_again(repo: vzarr.Repo, server: Server, root: Path, tmp_path: Path):
+    with here(repo) as mine, at(server) as theirs:
+        assert clone(mine, theirs).nbytes > 0
+        assert push(mine, theirs).versions == []
+        before = len(repo.log())
+        push(theirs, mine)  # it is known now which repo is meant
+        assert len(repo.log()) == before, "nothing was missing, so nothing is written"
+    tip = repo["master"].newversion()
+    tip.write("a", (0, 0, 0), np.full(CHUNK, 9, "u1"))
+    tip.commit()
+    moved: list[int] = []
+    done = push(here(repo), at(server, repo.uuid[:6]), progress=lambda _n, size: moved.append(size))
+    assert list(done.versions) == [tip.uuid]
+    assert len(moved) == sum(1 for _ in repo.objects.walk(layout.node(tip.uuid)))
+    assert done.nbytes == sum(moved)
+    with vzarr.clone(f"{server.url}/{repo.uuid}", str(tmp_path / "back")) as back:
+        assert contents(back) == contents(repo)
+        assert not list(verify(back.objects))
+    with vzarr.open(str(root / repo.uuid)) as served:
+        assert contents(served) == contents(repo)
+        assert not list(verify(served.objects))
+
+
+def test_only_who_has_the_token_writes(repo: vzarr.Repo, server: Server):
+    for token in ("", "wrong", "ünicode"):
+        with pytest.raises(ForbiddenError, match="admin token"):
+            clone(here(repo), at(server, token=token))
+    assert not list(at(server, repo.uuid).state().nodes)
+    clone(here(repo), at(server))
+    repo["master"].newversion().commit()
+    with pytest.raises(ForbiddenError):
+        push(here(repo), at(server, token=""))
+    assert push(at(server, repo.uuid, token=""), here(repo)).versions == []
+
+
+def test_two_labs_and_a_server(repo: vzarr.Repo, server: Server, tmp_path: Path):
+    clone(here(repo), at(server))
+    theirs = f"{server.url}/{repo.uuid[:8]}"
+    with vzarr.clone(theirs, str(tmp_path / "second")) as other:
+        for each, coord in ((repo, (0, 0, 0)), (other, (1, 1, 1))):
+            tip = each["master"].newversion()
+            tip.write_chunks("a", {coord: np.full(CHUNK, 5, "u1")})
+            tip.commit()
+        repo.push(theirs, token=TOKEN)
+        with pytest.raises(ConflictError, match="not fast-forward") as refused:
+            other.push(theirs, token=TOKEN)
+        assert refused.value.conflicts == ["master"]
+        other.fetch(theirs, "lab")
+        merged = other.merge(["master", "lab-master"]).commit()
+        assert merged.read("a", (0, 0, 0), (1, 1, 1)) == merged.read("a", (4, 4, 4), (5, 5, 5)) == 5
+        other.push(theirs, token=TOKEN)
+        repo.pull(theirs)
+        assert repo["master"].uuid == merged.uuid
+
+
+def test_what_grew_on_both_sides_can_be_put_beside_over_http(repo: vzarr.Repo, server: Server, root: Path):
+    clone(here(repo), at(server))
+    with vzarr.open(str(root / repo.uuid)) as served:
+        served["master"].newversion().commit()
+        tip = repo["master"].newversion().commit()
+        fetch(here(repo), at(server), "lab")
+        assert served["lab-master"].uuid == tip.uuid
+
+
+def test_a_server_that_goes_away_shows_nothing_partial_and_the_same_command_goes_on(repo: vzarr.Repo, tmp_path: Path):
+    with serving(tmp_path / "served") as server:
+        count = 0
+
+        def kill(_total: int, _size: int) -> None:
+            nonlocal count
+            count += 1
+            if count == 10:
+                server.process.kill()
+
+        with pytest.raises(StorageError, match="goes on where this one stopped"):
+            clone(here(repo), at(server), progress=kill)
+    with serving(tmp_path / "served") as server:
+        with pytest.raises(NotFoundError):
+            push(here(repo), at(server))
+        done = clone(here(repo), at(server))
+        whole = sum(s for n in done.versions for _, s in repo.objects.walk(layout.node(n)))
+        assert 0 < done.nbytes < whole
+        with vzarr.clone(server.url, str(tmp_path / "back")) as back:
+            assert contents(back) == contents(repo)
+
+
+def test_a_tampered_object_is_refused_by_name(repo: vzarr.Repo, server: Server, root: Path, tmp_path: Path):
+    clone(here(repo), at(server))
+    key = f"{layout.zarr(repo.uuid)}/a/c/0/0/0"
+    file = root / repo.uuid / key
+    file.write_bytes(file.read_bytes()[:-1] + b"?")
+    with pytest.raises(FormatError, match=key):
+        clone(at(server, repo.uuid), here(tmp_path / "second"))
+    with pytest.raises((NotFoundError, FormatError)):
+        vzarr.open(str(tmp_path / "second"))
+
+
+def test_remotes_that_are_none(repo: vzarr.Repo, server: Server, tmp_path: Path):
+    with pytest.raises(NotFoundError, match="no repo"):
+        push(here(repo), at(server))
+    with pytest.raises(NotFoundError, match="no repo"):
+        push(here(repo), at(server, "abc"))
+    for url in ("http://a/b/c", "http://", "http://user@host", "http://host?x=1"):
+        with pytest.raises(InvalidInputError, match="HOST"):
+            open_place(url)
+    with pytest.raises(StorageError, match="cannot be reached"):
+        open_place("http://127.0.0.1:1").state()
+    with pytest.raises(InvalidInputError, match="named by its root"):
+        clone(here(repo), at(server, "fly"))
+    with pytest.raises(InvalidInputError, match="keys"):
+        clone(here(repo), at(server), keys="sqlite:////tmp/x")
+    with vzarr.create(str(tmp_path / "stranger")) as stranger:
+        stranger.root.commit()
+        clone(here(stranger), at(server))
+        with pytest.raises(InvalidInputError, match="unrelated"):
+            push(here(repo), at(server, stranger.uuid))
+        with pytest.raises(AlreadyExistsError):
+            clone(here(stranger), at(server))
+        clone(here(repo), at(server))
+        with pytest.raises(InvalidInputError, match=r"serves \d+ repos"):
+            at(server).state()
+        repo["master"].newversion().commit()
+        assert len(push(here(repo), at(server)).versions) == 1, "a clone finds its own"
+
+
+@pytest.fixture
+def answering() -> Iterator[tuple[str, list[tuple[int, dict[str, str], bytes]]]]:
+    """A server that says whatever it is told to."""
+    answers: list[tuple[int, dict[str, str], bytes]] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            status, headers, body = answers[0]
+            self.send_response(status)
+            for name, value in {"Content-Length": str(len(body)), **headers}.items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *args: object) -> None: ...
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}", answers
+        server.shutdown()
+        thread.join()
+
+
+NODE = {"op": "node", "id": "a" * 32, "parents": [], "branch": "", "note": "", "log": [], "seal": None}
+NODE |= {"created": "2026-01-01T00:00:00Z", "updated": "2026-01-01T00:00:00Z"}
+REPO = {"op": "repo", "root": "a" * 32, "alias": "", "description": ""}
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "says"),
+    [
+        (404, b"404 page not found", "older release"),
+        (500, b"oh no", "oh no"),
+        (302, b"", "302"),
+        (200, b"<html>", "no JSON"),
+        (200, b"[]", "JSON object"),
+        (200, orjson.dumps({"format": 99, "ops": []}), "upgrade"),
+        (200, orjson.dumps({"format": 1, "ops": [NODE]}), "one operation 'repo'"),
+        (200, orjson.dumps({"format": 1, "ops": [REPO, {**NODE, "id": "../../x"}]}), "cannot be '../../x'"),
+        (200, orjson.dumps({"format": 1, "ops": [REPO, {**NODE, "parents": ["b"]}]}), "before it makes it"),
+        (200, orjson.dumps({"format": 1, "ops": [REPO, {**NODE, "seal": 7}]}), "'seal'"),
+        (200, orjson.dumps({"format": 1, "ops": [REPO, NODE, NODE]}), "twice"),
+        (200, orjson.dumps({"format": 1, "ops": [REPO, {**NODE, "more": 1}]}), "has the keys"),
+        (200, orjson.dumps({"format": 1, "ops": [REPO, {"op": "instance_remove", "name": "a"}]}), "one operation"),
+    ],
+)
+def test_servers_of_another_kind(answering, status: int, body: bytes, says: str):
+    url, answers = answering
+    answers.append((status, {}, body))
+    with pytest.raises((FormatError, StorageError, InvalidInputError), match=says), open_place(f"{url}/a") as place:
+        place.state()
+
+
+def test_a_server_that_hangs_up(tmp_path: Path):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def hang_up() -> None:
+            listener.accept()[0].close()
+
+        thread = threading.Thread(target=hang_up)
+        thread.start()
+        with pytest.raises(StorageError, match="went away"):
+            open_place(f"http://127.0.0.1:{listener.getsockname()[1]}/a").state()
+        thread.join()
+
+
+def test_names_that_lead_elsewhere_are_refused(repo: vzarr.Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A stranger's repo is whole by its own checksums, and still no name in it may lead out of its folder."""
+    with vzarr.create(str(tmp_path / "evil")) as evil:
+        evil.root.create_array("a", dtype="u1", chunks=CHUNK)
+        monkeypatch.setattr(
+            "vzarr.overlay.seal.read_sums", lambda data: iter([("../../../stolen", 1, "0" * 64)]), raising=True
+        )
+        evil.root.commit()
+        with pytest.raises(FormatError, match="no object of the version"):
+            clone(here(evil), here(tmp_path / "second"))
+
+
+def test_a_tag_given_twice_is_refused_by_name(repo: vzarr.Repo, tmp_path: Path):
+    with vzarr.clone(repo.url, str(tmp_path / "second")) as other:
+        repo["master"].tag("v2")
+        other[repo.uuid].tag("v2")
+        with pytest.raises(AlreadyExistsError, match="version v2 of their own"):
+            push(here(other), here(repo))
+
+
+def test_by_the_command_line(repo: vzarr.Repo, server: Server, tmp_path: Path, capsys, monkeypatch):
+    assert main(["clone", repo.url, server.url]) == 1
+    assert "admin token" in capsys.readouterr().err
+    assert main(["clone", repo.url, server.url, "--token", TOKEN]) == 0
+    monkeypatch.setenv("VZARR_ADMIN_TOKEN", TOKEN)
+    repo["master"].newversion().commit()
+    assert main(["push", repo.url, server.url]) == 0, "a clone finds its own"
+    assert "1 versions" in capsys.readouterr().out
+    assert main(["clone", f"{server.url}/{repo.uuid}", str(tmp_path / "second")]) == 0

@@ -1,0 +1,163 @@
+"""One end of a transfer, for `vzarr clone`, `push`, `pull` and `fetch` on the other: ``/api/transfer/{ref}/...``.
+
+Who reads gets history and the objects of sealed versions.  Who writes needs the admin token, and may add objects of
+versions that the log does not know yet, then publish those versions: nothing that is there already can change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Annotated, Any, TypeVar
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi.responses import StreamingResponse
+from starlette.concurrency import run_in_threadpool
+
+from vzarr.api import deps, wire
+from vzarr.api.hub import Hub
+from vzarr.api.ranges import parse_range
+from vzarr.api.routing import read
+from vzarr.errors import FormatError, InvalidInputError, NotFoundError, SealedError
+from vzarr.overlay.seal import sha256 as hash_of
+from vzarr.overlay.sharing import share
+from vzarr.overlay.transfer import exchange
+from vzarr.overlay.transfer.copying import Row, check_whole, lacks
+from vzarr.overlay.transfer.places import StoredPlace
+
+router = APIRouter(prefix="/api/transfer", tags=["transfer"])
+
+Repos = Annotated[Hub, Depends(deps.hub)]
+ADMIN = [Depends(deps.admin)]
+T = TypeVar("T")
+PIECE = 8 << 20
+"""Bytes that are read at a time."""
+LARGEST = 5 << 30
+"""Bytes of an object at most; object stores take no larger ones at once either."""
+MOST = 1000
+"""Objects that may be looked for at a time."""
+_FOREVER = {"Cache-Control": "public, max-age=31536000, immutable", "Accept-Ranges": "bytes"}
+
+
+@read(router, "")
+def get_repos(hub: Repos) -> Response:
+    """Roots of all repos: ``{"repos": [ID, ...]}``."""
+    return wire.json({"repos": [repo.uuid for repo in hub.repos()]})
+
+
+@read(router, "/{ref}")
+def get_history(hub: Repos, ref: str) -> Response:
+    """Versions, branches and instances of a repo, as the operations that make it (docs/transfer.md)."""
+    state = hub.place(ref).state()
+    if not state.nodes:
+        raise NotFoundError(f"repo {ref} is still on its way")
+    return wire.json(exchange.state_to_json(state))
+
+
+@read(router, "/{ref}/objects/{key:path}")
+def get_object(hub: Repos, ref: str, key: str, request: Request) -> Response:
+    """An object that a sealed version stored; ranges are answered."""
+    place = hub.place(ref)
+    size = place.size(key) if exchange.is_object(key) and place.is_sealed(key.split("/")[1]) else None
+    if size is None:
+        raise NotFoundError(f"no sealed version stored an object {key}")
+    found = parse_range(request.headers.get("range"), size)
+    first, end = found or (0, size)
+    headers = {**_FOREVER, "Content-Length": str(end - first)}
+    if found:
+        headers["Content-Range"] = f"bytes {first}-{end - 1}/{size}"
+    status = 206 if found else 200
+    if request.method == "HEAD":
+        return Response(None, status, headers, wire.OCTETS)
+    return StreamingResponse(_pieces(place, key, first, end), status, headers, wire.OCTETS)
+
+
+@router.put("/{ref}/objects/{key:path}", dependencies=ADMIN)
+async def put_object(
+    hub: Repos, ref: str, key: str, request: Request, sha256: Annotated[str, Query(pattern="^[0-9a-f]{64}$")]
+) -> Response:
+    """Store an object of a version that the log does not know yet; administrators only."""
+    if not exchange.is_object(key):
+        raise InvalidInputError(f"{key!r} is no object of a version")
+    data = await _body(request)
+    await run_in_threadpool(_put, hub, ref, key, data, sha256)
+    return wire.empty()
+
+
+@router.post("/{ref}/lacking", dependencies=ADMIN)
+async def post_lacking(hub: Repos, ref: str, request: Request) -> Response:
+    """Which of the objects ``[[KEY, SIZE, SHA-256], ...]`` are not there: ``{"keys": [...]}``; administrators only."""
+    body = deps.parse_json(await request.body())
+    return await run_in_threadpool(_lacking, hub, ref, body)
+
+
+@router.post("/{root}", dependencies=ADMIN)
+def post_begin(hub: Repos, root: str) -> Response:
+    """Make the place for a clone of the repo with that root; may be done again; administrators only."""
+    hub.begin(root)
+    return wire.empty()
+
+
+@router.post("/{ref}/publish", dependencies=ADMIN)
+async def post_publish(hub: Repos, ref: str, request: Request) -> Response:
+    """Add versions whose objects are all there, by the sender's history (docs/transfer.md); administrators only."""
+    body = deps.parse_json(await request.body())
+    await run_in_threadpool(_publish, hub, ref, body)
+    return wire.empty()
+
+
+def _checked(read_body: Callable[[Any], T], body: Any) -> T:
+    """What a body says; what is wrong with it is the sender's fault, not that of anything stored."""
+    try:
+        return read_body(body)
+    except FormatError as e:
+        raise InvalidInputError(str(e)) from e
+
+
+def _pieces(place: StoredPlace, key: str, first: int, end: int) -> Iterator[bytes]:
+    for at in range(first, end, PIECE):
+        data = place.objects.get(key, at, min(PIECE, end - at))
+        if not data:
+            raise NotFoundError(f"{key} vanished while it was read")
+        yield data
+
+
+async def _body(request: Request) -> bytes:
+    """The body, of which no more is read than an object may have."""
+    parts, size = [], 0
+    if int(request.headers.get("content-length", 0)) > LARGEST:
+        raise InvalidInputError(f"an object has at most {LARGEST} bytes")
+    async for part in request.stream():
+        parts.append(part)
+        size += len(part)
+        if size > LARGEST:
+            raise InvalidInputError(f"an object has at most {LARGEST} bytes")
+    return b"".join(parts)
+
+
+def _put(hub: Hub, ref: str, key: str, data: bytes, digest: str) -> None:
+    place, node = hub.place(ref), key.split("/")[1]
+    if hash_of(data) != digest:
+        raise InvalidInputError(f"{key} did not arrive as it was sent: its checksum differs")
+    if place.knows(node):
+        raise SealedError(f"version {node} is there already, and can only be changed through its own endpoints")
+    place.put(key, data)
+
+
+def _lacking(hub: Hub, ref: str, body: Any) -> Response:
+    place = hub.place(ref)
+    rows = _checked(exchange.rows_from_json, body)
+    if len(rows) > MOST:
+        raise InvalidInputError(f"look for at most {MOST} objects at a time")
+
+    def look(row: Row) -> str | None:
+        return row.key if lacks(place, row) else None
+
+    found = share(look, rows, max(4, place.objects.concurrency))
+    return wire.json({"keys": [key for key in found if key is not None]})
+
+
+def _publish(hub: Hub, ref: str, body: Any) -> None:
+    place = hub.place(ref)
+    arrival = _checked(exchange.arrival_from_json, body)
+    check_whole(place, arrival.source, [n for n in arrival.nodes if not place.knows(n)])
+    place.publish(arrival)

@@ -1,0 +1,180 @@
+"""How history travels between programs: as JSON of the operations that make it, checked by whoever receives it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from vzarr.errors import FormatError, InvalidInputError
+from vzarr.overlay import layout
+from vzarr.overlay.paths import is_key
+from vzarr.overlay.refs import check_branch
+from vzarr.overlay.state import MASTER, Entry, State, replay
+from vzarr.overlay.transfer.copying import Row
+from vzarr.overlay.transfer.plans import Arrival, history
+
+Check = Callable[[Any], bool]
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+def state_to_json(state: State) -> dict[str, Any]:
+    """Versions, branches and instances of a repo as plain data."""
+    return {"format": layout.FORMAT, "ops": history(state)}
+
+
+def state_from_json(data: Any) -> State:
+    """Inverse of `state_to_json`.
+
+    Raises
+    ------
+    FormatError
+        If the data come from a newer release, or are no history.
+    """
+    if not isinstance(data, dict) or not isinstance(data.get("format"), int) or not isinstance(data.get("ops"), list):
+        raise FormatError("the history of a repo is a JSON object with 'format' and 'ops'")
+    if data["format"] > layout.FORMAT:
+        raise FormatError(f"the repo has format {data['format']}; this release reads up to {layout.FORMAT}: upgrade")
+    known: set[str] = set()
+    for number, op in enumerate(data["ops"]):
+        _check(op, known, first=number == 0)
+    return replay(State(), [Entry(0, "", "", "", "", "", tuple(data["ops"]))]) if data["ops"] else State()
+
+
+def arrival_to_json(arrival: Arrival) -> dict[str, Any]:
+    """What is to be published, as plain data."""
+    return {**state_to_json(arrival.source), "nodes": list(arrival.nodes), "aside": arrival.aside}
+
+
+def arrival_from_json(data: Any) -> Arrival:
+    """Inverse of `arrival_to_json`.
+
+    Raises
+    ------
+    FormatError
+        If the data are none, or name a version that is not there or not sealed.
+    """
+    state = state_from_json(data)
+    nodes, aside = data.get("nodes"), data.get("aside")
+    if not isinstance(nodes, list) or not all(isinstance(n, str) and n in state.nodes for n in nodes):
+        raise FormatError("'nodes' should list versions of the history")
+    if any(not state.nodes[n].sealed for n in nodes):
+        raise FormatError("only sealed versions can be published")
+    if aside is not None and not _is_branch(aside):
+        raise FormatError("'aside' should be null or the name of a branch")
+    return Arrival(state, nodes, aside)
+
+
+def rows_from_json(data: Any) -> list[Row]:
+    """Objects to look for, ``[[KEY, SIZE, SHA-256], ...]``.
+
+    Raises
+    ------
+    FormatError
+        If the data are none.
+    """
+    if not isinstance(data, list) or not all(map(_is_row, data)):
+        raise FormatError("the body should be a list of [key, size, sha256], each key that of an object of a version")
+    return [Row(*row) for row in data]
+
+
+def is_object(key: Any) -> bool:
+    """Whether a text is the key of an object that a version may have stored."""
+    if not isinstance(key, str) or not is_key(key) or "\\" in key:
+        return False
+    first, node, part, *_ = (*key.split("/"), "", "")
+    return first == "nodes" and bool(layout.NODE_ID.fullmatch(node)) and part not in {"", "journal"}
+
+
+def _is_row(value: Any) -> bool:
+    if not isinstance(value, list) or len(value) != 3:
+        return False
+    key, size, digest = value
+    return is_object(key) and type(size) is int and _is_sha256(digest)
+
+
+def _check(op: Any, known: set[str], *, first: bool) -> None:
+    kind = op.get("op") if isinstance(op, dict) else None
+    if kind not in _FIELDS or (kind == "repo") != first:
+        raise FormatError("a history is one operation 'repo', then 'node' and 'instance'")
+    fields: Mapping[str, Check] = _FIELDS[kind]
+    if {*op} != {"op", *fields}:
+        raise FormatError(f"an operation {kind!r} has the keys {', '.join(fields)}")
+    for name, check in fields.items():
+        if not check(op[name]):
+            raise FormatError(f"{name!r} of an operation {kind!r} cannot be {str(op[name])[:80]!r}")
+    if kind == "node":
+        _check_known(op["parents"], known)
+        if op["id"] in known:
+            raise FormatError(f"the history makes version {op['id']} twice")
+        known.add(op["id"])
+    elif kind == "instance":
+        _check_known([op["version"]], known)
+
+
+def _check_known(nodes: Sequence[str], known: Collection[str]) -> None:
+    for node in nodes:
+        if node not in known:
+            raise FormatError(f"the history names a version {node} before it makes it")
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_bool(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, list | tuple) and all(isinstance(each, str) for each in value)
+
+
+def _is_mapping(value: Any) -> bool:
+    return isinstance(value, dict) and all(isinstance(k, str) and isinstance(v, str) for k, v in value.items())
+
+
+def _is_node(value: Any) -> bool:
+    return isinstance(value, str) and bool(layout.NODE_ID.fullmatch(value))
+
+
+def _is_data(value: Any) -> bool:
+    return isinstance(value, str) and bool(layout.HEX_ID.fullmatch(value))
+
+
+def _is_sha256(value: Any) -> bool:
+    return isinstance(value, str) and bool(_SHA256.fullmatch(value))
+
+
+def _is_name(value: Any) -> bool:
+    return isinstance(value, str) and is_key(value)
+
+
+def _is_branch(value: Any) -> bool:
+    try:
+        return isinstance(value, str) and (value == MASTER or bool(check_branch(value)))
+    except InvalidInputError:
+        return False
+
+
+def _is_time(value: Any) -> bool:
+    try:
+        return isinstance(value, str) and datetime.fromisoformat(value).tzinfo is not None
+    except ValueError:
+        return False
+
+
+_FIELDS: dict[str, dict[str, Check]] = {
+    "repo": {"root": _is_node, "alias": _is_text, "description": _is_text},
+    "node": {
+        "id": _is_node, "parents": _is_texts, "branch": _is_branch, "log": _is_texts, "note": _is_text,
+        "created": _is_time, "updated": _is_time, "seal": lambda value: value is None or _is_sha256(value),
+    },
+    "instance": {
+        "name": _is_name, "typename": _is_text, "data_uuid": _is_data, "version": _is_node, "versioned": _is_bool,
+        "config": _is_mapping, "tags": lambda value: value is None or _is_mapping(value), "syncs": _is_texts,
+        "created": _is_text,
+    },
+}  # fmt: skip
+"""Keys of each operation, and what each value must be."""

@@ -1,0 +1,72 @@
+"""A repo, or the place for one, as a transfer sees it: its history, its objects, and the one way to add to it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+from vzarr.overlay.state import State
+from vzarr.overlay.transfer.copying import Row, lacks
+from vzarr.overlay.transfer.plans import Arrival
+
+
+class Place(ABC):
+    """One end of a transfer."""
+
+    url: str
+    at_once = 1
+    """About how many objects `lacking` is best asked together."""
+
+    def choose(self, root: str) -> None:  # noqa: B027 - most places are one repo's
+        """Be the repo with that root from now on, where the place holds many and none was named."""
+
+    @abstractmethod
+    def state(self) -> State:
+        """What its log says now; without versions where there is no repo yet."""
+
+    @abstractmethod
+    def get(self, key: str) -> bytes | None:
+        """Bytes of an object, or None when it is absent."""
+
+    @abstractmethod
+    def size(self, key: str) -> int | None:
+        """Size of an object, or None when it is absent."""
+
+    def lacking(self, rows: Sequence[Row]) -> Sequence[Row]:
+        """Those of some objects that are not in place, whole and right."""
+        return [row for row in rows if lacks(self, row)]
+
+    @abstractmethod
+    def put(self, key: str, data: bytes) -> None:
+        """Write an object of a version that the log does not know yet."""
+
+    @abstractmethod
+    def begin(self, root: str, keys: str | None = None) -> None:
+        """Make the place for a clone of the repo with that root; may be done again.
+
+        Raises
+        ------
+        AlreadyExistsError
+            If there is another repo, or one that has versions.
+        """
+
+    @abstractmethod
+    def publish(self, arrival: Arrival) -> None:
+        """Add versions whose objects are all in place.
+
+        Raises
+        ------
+        ConflictError, AlreadyExistsError
+            See `Arrival`.
+        StorageError, FormatError
+            If the seal of one is missing, or another one.
+        """
+
+    def __enter__(self) -> Place:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:  # noqa: B027 - most places hold nothing open
+        """Let go of what is held open."""

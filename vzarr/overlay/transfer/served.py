@@ -1,0 +1,195 @@
+"""A repo that a vzarr server serves, as one end of a transfer: its side of ``/api/transfer`` (docs/transfer.md)."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from hashlib import sha256
+from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import orjson
+
+from vzarr import errors
+from vzarr.errors import FormatError, InvalidInputError, NotFoundError, StorageError, VzarrError
+from vzarr.overlay.state import State
+from vzarr.overlay.transfer import exchange
+from vzarr.overlay.transfer.copying import Row
+from vzarr.overlay.transfer.place import Place
+from vzarr.overlay.transfer.plans import Arrival
+
+KIND = "Vzarr-Error"
+"""Header of an answer that is an error: which of `vzarr.errors` it is."""
+_SECONDS = 300.0
+_GONE = (OSError, HTTPException)
+
+
+def is_served(url: str) -> bool:
+    """Whether a URL is that of a server."""
+    return url.startswith(("http://", "https://"))
+
+
+class ServedPlace(Place):
+    """A repo of a vzarr server.
+
+    Parameters
+    ----------
+    url
+        ``http://HOST:PORT/ROOT``, where ROOT may be the beginning of an id; or ``http://HOST:PORT``, which is the
+        server's only repo, or the one that the other end of the transfer is a clone of.
+    token
+        The server's administrator token; reading needs none.
+
+    Raises
+    ------
+    InvalidInputError
+        If the URL is none of these.
+
+    Notes
+    -----
+    Each thread has a connection of its own, kept alive.
+    """
+
+    at_once = 500
+
+    def __init__(self, url: str, token: str = "") -> None:
+        parts = urlsplit(url)
+        self._ref = parts.path.strip("/")
+        if not parts.hostname or "/" in self._ref or parts.query or parts.fragment or parts.username is not None:
+            raise InvalidInputError(f"a repo of a server is named http://HOST:PORT or http://HOST:PORT/ROOT, not {url}")
+        self.url, self._netloc, self._secure = url, parts.netloc, parts.scheme == "https"
+        self._headers = {"Authorization": f"Bearer {token}".encode()} if token else {}
+        self._local = threading.local()
+        self._lock = threading.Lock()
+        self._open: list[HTTPConnection] = []
+
+    def choose(self, root: str) -> None:
+        """See `Place.choose`."""
+        if not self._ref:
+            self._ref = root
+
+    def state(self) -> State:
+        """See `Place.state`."""
+        if not self._ref:
+            roots = self._json("GET", "")["repos"]
+            if len(roots) > 1:
+                raise InvalidInputError(f"{self.url} serves {len(roots)} repos, name one: {', '.join(map(str, roots))}")
+            if not roots:
+                return State()
+            self._ref = str(roots[0])
+        try:
+            return exchange.state_from_json(self._json("GET", self._repo()))
+        except NotFoundError:
+            return State()
+
+    def get(self, key: str) -> bytes | None:
+        """See `Place.get`."""
+        try:
+            return self._ask("GET", self._object(key))[1]
+        except NotFoundError:
+            return None
+
+    def size(self, key: str) -> int | None:
+        """See `Place.size`."""
+        try:
+            answer, _ = self._ask("HEAD", self._object(key))
+        except NotFoundError:
+            return None
+        return int(answer.headers["Content-Length"])
+
+    def lacking(self, rows: Sequence[Row]) -> Sequence[Row]:
+        """See `Place.lacking`."""
+        known = {row.key: row for row in rows}
+        asked = orjson.dumps([list(row) for row in rows])
+        return [known[key] for key in self._json("POST", f"{self._repo()}/lacking", asked)["keys"]]
+
+    def put(self, key: str, data: bytes) -> None:
+        """See `Place.put`."""
+        self._ask("PUT", f"{self._object(key)}?sha256={sha256(data).hexdigest()}", data)
+
+    def begin(self, root: str, keys: str | None = None) -> None:
+        """See `Place.begin`; where the keys lie is the server's to say."""
+        if keys is not None:
+            raise InvalidInputError(f"{self.url} is a server's, which says itself where the keys lie: leave them out")
+        if not root.startswith(self._ref):
+            raise InvalidInputError(f"on a server a repo is named by its root: {self._address()}/{root}")
+        self._ref = root
+        self._ask("POST", self._repo())
+
+    def publish(self, arrival: Arrival) -> None:
+        """See `Place.publish`."""
+        if arrival(self.state()):
+            self._ask("POST", f"{self._repo()}/publish", orjson.dumps(exchange.arrival_to_json(arrival)))
+
+    def close(self) -> None:
+        """Let go of all connections."""
+        with self._lock:
+            for connection in self._open:
+                connection.close()
+            self._open.clear()
+
+    def _address(self) -> str:
+        return f"{'https' if self._secure else 'http'}://{self._netloc}"
+
+    def _repo(self) -> str:
+        return f"/{quote(self._ref, safe='')}"
+
+    def _object(self, key: str) -> str:
+        return f"{self._repo()}/objects/{quote(key)}"
+
+    def _json(self, method: str, path: str, body: bytes | None = None) -> Any:
+        content = self._ask(method, path, body)[1]
+        try:
+            return orjson.loads(content)
+        except orjson.JSONDecodeError as e:
+            raise FormatError(f"{self._address()} answered what is no JSON: is it a vzarr server?") from e
+
+    def _ask(self, method: str, path: str, body: bytes | None = None) -> tuple[HTTPResponse, bytes]:
+        """Answer and its content; every request may be sent again, for none does more the second time."""
+        kept = getattr(self._local, "connection", None)
+        try:
+            # A server may have closed a connection that was kept; then a new one tells whether it is there.
+            found = self._send(kept, method, path, body) if kept is not None else None
+        except _GONE:
+            found = None
+        try:
+            answer, content = found or self._send(self._connect(), method, path, body)
+        except _GONE as e:
+            raise StorageError(
+                f"{self._address()} cannot be reached, or went away ({str(e) or type(e).__name__});"
+                " the same command goes on where this one stopped"
+            ) from e
+        if answer.status >= 300:
+            raise self._error(answer, content)
+        return answer, content
+
+    def _connect(self) -> HTTPConnection:
+        kind = HTTPSConnection if self._secure else HTTPConnection
+        connection = self._local.connection = kind(self._netloc, timeout=_SECONDS)
+        with self._lock:
+            self._open.append(connection)
+        return connection
+
+    def _send(
+        self, connection: HTTPConnection, method: str, path: str, body: bytes | None
+    ) -> tuple[HTTPResponse, bytes]:
+        try:
+            connection.request(method, f"/api/transfer{path}", body, self._headers)
+            answer = connection.getresponse()
+            return answer, answer.read()
+        except BaseException:
+            connection.close()
+            self._local.connection = None
+            raise
+
+    def _error(self, answer: HTTPResponse, content: bytes) -> VzarrError:
+        """What an answer stands for, as the error that the server raised."""
+        text = content[:2000].decode(errors="replace").strip()
+        kind = getattr(errors, answer.headers.get(KIND, ""), None)
+        if isinstance(kind, type) and issubclass(kind, VzarrError):
+            return kind(text or f"{self._address()} answered {answer.status}")
+        if answer.status in {404, 405, 501}:
+            return FormatError(f"{self._address()} takes part in no transfers: no vzarr server, or of an older release")
+        refused = answer.status < 500
+        return (InvalidInputError if refused else StorageError)(f"{self._address()} answered {answer.status}: {text}")
