@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from hashlib import sha256
-from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
+from http.client import HTTPConnection, HTTPResponse, HTTPSConnection
+from http.client import error as BadAnswer
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -22,7 +23,7 @@ from vzarr.overlay.transfer.plans import Arrival
 KIND = "Vzarr-Error"
 """Header of an answer that is an error: which of `vzarr.errors` it is."""
 _SECONDS = 300.0
-_GONE = (OSError, HTTPException)
+_GONE = (OSError, BadAnswer)
 
 
 def is_served(url: str) -> bool:
