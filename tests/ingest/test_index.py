@@ -11,10 +11,9 @@ from hypothesis import strategies as st
 
 import vzarr
 from vzarr.errors import ConflictError, InvalidInputError, SealedError, UnsupportedError
-from vzarr.ingest import index as ingest_index
 from vzarr.ingest.index import index_volume
 from vzarr.types import registry
-from vzarr.types.labelmap import recount, verify
+from vzarr.types.labelmap import counting, recount, verify
 from vzarr.types.labelmap.handle import LabelMap
 
 
@@ -55,7 +54,7 @@ def test_other_processes_count(seg: LabelMap):
 
 
 def test_parts_that_fit_into_memory(seg: LabelMap, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(ingest_index, "PART_ENTRIES", 50)
+    monkeypatch.setattr(counting, "PART_ENTRIES", 50)
     index_volume(seg, batch=4)
     assert not verify.check_index(seg)
 
@@ -76,7 +75,7 @@ def test_the_mapping_counts_and_what_was_wrong_goes_away(seg: LabelMap):
 
 def test_run_again_after_a_crash(seg: LabelMap, monkeypatch: pytest.MonkeyPatch):
     counted = []
-    original = ingest_index._counted
+    original = counting.counted
 
     def count(version, path, coords):
         counted.append(len(coords))
@@ -84,7 +83,7 @@ def test_run_again_after_a_crash(seg: LabelMap, monkeypatch: pytest.MonkeyPatch)
             raise KeyboardInterrupt
         return original(version, path, coords)
 
-    monkeypatch.setattr(ingest_index, "_counted", count)
+    monkeypatch.setattr(counting, "counted", count)
     with pytest.raises(KeyboardInterrupt):
         index_volume(seg, batch=5)
     assert list(seg.list_bodies()) == []
@@ -112,14 +111,14 @@ def test_a_crash_while_the_index_is_written(seg: LabelMap, monkeypatch: pytest.M
 
 def test_edits_meanwhile(seg: LabelMap, monkeypatch: pytest.MonkeyPatch):
     index_volume(seg)
-    original = ingest_index._counted
+    original = counting.counted
 
     def count(*what):
         seg.merge(1, [2])
-        monkeypatch.setattr(ingest_index, "_counted", original)
+        monkeypatch.setattr(counting, "counted", original)
         return original(*what)
 
-    monkeypatch.setattr(ingest_index, "_counted", count)
+    monkeypatch.setattr(counting, "counted", count)
     with pytest.raises(ConflictError, match="was edited while"):
         index_volume(seg)
     index_volume(seg)

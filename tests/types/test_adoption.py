@@ -15,6 +15,8 @@ import zarr
 import vzarr
 from vzarr.errors import AlreadyExistsError, InvalidInputError, UnsupportedError
 from vzarr.types import registry
+from vzarr.types.labelmap import counting
+from vzarr.types.labelmap.edits import NOBODY
 
 SHAPE, CHUNKS = (40, 48, 70), (16, 32, 32)
 
@@ -152,3 +154,30 @@ def test_fib25(fib25: Path, repo: vzarr.Repo, tmp_path: Path):
     assert np.array_equal(child.read("seg/0", (0, 0, 0), voxels.shape), voxels)
     assert child["seg"].size(int(found[0])) == np.isin(voxels, found[:2]).sum()
     assert list(registry.verify(child)) == []
+
+
+def test_an_adoption_cut_off_while_it_counts_goes_on_where_it_was(
+    repo: vzarr.Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Labels are counted in batches that are kept, and held in memory a part at a time."""
+    voxels = segmentation(tmp_path / "seg")
+    monkeypatch.setattr(counting.index_voxels, "__kwdefaults__", {"batch": 4, "author": NOBODY})
+    monkeypatch.setattr(counting, "PART_ENTRIES", 10)
+    asked: list[int] = []
+    original = counting.counted
+
+    def counted(version: vzarr.Version, path: str, coords: np.ndarray) -> bytes:
+        if len(asked) == 3:
+            asked.append(0)
+            raise KeyboardInterrupt
+        asked.append(len(coords))
+        return original(version, path, coords)
+
+    monkeypatch.setattr(counting, "counted", counted)
+    with pytest.raises(KeyboardInterrupt):
+        repo.adopt("seg", str(tmp_path / "seg"))
+    seg = repo.adopt("seg", str(tmp_path / "seg"))
+    assert asked == [4, 4, 4, 0, 4, 2]
+    for label, count in zip(*np.unique(voxels[voxels > 0], return_counts=True), strict=True):
+        assert seg.size(int(label)) == count
+    assert list(registry.verify(repo.root)) == []

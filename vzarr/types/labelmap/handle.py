@@ -12,11 +12,11 @@ from numpy.typing import ArrayLike, NDArray
 from vzarr.geometry import Coord
 from vzarr.types.base import Datatype, no_key_names
 from vzarr.types.labelmap import (
-    adopted,
     agglomerate,
     allocate,
     bulk,
     compose,
+    counting,
     description,
     mutate,
     rows,
@@ -196,7 +196,7 @@ LABELMAP = Datatype(
     type_version="0.1",
     configure=description.configure,
     prepare=LabelMap.make_arrays,
-    adopted=adopted.build_index,
+    adopted=counting.build_index,
     settle=compose.settle,
     resume=compose.resume,
     conflicts=compose.conflicts,
