@@ -14,8 +14,9 @@ import numpy as np
 
 import vzarr
 from vzarr.types import registry
+from vzarr.types.labelmap import mapping
 
-BLOCK = 8
+BLOCK = 16
 OWN = 16
 """Supervoxels of each writer."""
 
@@ -85,7 +86,7 @@ def _edit(here: Any, there: Any, report: Report, rng: np.random.Generator) -> No
     if large and (len(bodies) < 3 or rng.random() < 0.5):
         body = int(rng.choice(large))
         part = int(rng.choice([s for s, b in report.bodies.items() if b == body]))
-        new = here.cleave(body, [part]).label
+        new = here.cleave(body, [part]).body
         report.labels.append(new)
         report.bodies[part] = new
     else:
@@ -93,5 +94,9 @@ def _edit(here: Any, there: Any, report: Report, rng: np.random.Generator) -> No
         here.merge(first, [second])
         report.bodies = {s: first if b == second else b for s, b in report.bodies.items()}
     report.edits += 1
-    labels = np.array(list(report.bodies), np.uint64)
-    assert there.map_labels(labels).tolist() == list(report.bodies.values()), "an edit is not seen"
+    assert bodies_of(there, list(report.bodies)) == list(report.bodies.values()), "an edit is not seen"
+
+
+def bodies_of(seg: Any, supervoxels: list[int]) -> list[int]:
+    """The body of each supervoxel."""
+    return list(mapping.lookup(seg, np.array(supervoxels, np.uint64)).tolist())

@@ -49,6 +49,12 @@ _SCANS = {
 }
 
 
+_UPSERT = (
+    "INSERT INTO vzarr_kv SELECT k, v FROM unnest(%b::bytea[], %b::bytea[]) AS given (k, v)"
+    " ON CONFLICT (k) DO UPDATE SET v = excluded.v"
+)
+
+
 class _CollisionError(StorageError):
     """The database could not put this transaction in an order with others."""
 
@@ -142,12 +148,11 @@ class _Txn(_View):
 
     def flush(self) -> None:
         """Send what was written so far."""
-        put = [(k, v) for k, v in self._written.items() if v is not None]
+        put = sorted((k, v) for k, v in self._written.items() if v is not None)
         gone = [k for k, v in self._written.items() if v is None]
         self._written.clear()
-        upsert = "INSERT INTO vzarr_kv VALUES (%s, %s) ON CONFLICT (k) DO UPDATE SET v = excluded.v"
         if put:
-            self._run(lambda cursor: cursor.executemany(upsert, put))
+            self.run(_UPSERT, *map(list, zip(*put, strict=True)))
         if gone:
             self.run("DELETE FROM vzarr_kv WHERE k = ANY(%s)", gone)
 
