@@ -27,6 +27,14 @@ def test_points_anywhere(seg: LabelMap, volume: np.ndarray):
     assert seg.labels_at(np.empty((0, 3), np.int64)).size == 0
 
 
+def test_a_region_between_blocks_is_empty(seg: LabelMap):
+    seg.write((160, 0, 0), np.ones((16, 16, 16), np.uint64))
+    for supervoxels in (False, True):
+        assert not seg.read((64, 0, 0), (96, 16, 32), supervoxels=supervoxels).any()
+        assert list(seg.block_stream([(4, 0, 0), (5, 0, 0)], "blocks", supervoxels=supervoxels)) == []
+    assert seg.labels_at([[64, 0, 0], [80, 0, 0]]).tolist() == [0, 0]
+
+
 def test_a_scale_that_there_is_not_is_empty(seg: LabelMap):
     assert not seg.read((0, 0, 0), (8, 8, 8), scale=7).any()
     assert seg.labels_at([[0, 0, 16]], scale=7).tolist() == [0]

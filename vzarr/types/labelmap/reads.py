@@ -62,7 +62,7 @@ def read_bodies(instance: Instance, box: Box, lookup: Lookup, scale: int = 0) ->
 def _mapped(batch: Sequence[tuple[Coord, Palette]], lookup: Lookup | None) -> list[Labels]:
     """What is sent in place of each palette's labels; one look-up for all of them."""
     tables = [palette.labels for _, palette in batch]
-    if lookup is None:
+    if lookup is None or not tables:
         return tables
     if len(tables) == 1:
         return [lookup(tables[0])]
