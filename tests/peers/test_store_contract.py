@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -85,6 +86,53 @@ class TestInherited(Contract):
 
     async def set(self, store: VersionStore, key: str, value: cpu.Buffer) -> None:
         await asyncio.to_thread(_set_two_commits_ago, store, key, value.to_bytes())
+
+
+class Descending(VersionStore):
+    """A store that commits twice what was written, before anything is read: the open tip has it from ancestors."""
+
+    def __init__(self, version: vzarr.Version, **options: bool) -> None:
+        super().__init__(version, **options)
+        self.written, self.lock = False, threading.Lock()
+
+    def _writable(self) -> Any:
+        self.written = True
+        return super()._writable()
+
+    def read(self, key: str, offset: int = 0, length: int | None = None) -> tuple[bytes, int] | None:
+        self.descend()
+        return super().read(key, offset, length)
+
+    def keys(self, prefix: str = "") -> Iterator[str]:
+        self.descend()
+        return super().keys(prefix)
+
+    def names(self, folder: str) -> list[str]:
+        self.descend()
+        return super().names(folder)
+
+    def descend(self) -> None:
+        with self.lock:
+            if self.written:
+                self.written = False
+                for _ in range(2):
+                    self.version = self.version.commit().newversion()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "written": False}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, lock=threading.Lock())
+
+
+class TestHeir(TestInherited):
+    """Keys that the store itself sets are inherited by the time they are read, too."""
+
+    store_cls = Descending
+
+    async def get(self, store: VersionStore, key: str) -> cpu.Buffer:
+        store.descend()
+        return await super().get(store, key)
 
 
 def _set(store: VersionStore, key: str, data: bytes) -> None:
