@@ -14,10 +14,12 @@ BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 BENCHMARK = BENCHMARKS / "overlay.py"
 SMALL = {
     "depth.py": ["--size", "128", "--depth", "6", "--chunks", "2", "--last", "2"],
+    "neuronjson.py": ["--count", "300", "--rounds", "1"],
     "scale.py": ["--side", "18", "--depth", "1", "--chunks", "3", "--changed", "4", "--files", "30", "--rounds", "1"],
 }
 ROWS = {
     "depth.py": ["last 2 / first 2", "bytes of a version", "cold open"],
+    "neuronjson.py": ["post 300 records", "ask: a value", "look: every record"],
     "scale.py": ["open", "diff", "merge", "seal"],
 }
 

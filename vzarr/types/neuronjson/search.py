@@ -101,7 +101,7 @@ def _matching(keys: InstanceKeys, prefix: bytes, pattern: Pattern) -> Iterator[b
     low, high = pattern.bounds() or (b"", b"\xff")
     at: bytes | None = texts + low
     while at is not None:
-        walk, at = _rows(keys, at, texts + high + b"\xff"), None
+        walk, at = _rows(keys, at, texts + high + b"\1"), None
         last, matches, passed = None, False, 0
         for row in walk:
             text = rows.text_of(row, prefix)
