@@ -10,6 +10,7 @@ import zarr
 from starlette.testclient import TestClient
 
 from vzarr.api.hub import Hub
+from vzarr.types import registry
 
 DATA = np.arange(16**3, dtype="u1").reshape(16, 16, 16)
 
@@ -203,3 +204,22 @@ def test_chunks_of_a_source_that_may_change_are_asked_for_again(
     for url, before in zip(urls, first, strict=True):
         again = client.get(url, headers={"If-None-Match": before.headers["etag"]})
         assert again.status_code == (304 if pin else 200)
+
+
+def test_ome_metadata_say_where_the_first_voxel_is(client: TestClient, root: str, hub: Hub):
+    version = hub.find(root)[1]
+    config = {"BlockSize": "8,8,8", "VoxelSize": "4,5,6", "VoxelUnits": "nanometers,nanometers,nanometers"}
+    registry.create(version, "em", "uint8blk", config=config).write((0, 0, 0), np.ones((8, 8, 8), "u1"))
+
+    def steps(ref: str) -> list:
+        ome = client.get(f"/zarr/{ref}/em/zarr.json").json()["attributes"]["ome"]
+        return ome["multiscales"][0]["datasets"][0]["coordinateTransformations"]
+
+    scale = {"type": "scale", "scale": [6.0, 5.0, 4.0]}
+    assert steps(root) == [scale]
+    version.write("em/0", (-16, 0, 8), np.ones((8, 8, 8), "u1"))
+    assert steps(root)[1] == {"type": "translation", "translation": [-96.0, 0.0, 0.0]}
+    assert steps(f"{root}@-32,0,8")[1] == {"type": "translation", "translation": [-192.0, 0.0, 32.0]}
+    client.post(f"/api/node/{root}/commit", json={})
+    assert steps(root)[1] == {"type": "translation", "translation": [-96.0, 0.0, 0.0]}
+    assert version.attributes("em")["ome"]["multiscales"][0]["datasets"][0]["coordinateTransformations"] == [scale]

@@ -149,7 +149,8 @@ def test_a_root_needs_nothing_of_ours(history: dict[str, Case]):
 
 
 def by_cloudvolume(folder: Path) -> np.ndarray:
-    volume = CloudVolume(f"zarr2://file://{folder}", progress=False, fill_missing=True)
+    scheme = "zarr3" if (folder / "zarr.json").exists() else "zarr2"
+    volume = CloudVolume(f"{scheme}://file://{folder}", progress=False, fill_missing=True)
     return np.asarray(volume[:, :, :])[..., 0].T  # it shows x, y, z, channel
 
 
@@ -181,4 +182,21 @@ def test_a_folder_of_zarr_2_that_inherits_is_refused(file_repo: vzarr.Repo, read
     version.commit()
     (doc,) = Path(file_repo.objects.path(layout.zarr(version.uuid))).rglob(".zarray")
     with pytest.raises((ValueError, TypeError), match=r"vzarr|filters are not supported"):
+        read(doc.parent)
+
+
+@pytest.mark.parametrize(("reader", "sharded"), [("zarr", False), ("zarr", True), ("cloudvolume", False)])
+def test_a_folder_of_zarr_3_that_inherits_is_refused(file_repo: vzarr.Repo, reader: str, sharded: bool):
+    data = np.arange(64, dtype="u2").reshape(4, 4, 4)
+    shards = {"shards": (4, 2, 2)} if sharded else {}
+    version = file_repo.root
+    version.zarr.create_array("a", shape=data.shape, chunks=(2, 2, 2), dtype="u2", **shards)[...] = data
+    read = READERS[reader]
+    folder = Path(file_repo.objects.path(f"{layout.zarr(version.uuid)}/a"))
+    assert np.array_equal(read(folder), data)
+    version = version.commit().newversion()
+    version.zarr["a"][0, 0, 0] = 9
+    version.commit()
+    (doc,) = (d for d in Path(file_repo.objects.path(layout.zarr(version.uuid))).glob("*/zarr.json"))
+    with pytest.raises((ValueError, TypeError, KeyError), match="vzarr"):
         read(doc.parent)

@@ -2,6 +2,7 @@
 
 What a key of an open version means changes when an array grows below its first voxel.  ``/zarr/{uuid}@{z,y,x}/{key}``
 says which voxel of scale 0 is the first, for good; the folder of an array that begins elsewhere than at 0 leads there.
+Translations of OME-Zarr groups count the origins, so that every reader puts the voxels where they belong.
 """
 
 from __future__ import annotations
@@ -12,10 +13,11 @@ from dataclasses import replace
 from starlette.responses import RedirectResponse, Response
 
 from vzarr.api.hub import Hub
-from vzarr.api.objects import Asked, ObjectRoutes, Served
+from vzarr.api.objects import METADATA, Asked, ObjectRoutes, Served
 from vzarr.errors import InvalidInputError, NotFoundError
 from vzarr.geometry import Coord
-from vzarr.overlay.tree import array_of
+from vzarr.overlay.placed import placed
+from vzarr.overlay.tree import ArrayEntry, Entry, array_of, below, split_doc
 from vzarr.overlay.version import Version
 
 _PINNED = re.compile(r"(?P<ref>.+)@(?P<origin>-?\d{1,18}(?:,-?\d{1,18})*)")
@@ -62,8 +64,8 @@ class _Stored(Served):
     """One object of a version's store."""
 
     def __init__(self, version: Version, key: str, origin: Coord | None = None) -> None:
-        self._store = version.store
-        self._key = key
+        self._store, self._view = version.store, version.view
+        self._key, self._origin = key, origin
         inside = None if origin is None else array_of(version.view.entries, key)
         if origin is not None and inside is not None and inside[1].spec.ndim == len(origin):
             scale = _scale_of(inside[0])
@@ -75,7 +77,7 @@ class _Stored(Served):
     def whole(self) -> bytes:
         """All bytes."""
         if self._whole is None:
-            self._whole = self._fetch()[0]
+            self._whole = self._placed(self._fetch()[0])
         return self._whole
 
     def size(self) -> int:
@@ -85,6 +87,18 @@ class _Stored(Served):
     def part(self, first: int, end: int) -> bytes:
         """Bytes from `first` up to `end`."""
         return self._fetch(first, end - first)[0] if self._whole is None else self._whole[first:end]
+
+    def _placed(self, data: bytes) -> bytes:
+        path, name = split_doc(self._key)
+        if name not in METADATA or b'"multiscales"' not in data:
+            return data
+        entries = self._view.entries
+        return placed(path, name, data, {p: self._seen(p, entries[p]) for p in below(entries, path)})
+
+    def _seen(self, path: str, entry: Entry) -> Entry:
+        if self._origin is None or not isinstance(entry, ArrayEntry) or entry.spec.ndim != len(self._origin):
+            return entry
+        return replace(entry, origin=tuple(o >> _scale_of(path) for o in self._origin))
 
     def _fetch(self, offset: int = 0, length: int | None = None) -> tuple[bytes, int]:
         found: tuple[bytes, int] | None = self._store.read(self._key, offset, length)
