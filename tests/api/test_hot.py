@@ -131,6 +131,4 @@ def test_a_short_answer_looks_once_into_the_log(client: TestClient, seg: str, mo
     del asked[:]
     assert client.get(f"{seg}/size/1").json() == {"voxels": 16**3}
     assert len([key for key in asked if key.startswith("log/")]) == 1
-    assert (
-        len([sql for sql in asked if "kv" in sql]) == 3
-    )  # an intent? the header: where? what?
+    assert len([sql for sql in asked if "kv" in sql]) == 3  # an intent? the header: where? what?

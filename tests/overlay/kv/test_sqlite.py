@@ -15,7 +15,7 @@ import pytest
 import vzarr
 from vzarr.errors import AuthorityUnavailableError, InvalidInputError, StorageError
 from vzarr.overlay.kv import sqlitefile, sqliteviews
-from vzarr.overlay.kv.indexrows import Seeker, firsts
+from vzarr.overlay.kv.indexrows import Seeker, all_of, firsts
 from vzarr.overlay.kv.sqlite import SqliteKV
 
 COUNT = """
@@ -266,6 +266,11 @@ def test_a_transaction_sends_its_writes_together_and_sees_them(tmp_path: Path):
         for n in range(100):
             txn.put(b"%03d" % n, b"twice")
         assert firsts(txn, [(b"001", b"002"), (b"zz", b"zzz1")]) == [(b"001", b"twice"), None]
+        txn.put(b"001", b"thrice")
+        assert all_of(txn, [(b"001", b"003"), (b"z", b"zz"), (b"001", b"002")]) == [
+            [(b"001", b"thrice"), (b"002", b"twice")], [], [(b"001", b"thrice")],
+        ]  # fmt: skip
+        txn.put(b"001", b"twice")
         txn.delete(b"099")
 
     kv.transact(change)

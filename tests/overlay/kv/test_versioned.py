@@ -362,6 +362,22 @@ def test_refuses_bad_names_and_says_what_is_damaged():
         rig.at(1).get(b"k")
 
 
+@given(graphs(), operations(), st.lists(st.sampled_from(KEYS), min_size=4, max_size=8), st.integers(0, 11))
+@settings(max_examples=150, deadline=None)
+def test_many_keys_at_once_are_as_many_one_by_one(parents, ops, keys, number):
+    rigs = [Rig(parents), Rig(parents)]
+    for rig in rigs:
+        apply(rig, Model(rig.graph), ops)
+    version = number % len(rigs[0].graph.parents) + 1
+    rigs[0].transact(version, lambda tx: tx.delete_many(keys))
+    rigs[1].transact(version, lambda tx: [tx.delete(key) for key in keys])
+    assert list(rigs[0].kv.scan(b"")) == list(rigs[1].kv.scan(b""))
+    ranges = [(low, high) for low in (b"", b"a", keys[0]) for high in (b"a\1", b"\xff\xff\xff")]
+    seen = rigs[0].at(version)
+    one_by_one = caught(lambda: [list(seen.scan(low, high)) for low, high in ranges])
+    assert caught(lambda: seen.scan_many(ranges)) == one_by_one
+
+
 class Counting(MemoryKV):
     """A store that counts the rows that it and its snapshots give."""
 

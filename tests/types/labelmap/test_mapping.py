@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vzarr.types.labelmap import mapping
+from vzarr.types.labelmap import caches, mapping
 from vzarr.types.labelmap.handle import LabelMap
 
 IDS = np.arange(14, dtype=np.uint64)
@@ -44,7 +44,7 @@ def test_a_cache_sees_what_another_process_wrote(seg: LabelMap):
 
 
 def test_a_look_up_that_met_a_change_does_not_leave_old_answers_behind(seg: LabelMap):
-    cache, mark = mapping._cache_of(seg), mapping.read_change(seg.keys)
+    cache, mark = caches.of(seg), mapping.read_change(seg.keys)
     cache.at(mark)
     old = mapping.bodies_within(seg.keys, [2])  # a slow reader looked before
     seg.merge(1, [2])
@@ -70,8 +70,51 @@ def test_many_ids_at_once(make):
 
 @pytest.mark.parametrize("at_once", [3, 100])
 def test_a_cache_that_grew_too_large_starts_anew(seg: LabelMap, monkeypatch: pytest.MonkeyPatch, at_once: int):
-    monkeypatch.setattr(mapping, "_MOST_IDS", 4)
+    monkeypatch.setattr(caches, "_MOST_IDS", 4)
     seg.merge(1, [2])
     for start in range(0, 9, at_once):
         ids = list(range(start, min(start + at_once, 9)))
         assert seg.bodies_of(ids, check=False).tolist() == [1 if i == 2 else i for i in ids]
+
+
+def test_sizes_and_indices_follow_every_edit(seg: LabelMap):
+    def asked() -> tuple[object, ...]:
+        found = [None if size == 0 else seg.find(body) for body, size in enumerate(seg.sizes(range(1, 12)), 1)]
+        return seg.sizes(range(1, 12)), [f and (f.header, f.supervoxels.tolist(), f.blocks[1].tolist()) for f in found]
+
+    def fresh() -> tuple[object, ...]:
+        caches._caches.clear()
+        return asked()
+
+    edits = [
+        lambda: seg.merge(1, [2, 3]),
+        lambda: seg.cleave(1, [2]),
+        lambda: seg.renumber(11, 4),
+        lambda: seg.undo(),
+        lambda: seg.write((0, 0, 16), np.full((16, 16, 16), 5, np.uint64)),
+        lambda: seg.split_supervoxel(5, np.array([[16, 0, 0, 3]], np.int32)),
+        lambda: seg.post_indices([]),
+    ]
+    asked()
+    for edit in edits:
+        edit()
+        known = asked()
+        assert asked() == known == fresh()
+
+
+def test_a_body_is_looked_up_once_until_it_changes(seg: LabelMap):
+    first, other = seg.find(1), seg.find(2)
+    assert seg.find(1) is first
+    seg.merge(1, [3])
+    assert seg.find(1) is not first
+    assert seg.find(2) is other
+
+
+def test_an_index_that_met_a_change_is_not_kept(seg: LabelMap):
+    mark, old = mapping.read_change(seg.keys), seg.find(1)
+    sizes = seg.sizes([1, 2])
+    seg.merge(1, [2])
+    caches.of(seg).keep_index(mark, old)
+    caches.of(seg).keep_sizes(mark, {1: sizes[0], 2: sizes[1]})
+    assert seg.find(1).header.voxels == sum(sizes)
+    assert seg.sizes([1, 2]) == [sum(sizes), 0]

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import orjson
 import pytest
 
+import vzarr
 from vzarr.errors import InvalidInputError, NotFoundError, SealedError
-from vzarr.types import mutations
+from vzarr.overlay.kv.sqliteviews import Txn, View
+from vzarr.types import mutations, registry
 from vzarr.types.labelmap import verify
 from vzarr.types.labelmap.handle import LabelMap
 from vzarr.types.labelmap.index import LabelIndex
@@ -131,3 +135,26 @@ def test_records_say_what_a_cleave_left(seg: LabelMap):
     record = orjson.loads(list(mutations.read(seg))[-1])
     assert record["CleavedLabel"] == made.body
     assert (record["RemainSize"], record["CleavedSize"]) == tuple(sizes)
+
+
+def test_an_edit_costs_a_few_statements_however_many_bodies_it_moves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    root = vzarr.create(str(tmp_path / "repo")).root
+    seg = registry.create(root, "seg", "labelmap", config={"BlockSize": "16,16,16", "MaxDownresLevel": "0"})
+    seg.write((0, 0, 0), np.arange(1, 4097, dtype=np.uint64).reshape(16, 16, 16))
+    said: list[str] = []
+    query, many = View._query, Txn._run_many
+    monkeypatch.setattr(View, "_query", lambda self, sql, *values: said.append(sql) or query(self, sql, *values))
+    monkeypatch.setattr(Txn, "_run_many", lambda self, sql, rows: said.append(sql) or many(self, sql, rows))
+    seg.merge(1, [2])
+    costs = []
+    for bodies in ([3], list(range(10, 110)), list(range(110, 240))):
+        del said[:]
+        seg.merge(1, bodies)
+        costs.append(len(said))
+    assert costs[0] <= 24
+    assert max(costs) <= costs[0] + 4
+    del said[:]
+    made = seg.cleave(1, list(range(10, 110)))
+    assert len(said) <= 28
+    assert seg.size(made.body) == 100
+    assert not verify.check(seg)

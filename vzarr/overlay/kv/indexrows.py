@@ -134,12 +134,22 @@ def firsts(view: Reader, ranges: Sequence[tuple[bytes, bytes]]) -> list[Item | N
     return [next(iter(view.scan(start, end, limit=1)), None) for start, end in ranges]
 
 
+def all_of(view: Reader, ranges: Sequence[tuple[bytes, bytes]]) -> list[list[Item]]:
+    """All pairs of each of many ranges, together like `firsts`."""
+    if isinstance(view, Seeker):
+        return view.all_of(ranges)
+    return [list(view.scan(start, end)) for start, end in ranges]
+
+
 @runtime_checkable
 class Seeker(Protocol):
     """A reader that looks up many ranges at once."""
 
     def firsts(self, ranges: Sequence[tuple[bytes, bytes]]) -> list[Item | None]:
         """First pair of each range, None for an empty one."""
+
+    def all_of(self, ranges: Sequence[tuple[bytes, bytes]]) -> list[list[Item]]:
+        """All pairs of each range."""
 
 
 def newest_of(view: Reader, stems: Sequence[bytes], line: int, version: int) -> list[Write | None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from vzarr.errors import InvalidInputError
 from vzarr.overlay.kv.base import Item, paged
@@ -21,6 +22,10 @@ _SCANS = {
 _FIRSTS = (
     "WITH wanted (lo, hi) AS (VALUES {}) SELECT lo, k, v FROM wanted JOIN kv "
     "ON k = (SELECT k FROM kv WHERE k >= lo AND k < hi ORDER BY k LIMIT 1)"
+)
+_ALL = (
+    "WITH wanted (n, lo, hi) AS (VALUES {}) SELECT n, k, v FROM wanted CROSS JOIN kv "
+    "ON k >= lo AND k < hi ORDER BY n, k"
 )
 MOST_WAITING = 1 << 22
 """Bytes that a transaction holds back."""
@@ -70,6 +75,18 @@ class View:
             )
             by_start = {lo: (key, value) for lo, key, value in rows}
             found += [by_start.get(lo) for lo, _ in some]
+        return found
+
+    def all_of(self, ranges: Sequence[tuple[bytes, bytes]]) -> list[list[Item]]:
+        """All pairs of each range (see `indexrows.all_of`)."""
+        found: list[list[Item]] = [[] for _ in ranges]
+        step = MOST_VALUES // 3
+        for start in range(0, len(ranges), step):
+            some = ranges[start : start + step]
+            named = (part for n, pair in enumerate(some, start) for part in (n, *pair))
+            rows: list[tuple[Any, ...]] = self._query(_ALL.format(",".join(["(?,?,?)"] * len(some))), *named)
+            for n, key, value in rows:
+                found[n].append((key, value))
         return found
 
     def scan(
@@ -136,6 +153,11 @@ class Txn(View):
         """See `View.firsts`."""
         self._show(ranges)
         return super().firsts(ranges)
+
+    def all_of(self, ranges: Sequence[tuple[bytes, bytes]]) -> list[list[Item]]:
+        """See `View.all_of`."""
+        self._show(ranges)
+        return super().all_of(ranges)
 
     def fetch(self, start: bytes, end: bytes | None, count: int, reverse: bool) -> list[Item]:
         """See `View.fetch`."""

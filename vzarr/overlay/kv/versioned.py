@@ -28,18 +28,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
-from itertools import islice
+from itertools import groupby, islice
 
 from vzarr.errors import ConflictError, FormatError, InvalidInputError
 from vzarr.overlay import layout
 from vzarr.overlay.dag import Position
 from vzarr.overlay.kv.base import Item, OrderedKV, Reader, Transaction, paged, prefix_end
 from vzarr.overlay.kv.indexrows import (
+    TAIL,
     TOMBSTONE,
     VALUE,
     IsAncestor,
     Newest,
     Write,
+    all_of,
     histories,
     index_row,
     newest_of,
@@ -49,11 +51,14 @@ from vzarr.overlay.kv.indexrows import (
     stem_of,
     undescended,
     value_prefix,
+    write_of,
 )
 from vzarr.overlay.kv.instancekeys import InstanceKeys as InstanceKeys
 
 FIRST_MUTATION_ID = 1_000_000_000
 CHANGED = b"1"
+MOST_NOTED = 10_000
+"""Keys that a transaction remembers to have written."""
 _MANY = 4
 """From so many keys on one statement is cheaper than one for each."""
 
@@ -122,6 +127,21 @@ class StoredKeys(InstanceKeys):
         """See `InstanceKeys.scan`."""
         return paged(partial(self._page, True), start, end, limit, reverse)
 
+    def scan_many(self, ranges: Sequence[tuple[bytes, bytes]]) -> list[list[Item]]:
+        """What `scan` gives of each of many short ranges, looked up together and in memory."""
+        bounds = [(stem_of(self._instance, start), stem_of(self._instance, end)) for start, end in ranges]
+        with self._open() as view:
+            seen: list[list[tuple[bytes, int]]] = []
+            for rows in all_of(view, bounds):
+                seen.append([])
+                for stem, writes in groupby(rows, key=lambda row: row[0][: -TAIL.size]):
+                    key = stem_key(stem)
+                    version = self._visible(key, picking([write_of(*row) for row in writes]))
+                    if version is not None:
+                        seen[-1].append((key, version))
+            values = self._values(view, [each for part in seen for each in part])
+            return [[(key, values[key]) for key, _ in part] for part in seen]
+
     def scan_keys(
         self, start: bytes = b"", end: bytes | None = None, *, limit: int | None = None, reverse: bool = False
     ) -> Iterator[bytes]:
@@ -159,23 +179,24 @@ class StoredKeys(InstanceKeys):
         return None if version is None else self._value(view, version, key)
 
     def _visible_many(self, view: Reader, keys: Sequence[bytes]) -> list[int | None]:
-        """`_visible` of many keys, looked up together along the version's line and those that it came from."""
-        found: dict[bytes, int | None] = dict.fromkeys(keys)
-        todo, at = list(found), self._position
-        while todo:
-            writes = newest_of(view, [stem_of(self._instance, key) for key in todo], at.line, at.version)
-            left = []
-            for key, write in zip(todo, writes, strict=True):
-                if write is None:
-                    left.append(key)
-                elif write.flag == VALUE:
-                    found[key] = write.version
-            if len(at.parents) != 1:
-                break
-            todo, at = left, at.parents[0]
-        for key in left if todo and at.parents else ():
+        """`_visible` of many keys."""
+        writes, left = self._newest_many(view, keys, self._position)
+        found = {key: write.version if write.flag == VALUE else None for key, write in writes.items()}
+        for key in left:
             found[key] = self._visible(key, seeking(view, stem_of(self._instance, key)))
-        return [found[key] for key in keys]
+        return [found.get(key) for key in keys]
+
+    def _newest_many(self, view: Reader, keys: Sequence[bytes], at: Position) -> tuple[dict[bytes, Write], list[bytes]]:
+        """Newest writes to keys along a line and those that it came from, and keys about which a merge decides."""
+        found: dict[bytes, Write] = {}
+        todo = list(dict.fromkeys(keys))
+        while True:
+            writes = newest_of(view, [stem_of(self._instance, key) for key in todo], at.line, at.version)
+            found.update((key, write) for key, write in zip(todo, writes, strict=True) if write is not None)
+            todo = [key for key in todo if key not in found]
+            if not todo or len(at.parents) != 1:
+                return found, todo if at.parents else []
+            at = at.parents[0]
 
     def _value(self, view: Reader, version: int, key: bytes) -> bytes:
         return self._values(view, [(key, version)])[key]
@@ -203,6 +224,8 @@ class InstanceTxn(StoredKeys):
     def __init__(self, txn: Transaction, instance: bytes, position: Position, is_ancestor: IsAncestor) -> None:
         super().__init__(txn, lambda: nullcontext(txn), instance, position, is_ancestor)
         self.txn = txn
+        self.written: set[bytes] | None = set()
+        """Keys that were set or deleted; None once there are more than `MOST_NOTED`."""
 
     def put(self, key: bytes, value: bytes) -> None:
         """Set `key` to `value` at this version."""
@@ -213,9 +236,30 @@ class InstanceTxn(StoredKeys):
         if self._value_below(key):
             self._put(key, TOMBSTONE, b"")
             return
+        self._unwrite(key)
+
+    def _unwrite(self, key: bytes) -> None:
         for row in self._rows(key):
             self.txn.delete(row)
         self._note()
+
+    def delete_many(self, keys: Iterable[bytes]) -> None:
+        """`delete` of many keys, looked up together."""
+        wanted, at = list(keys), self._position
+        below = Position(at.line, at.version - 1, at.parents) if at.version > at.line else next(iter(at.parents), None)
+        if len(wanted) < _MANY or below is None or (at.version == at.line and len(at.parents) > 1):
+            for key in wanted:
+                self.delete(key)
+            return
+        found, left = self._newest_many(self.txn, wanted, below)
+        undecided = set(left)
+        for key in wanted:
+            if key in undecided:
+                self.delete(key)
+            elif key in found and found[key].flag == VALUE:
+                self._put(key, TOMBSTONE, b"")
+            else:
+                self._unwrite(key)
 
     def restore(self, key: bytes, value: bytes | None) -> None:
         """Write a change as it was made in another repo; None stands for a deletion, whatever it hid."""
@@ -242,7 +286,12 @@ class InstanceTxn(StoredKeys):
             self.txn.put(mark, CHANGED)
 
     def _rows(self, key: bytes) -> tuple[bytes, bytes]:
+        """The rows of a key that is about to change."""
         at = self._position
+        if self.written is not None:
+            self.written.add(key)
+            if len(self.written) > MOST_NOTED:
+                self.written = None
         stem = stem_of(self._instance, key)
         return value_prefix(self._instance, at.version) + key, index_row(stem, at.line, at.version)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from vzarr.errors import InvalidInputError
 from vzarr.types import mutations
-from vzarr.types.labelmap import deeds, index, mapping, pages, rows
+from vzarr.types.labelmap import caches, deeds, index, mapping, pages, rows
 from vzarr.types.labelmap.deeds import Deed
 from vzarr.types.labelmap.rows import Counts, Header, Labels
 
@@ -72,6 +72,14 @@ class Edit:
             raise InvalidInputError(f'label {body} does not exist in data "{self.instance.name}"')
         return found
 
+    def headers(self, bodies: Sequence[int]) -> list[Header]:
+        """Headers of bodies; raises as `header`."""
+        values = self.tx.get_many([rows.header_key(body) for body in bodies])
+        return [
+            self.header(body) if value is None else Header.decode(value)
+            for body, value in zip(bodies, values, strict=True)
+        ]
+
     def put_header(self, body: int, voxels: int) -> None:
         """Write a body's header with this edit as its last change."""
         header = Header(voxels, self.number, self.time, self.author.user, self.author.app)
@@ -97,12 +105,26 @@ class Edit:
         self.tx.put(rows.mapping_key(label), rows.number(0))
         self.moved[label] = 0
 
-    def move(self, counts: Mapping[int, Counts], source: int, target: int) -> None:
-        """Move supervoxels from one body to another, in mapping and index; headers are the caller's."""
-        index.move_counts(self.tx, counts, source, target)
-        self.map_to(target, counts)
+    def move(self, parts: Mapping[int, Mapping[int, Counts]], target: int) -> None:
+        """Move supervoxels from some bodies to another one, in mapping and index; headers are the caller's.
+
+        Parameters
+        ----------
+        parts
+            Body -> those of its supervoxels that move, and where these are.
+        """
+        index.move_counts(self.tx, parts, target)
+        for counts in parts.values():
+            self.map_to(target, counts)
         known = self.deed or Deed()
-        self.deed = replace(known, moves=(*known.moves, (source, target, tuple(counts))))
+        moves = ((source, target, tuple(counts)) for source, counts in parts.items())
+        self.deed = replace(known, moves=(*known.moves, *moves))
+
+    def bodies(self) -> set[int] | None:
+        """Bodies whose rows changed in the transaction; None for too many of them."""
+        written = self.tx.written
+        changed = None if written is None else (key for key in written if key[:1] in (rows.HEADER, rows.INDEX))
+        return None if changed is None else {int.from_bytes(key[1:9], "big") for key in changed}
 
     def log(self, fields: Mapping[str, Any]) -> None:
         """Write the edit's record into the mutation log."""
@@ -140,8 +162,9 @@ def run_all(instance: Instance, author: Author, changes: Sequence[Callable[[Edit
 
     done = instance.transact(within)
     for _, edit in done:
-        if not edit.forget:  # caches then meet a mark that they do not know
-            mapping.advance(instance, edit.before, edit.after, edit.moved, edit.touched)
+        bodies = edit.bodies()
+        if bodies is not None and not edit.forget:  # caches then meet a mark that they do not know
+            caches.advance(instance, edit.before, edit.after, edit.moved, edit.touched, bodies)
     return [result for result, _ in done]
 
 

@@ -101,6 +101,14 @@ def read_counts(keys: InstanceKeys, body: int) -> dict[int, Counts]:
     return {_supervoxel(k): Counts.decode(v) for k, v in keys.scan(*rows.index_range(body))}
 
 
+def read_counts_of(tx: InstanceTxn, bodies: Sequence[int]) -> dict[int, dict[int, Counts]]:
+    """`read_counts` of several bodies, looked up together."""
+    found = tx.scan_many([rows.index_range(body) for body in bodies])
+    return {
+        body: {_supervoxel(k): Counts.decode(v) for k, v in items} for body, items in zip(bodies, found, strict=True)
+    }
+
+
 def read_index(keys: InstanceKeys, body: int) -> LabelIndex | None:
     """The whole index of a body, None when there is no such body."""
     header = read_header(keys, body)
@@ -184,14 +192,27 @@ def put_index(tx: InstanceTxn, index: LabelIndex) -> None:
     put_header(tx, index.label, index.header)
 
 
-def move_counts(tx: InstanceTxn, counts: Mapping[int, Counts], source: int, target: int) -> None:
-    """Move supervoxels from one body's index to another's; headers are the caller's."""
-    there = tx.get_many([rows.index_key(target, sv) for sv in counts])
-    for (supervoxel, moved), old in zip(counts.items(), there, strict=True):
-        tx.delete(rows.index_key(source, supervoxel))
-        if old is not None:  # only after an index was posted by hand
-            moved = Counts.decode(old).plus(moved.blocks, moved.voxels.astype(np.int64))
-        put_counts(tx, target, supervoxel, moved)
+def move_counts(tx: InstanceTxn, parts: Mapping[int, Mapping[int, Counts]], target: int) -> None:
+    """Move supervoxels from some bodies' indices to another's; headers are the caller's.
+
+    Parameters
+    ----------
+    parts
+        Body -> those of its supervoxels that move, and where these are.
+    """
+    moved: dict[int, Counts] = {}
+    for counts in parts.values():
+        for supervoxel, where in counts.items():
+            known = moved.get(supervoxel)  # in several bodies only after indices were posted by hand
+            moved[supervoxel] = where if known is None else _joined(known, where)
+    there = tx.get_many([rows.index_key(target, sv) for sv in moved])
+    tx.delete_many([rows.index_key(source, sv) for source, counts in parts.items() for sv in counts])
+    for (supervoxel, where), old in zip(moved.items(), there, strict=True):
+        put_counts(tx, target, supervoxel, where if old is None else _joined(Counts.decode(old), where))
+
+
+def _joined(a: Counts, b: Counts) -> Counts:
+    return a.plus(b.blocks, b.voxels.astype(np.int64))
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,7 @@ memory.
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from heapq import merge
 from itertools import groupby
 from operator import itemgetter
@@ -18,62 +15,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vzarr.types.labelmap import pages, rows
+from vzarr.types.labelmap import caches, pages, rows
 from vzarr.types.labelmap.index import consistently, read_change
 from vzarr.types.labelmap.rows import Labels
 
 if TYPE_CHECKING:
     from vzarr.overlay.kv.versioned import InstanceKeys, InstanceTxn
     from vzarr.types.base import Instance
-
-_MOST_VERSIONS = 64
-_MOST_IDS = 4_000_000
-
-
-@dataclass
-class _Cache:
-    """What one process knows of one labelmap at one version, as of the change `mark`."""
-
-    mark: bytes | None = None
-    bodies: dict[int, int] = field(default_factory=dict)
-    occurs: dict[int, bool] = field(default_factory=dict)
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def at(self, mark: bytes) -> tuple[dict[int, int], dict[int, bool]]:
-        with self.lock:
-            if self.mark != mark or len(self.bodies) + len(self.occurs) > _MOST_IDS:
-                self.mark, self.bodies, self.occurs = mark, {}, {}
-            return self.bodies, self.occurs
-
-    def keep(self, mark: bytes, bodies: Mapping[int, int], occurs: Mapping[int, bool]) -> None:
-        with self.lock:
-            # Another mark means that a change came between the look-up and now: what was seen may be old.
-            if self.mark == mark:
-                self.bodies.update(bodies)
-                self.occurs.update(occurs)
-
-    def advance(self, before: bytes, after: bytes, moved: Mapping[int, int], touched: Iterable[int]) -> None:
-        with self.lock:
-            if self.mark == before:
-                self.mark = after
-                self.bodies.update(moved)
-                for supervoxel in (*moved, *touched):
-                    self.occurs.pop(supervoxel, None)
-
-
-_caches: OrderedDict[tuple[str, str, str], _Cache] = OrderedDict()
-_caches_lock = threading.Lock()
-
-
-def _cache_of(instance: Instance) -> _Cache:
-    place = instance.version.uuid if instance.info.versioned else ""
-    key = (instance.version.repo.url, instance.info.data_uuid, place)
-    with _caches_lock:
-        cache = _caches.setdefault(key, _Cache())
-        _caches.move_to_end(key)
-        while len(_caches) > _MOST_VERSIONS:
-            _caches.popitem(last=False)
-    return cache
 
 
 def lookup(instance: Instance, supervoxels: Labels) -> Labels:
@@ -84,7 +32,7 @@ def lookup(instance: Instance, supervoxels: Labels) -> Labels:
     supervoxels
         uint64, shape (n,); unique ids, as every one costs a look-up.
     """
-    cache, mark = _cache_of(instance), read_change(instance.keys)
+    cache, mark = caches.of(instance), read_change(instance.keys)
     known, _ = cache.at(mark)
     ids = supervoxels.tolist()
     missing = [sv for sv in ids if sv not in known]
@@ -132,7 +80,7 @@ def lookup_existing(instance: Instance, supervoxels: Labels) -> Labels:
     """
     bodies = lookup(instance, supervoxels)
     unmapped = supervoxels[(bodies == supervoxels) & (supervoxels != 0)].tolist()
-    cache, mark = _cache_of(instance), read_change(instance.keys)
+    cache, mark = caches.of(instance), read_change(instance.keys)
     _, known = cache.at(mark)
     missing = [sv for sv in unmapped if sv not in known]
     found = {}
@@ -143,23 +91,6 @@ def lookup_existing(instance: Instance, supervoxels: Labels) -> Labels:
     absent = [sv for sv in unmapped if not (found[sv] if sv in found else known[sv])]
     bodies[np.isin(supervoxels, np.array(absent, np.uint64))] = 0
     return bodies
-
-
-def advance(
-    instance: Instance, before: bytes, after: bytes, moved: Mapping[int, int], touched: Iterable[int] = ()
-) -> None:
-    """Carry what is cached over a change that this process has just committed.
-
-    Parameters
-    ----------
-    before, after
-        Marks of the change before and of this one.
-    moved
-        Supervoxels and their new bodies.
-    touched
-        Supervoxels whose rows in the index changed.
-    """
-    _cache_of(instance).advance(before, after, moved, touched)
 
 
 def list_mappings(keys: InstanceKeys) -> Iterator[tuple[int, int]]:

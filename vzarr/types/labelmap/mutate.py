@@ -57,10 +57,9 @@ def merge(instance: Instance, target: int, bodies: Sequence[int], author: Author
         raise InvalidInputError(f"label {target} cannot be merged into itself")
 
     def change(edit: Edit) -> int:
-        total = edit.header(target).voxels + sum(edit.header(b).voxels for b in merged)
-        for body in merged:
-            edit.move(index.read_counts(edit.tx, body), body, target)
-            edit.tx.delete(rows.header_key(body))
+        total = sum(header.voxels for header in edit.headers([target, *merged]))
+        edit.move(index.read_counts_of(edit.tx, merged), target)
+        edit.tx.delete_many([rows.header_key(body) for body in merged])
         edit.put_header(target, total)
         allocate.raise_max(edit.tx, instance, target)
         edit.log({"Action": "merge-complete", "Target": target, "Labels": merged})
@@ -90,7 +89,7 @@ def cleave(instance: Instance, body: int, supervoxels: Sequence[int], author: Au
         if cleaved >= header.voxels:
             raise InvalidInputError(f"cannot cleave all supervoxels from the label {body}")
         label = allocate.take(edit.tx, instance)
-        edit.move(counts, body, label)
+        edit.move({body: counts}, label)
         edit.retire(label)
         edit.put_header(label, cleaved)
         edit.put_header(body, header.voxels - cleaved)
@@ -151,7 +150,7 @@ def _renumber(edit: Edit, new: int, old: int) -> int:
     counts = index.read_counts(edit.tx, old)
     if new not in counts and not mapping.is_mapped(edit.tx, new):
         edit.retire(new)
-    edit.move(counts, old, new)
+    edit.move({old: counts}, new)
     edit.tx.delete(rows.header_key(old))
     edit.put_header(new, header.voxels)
     allocate.raise_max(edit.tx, edit.instance, new)

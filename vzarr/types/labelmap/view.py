@@ -15,7 +15,7 @@ from vzarr.errors import InvalidInputError, NotFoundError, UnsupportedError
 from vzarr.geometry import Box, Coord
 from vzarr.types import mutations, voxels
 from vzarr.types.base import Instance
-from vzarr.types.labelmap import description, frames, history, index, mapping, proximity, reads, streams
+from vzarr.types.labelmap import caches, description, frames, history, index, mapping, proximity, reads, streams
 from vzarr.types.labelmap.bodies import Body, BodyArray
 from vzarr.types.labelmap.index import LabelIndex
 from vzarr.types.labelmap.proximity import Nearest
@@ -214,7 +214,7 @@ class LabelView(Instance):
         """
         check_label(label)
         if not supervoxel:
-            found = index.consistently(self, lambda keys: index.read_index(keys, label))
+            found = caches.find(self, label)
         else:
             found = index.consistently(self, lambda keys: self._part(keys, label))
         if found is None:
@@ -232,7 +232,7 @@ class LabelView(Instance):
 
     def find_or_empty(self, body: int) -> LabelIndex:
         """Where a body is; an index without voxels when there is no such body."""
-        found = index.consistently(self, lambda keys: index.read_index(keys, body))
+        found = caches.find(self, body)
         return LabelIndex(body, Header(0), {}) if found is None else found
 
     def header(self, body: int) -> Header:
@@ -258,7 +258,7 @@ class LabelView(Instance):
     def sizes(self, labels: Sequence[int], *, supervoxels: bool = False) -> list[int]:
         """Voxels of bodies or supervoxels, 0 for one that there is not."""
         if not supervoxels:
-            return index.read_sizes(self.keys, labels)
+            return caches.sizes(self, labels)
         return index.consistently(self, lambda keys: _supervoxel_sizes(keys, labels))
 
     def supervoxels_of(self, body: int) -> list[int]:

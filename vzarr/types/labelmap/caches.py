@@ -1,0 +1,175 @@
+"""What one process remembers of a labelmap at a version: bodies of supervoxels, sizes and indices of bodies.
+
+The mark of the last change (`index.read_change`) keeps it honest: what another process did leaves a mark that is not
+known here, and then nothing is.  Edits of this process carry what they left alone over to their own mark.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from vzarr.types.labelmap import index
+from vzarr.types.labelmap.index import LabelIndex
+from vzarr.types.labelmap.palettes import cache as volumes
+
+if TYPE_CHECKING:
+    from vzarr.types.base import Instance
+
+Place = tuple[str, str, str]
+"""Repo, instance and version."""
+
+_MOST_VERSIONS = 64
+_MOST_IDS = 4_000_000
+
+
+@dataclass
+class Cache:
+    """What is known as of the change `mark`.
+
+    Parameters
+    ----------
+    place
+        Of which labelmap.
+    """
+
+    place: Place
+    mark: bytes | None = None
+    bodies: dict[int, int] = field(default_factory=dict)
+    occurs: dict[int, bool] = field(default_factory=dict)
+    sizes: dict[int, int] = field(default_factory=dict)
+    indexed: set[int] = field(default_factory=set)
+    """Bodies whose indices, if they are still in memory, are as of `mark`."""
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def at(self, mark: bytes) -> tuple[dict[int, int], dict[int, bool]]:
+        """Bodies of supervoxels, and which ids occur."""
+        with self.lock:
+            self._turn_to(mark)
+            return self.bodies, self.occurs
+
+    def _turn_to(self, mark: bytes) -> None:
+        count = len(self.bodies) + len(self.occurs) + len(self.sizes) + len(self.indexed)
+        if self.mark != mark or count > _MOST_IDS:
+            self.mark, self.bodies, self.occurs, self.sizes, self.indexed = mark, {}, {}, {}, set()
+
+    def keep(self, mark: bytes, bodies: Mapping[int, int], occurs: Mapping[int, bool]) -> None:
+        """Remember what was looked up."""
+        with self.lock:
+            # Another mark means that a change came between the look-up and now: what was seen may be old.
+            if self.mark == mark:
+                self.bodies.update(bodies)
+                self.occurs.update(occurs)
+
+    def sizes_of(self, mark: bytes, bodies: Iterable[int]) -> dict[int, int]:
+        """Voxels of those bodies that are known."""
+        with self.lock:
+            self._turn_to(mark)
+            return {body: self.sizes[body] for body in bodies if body in self.sizes}
+
+    def keep_sizes(self, mark: bytes, sizes: Mapping[int, int]) -> None:
+        """Remember voxels of bodies."""
+        with self.lock:
+            if self.mark == mark:
+                self.sizes.update(sizes)
+
+    def index_of(self, mark: bytes, body: int) -> LabelIndex | None:
+        """Index of a body, None if it is not known."""
+        with self.lock:
+            self._turn_to(mark)
+            found: LabelIndex | None = volumes.get((*self.place, body)) if body in self.indexed else None
+            return found
+
+    def keep_index(self, mark: bytes, found: LabelIndex) -> None:
+        """Remember an index, among the blocks that are kept in memory."""
+        parts = found.counts.values()
+        # Its blocks, which it works out once, are another third or less.
+        nbytes = 2 * sum(c.blocks.nbytes + c.voxels.nbytes for c in parts) + 500 * len(parts)
+        with self.lock:
+            if self.mark == mark:
+                volumes.put((*self.place, found.label), found, nbytes)
+                self.indexed.add(found.label)
+
+    def advance(
+        self, before: bytes, after: bytes, moved: Mapping[int, int], touched: Iterable[int], bodies: Iterable[int]
+    ) -> None:
+        """Carry everything over a change that this process has just committed; see `advance`."""
+        with self.lock:
+            if self.mark == before:
+                self.mark = after
+                self.bodies.update(moved)
+                for supervoxel in (*moved, *touched):
+                    self.occurs.pop(supervoxel, None)
+                for body in bodies:
+                    self.sizes.pop(body, None)
+                    self.indexed.discard(body)
+
+
+_caches: OrderedDict[Place, Cache] = OrderedDict()
+_lock = threading.Lock()
+
+
+def of(instance: Instance) -> Cache:
+    """What is known of an instance at its version."""
+    place = instance.version.repo.url, instance.info.data_uuid, instance.version.uuid if instance.info.versioned else ""
+    with _lock:
+        found = _caches.get(place)
+        if found is None:
+            found = _caches[place] = Cache(place)
+        _caches.move_to_end(place)
+        while len(_caches) > _MOST_VERSIONS:
+            _caches.popitem(last=False)
+    return found
+
+
+def advance(
+    instance: Instance,
+    before: bytes,
+    after: bytes,
+    moved: Mapping[int, int],
+    touched: Iterable[int],
+    bodies: Iterable[int],
+) -> None:
+    """Carry what is known over a change that this process has just committed.
+
+    Parameters
+    ----------
+    before, after
+        Marks of the change before and of this one.
+    moved
+        Supervoxels and their new bodies.
+    touched
+        Supervoxels whose rows in the index changed.
+    bodies
+        Bodies whose rows in the index changed.
+    """
+    of(instance).advance(before, after, moved, touched, bodies)
+
+
+def sizes(instance: Instance, bodies: Sequence[int]) -> list[int]:
+    """Voxels of bodies as of one moment, 0 for one that there is not."""
+    cache, keys = of(instance), instance.keys
+    mark = index.read_change(keys)
+    found = cache.sizes_of(mark, bodies)
+    missing = [body for body in dict.fromkeys(bodies) if body not in found]
+    if missing:
+        found.update(zip(missing, index.read_sizes(keys, missing), strict=True))
+        if index.read_change(keys) != mark:
+            return index.read_sizes(keys, bodies)
+        cache.keep_sizes(mark, found)
+    return [found[body] for body in bodies]
+
+
+def find(instance: Instance, body: int) -> LabelIndex | None:
+    """The whole index of a body, None when there is no such body."""
+    cache, keys = of(instance), instance.keys
+    mark = index.read_change(keys)
+    found = cache.index_of(mark, body)
+    if found is None:
+        found = index.consistently(instance, lambda seen: index.read_index(seen, body))
+        if found is not None and index.read_change(keys) == mark:
+            cache.keep_index(mark, found)
+    return found
