@@ -6,7 +6,7 @@ import logging
 from typing import Any
 
 from vzarr.errors import NotFoundError
-from vzarr.overlay.kv.versioned import peek_mutation_id
+from vzarr.overlay.kv.mutationids import peek_mutation_id
 from vzarr.overlay.repo import Repo
 from vzarr.overlay.state import NodeInfo, State
 from vzarr.overlay.version import Version

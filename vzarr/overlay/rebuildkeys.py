@@ -24,9 +24,10 @@ from vzarr.overlay.authority import LOST, OPEN, Authority
 from vzarr.overlay.fileobjects import FileObjects
 from vzarr.overlay.kv import open_kv
 from vzarr.overlay.kv.base import OrderedKV, Transaction
+from vzarr.overlay.kv.mutationids import FIRST_MUTATION_ID, begin_mutation_ids
 from vzarr.overlay.kv.section import Section
 from vzarr.overlay.kv.sqlite import SqliteKV
-from vzarr.overlay.kv.versioned import FIRST_MUTATION_ID, InstanceTxn, begin_mutation_ids
+from vzarr.overlay.kv.versioned import InstanceTxn
 from vzarr.overlay.locks import FileLocks
 from vzarr.overlay.log import RepoLog
 from vzarr.overlay.objects import Objects

@@ -13,16 +13,11 @@ from vzarr.overlay.authority import Authority
 from vzarr.overlay.dag import Position, ancestry
 from vzarr.overlay.keylayers import KeyChanges
 from vzarr.overlay.kv.base import OrderedKV, Reader, Transaction
+from vzarr.overlay.kv.mutationids import FIRST_MUTATION_ID, peek_mutation_id
 from vzarr.overlay.kv.sealed import Stack
 from vzarr.overlay.kv.section import Unreachable
 from vzarr.overlay.kv.sidecar import Change, Sidecar
-from vzarr.overlay.kv.versioned import (
-    FIRST_MUTATION_ID,
-    InstanceKeys,
-    InstanceTxn,
-    VersionedKV,
-    peek_mutation_id,
-)
+from vzarr.overlay.kv.versioned import InstanceKeys, InstanceTxn, VersionedKV
 from vzarr.overlay.objects import Objects
 from vzarr.overlay.seal import Record
 from vzarr.overlay.state import InstanceInfo, NodeInfo, State

@@ -13,7 +13,8 @@ from vzarr.errors import ConflictError, FormatError, InvalidInputError
 from vzarr.overlay.dag import Position, ancestors
 from vzarr.overlay.kv import indexrows
 from vzarr.overlay.kv.memory import MemoryKV
-from vzarr.overlay.kv.versioned import VersionedKV, next_mutation_id, peek_mutation_id
+from vzarr.overlay.kv.mutationids import next_mutation_id, peek_mutation_id
+from vzarr.overlay.kv.versioned import VersionedKV
 
 INSTANCE, LOW, HIGH = b"i" * 16, b"\0" * 16, b"\xff" * 16
 KEYS = [

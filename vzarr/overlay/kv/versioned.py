@@ -54,8 +54,8 @@ from vzarr.overlay.kv.indexrows import (
     write_of,
 )
 from vzarr.overlay.kv.instancekeys import InstanceKeys as InstanceKeys
+from vzarr.overlay.kv.mutationids import next_mutation_id, peek_mutation_id
 
-FIRST_MUTATION_ID = 1_000_000_000
 CHANGED = b"1"
 MOST_NOTED = 10_000
 """Keys that a transaction remembers to have written."""
@@ -384,22 +384,3 @@ class VersionedKV:
             for row, _ in txn.scan(prefix, prefix_end(prefix)):
                 txn.delete(row)
                 txn.delete(index_row(stem_of(instance, row[len(prefix) :]), position.line, position.version))
-
-
-def next_mutation_id(txn: Transaction) -> int:
-    """Take the repo's next mutation id: 1,000,000,000 first, then one more each time."""
-    given = peek_mutation_id(txn)
-    txn.put(b"M", (given + 1).to_bytes(8, "big"))
-    return given
-
-
-def begin_mutation_ids(txn: Transaction, first: int) -> None:
-    """Let the next mutation id be at least `first`."""
-    if peek_mutation_id(txn) < first:
-        txn.put(b"M", first.to_bytes(8, "big"))
-
-
-def peek_mutation_id(view: Reader) -> int:
-    """The id that the next mutation will get."""
-    row = view.get(b"M")
-    return FIRST_MUTATION_ID if row is None else int.from_bytes(row, "big")

@@ -7,7 +7,7 @@ from contextlib import closing
 
 from vzarr.errors import AlreadyExistsError, NotFoundError
 from vzarr.overlay import layout, opening
-from vzarr.overlay.kv.versioned import FIRST_MUTATION_ID, begin_mutation_ids
+from vzarr.overlay.kv.mutationids import FIRST_MUTATION_ID, begin_mutation_ids
 from vzarr.overlay.log import RepoLog
 from vzarr.overlay.objects import Objects, ReadOnly
 from vzarr.overlay.repokeys import mark_pending
