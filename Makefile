@@ -20,6 +20,11 @@ ifneq ($(wildcard ../shared/data),)
 export VZARR_TEST_DATA ?= $(abspath ../shared/data)
 endif
 
+# Debian's PostgreSQL where it is installed; else one from a wheel.
+ifeq ($(wildcard /usr/lib/postgresql/*/bin/initdb),)
+POSTGRES := $(VENV)/.pgserver
+endif
+
 .NOTPARALLEL:
 .PHONY: help demo test test-all lint format bench coverage constraints clean
 
@@ -32,7 +37,7 @@ demo: $(VENV)/.viewer  ## synthesise a volume, version it, proofread it and serv
 test: $(VENV)/.test  ## what every change must pass
 	$(PYTEST) -m "not exhaustive and not s3 and not postgres and not browser" $(ARGS)
 
-test-all: $(VENV)/.test $(VENV)/.browser  ## also what takes long or needs a browser, an S3 server or PostgreSQL
+test-all: $(VENV)/.test $(VENV)/.browser $(POSTGRES)  ## also what takes long or needs a browser, an S3 server or PostgreSQL
 	HYPOTHESIS_PROFILE=thorough $(PYTEST) $(ARGS)
 
 lint: $(VENV)/.lint  ## style, types and layers

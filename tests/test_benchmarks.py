@@ -15,11 +15,13 @@ BENCHMARK = BENCHMARKS / "overlay.py"
 SMALL = {
     "depth.py": ["--size", "128", "--depth", "6", "--chunks", "2", "--last", "2"],
     "neuronjson.py": ["--count", "300", "--rounds", "1"],
+    "kv.py": ["--keys", "40", "--versions", "12", "--many", "1e3", "--rounds", "1"],
     "scale.py": ["--side", "18", "--depth", "1", "--chunks", "3", "--changed", "4", "--files", "30", "--rounds", "1"],
 }
 ROWS = {
     "depth.py": ["last 2 / first 2", "bytes of a version", "cold open"],
     "neuronjson.py": ["post 300 records", "ask: a value", "look: every record"],
+    "kv.py": ["point reads: deep / shallow", "multi-get", "scan of all", "batch of writes", "open a repo"],
     "scale.py": ["open", "diff", "merge", "seal"],
 }
 
