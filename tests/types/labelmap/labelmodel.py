@@ -167,6 +167,9 @@ class Model:
         """The same state with nothing to undo."""
         return Model(self.labels.copy(), dict(self.body))
 
+    def copy(self) -> Model:
+        return Model(self.labels.copy(), dict(self.body), list(self.done))
+
     def packed(self) -> Packed:
         return Packed(Zstd(1).encode(self.labels), self.labels.shape, self.labels.dtype, dict(self.body))
 
