@@ -84,7 +84,7 @@ def is_object(key: Any) -> bool:
     if not isinstance(key, str) or not is_key(key) or "\\" in key:
         return False
     first, node, part, *_ = (*key.split("/"), "", "")
-    return first == "nodes" and bool(layout.NODE_ID.fullmatch(node)) and part not in {"", "journal"}
+    return first == "nodes" and _is_node(node) and part not in {"", "journal"}
 
 
 def _is_row(value: Any) -> bool:
@@ -136,7 +136,7 @@ def _is_mapping(value: Any) -> bool:
 
 
 def _is_node(value: Any) -> bool:
-    return isinstance(value, str) and bool(layout.NODE_ID.fullmatch(value))
+    return isinstance(value, str) and bool(layout.NODE_ID.fullmatch(value)) and value != layout.UNVERSIONED
 
 
 def _is_data(value: Any) -> bool:
