@@ -77,8 +77,9 @@ def test_nothing_that_is_there_can_be_overwritten(client: TestClient, root: str,
     assert client.put(where, content=b"x", headers=ADMIN).headers["vzarr-error"] == "SealedError"
     client.post(f"/api/node/{root}/commit", json={"note": ""})
     assert client.put(where, content=b"x", headers=ADMIN).status_code == 400
-    for key in ("vzarr.json", "log/00000000000000000002.json", f"nodes/{'1' * 32}", f"nodes/{'1' * 32}/journal/x", "nodes/unversioned/keys/x",
-                f"nodes/{'1' * 32}/zarr/..%2F..%2F..%2Fx", "nodes/x/y%5Cz"):  # fmt: skip
+    folder = f"nodes/{'1' * 32}"
+    strange = ["vzarr.json", "log/00000000000000000002.json", "nodes/unversioned/keys/x", "nodes/x/y%5Cz"]
+    for key in [*strange, folder, f"{folder}/journal/x", f"{folder}/zarr/..%2F..%2F..%2Fx"]:
         answer = client.put(f"/api/transfer/{root}/objects/{key}?sha256={SUM}", content=b"x", headers=ADMIN)
         assert answer.status_code == 400, key
     fresh = f"/api/transfer/{root}/objects/nodes/{'1' * 32}/seal.json"
