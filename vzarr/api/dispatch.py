@@ -61,7 +61,7 @@ class Path:
         """Segments of a request's path."""
         mounted_at = scope["root_path"].count("/") + 1
         raw = scope.get("raw_path") or scope["path"].encode()
-        parts = [unquote(part) for part in raw.decode("latin-1").split("/")[mounted_at:]]
+        parts = [unquote(part) if "%" in part else part for part in raw.decode("latin-1").split("/")[mounted_at:]]
         return cls(tuple(parts[:-1] if len(parts) > 1 and not parts[-1] else parts))
 
 

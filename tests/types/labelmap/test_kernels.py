@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from vzarr.errors import InvalidInputError
-from vzarr.types.labelmap.kernels import count_labels, downsample_gray, downsample_labels
+from vzarr.types.labelmap.kernels import count_labels, downsample_gray, downsample_labels, number_labels
 
 even = st.tuples(*[st.sampled_from([2, 4, 6])] * 3)
 labels = st.sampled_from([0, 0, 1, 2, 3, 2**63, 2**64 - 1])
@@ -135,3 +135,14 @@ def test_counts_of_a_part_of_a_volume():
     assert dict(zip(found.tolist(), counts.tolist(), strict=True)) == {
         label: int((part == label).sum()) for label in range(1, 5)
     }
+
+
+@pytest.mark.parametrize("odd", [None, 0, 100, 511])
+def test_a_volume_of_one_label_is_numbered_like_any_other(odd: int | None):
+    volume = np.full((8, 8, 8), 2**63 + 5, np.uint64)
+    if odd is not None:
+        volume.reshape(-1)[odd] = 0
+    index, labels = number_labels(volume)
+    assert index.dtype == np.uint8
+    assert sorted(labels.tolist()) == np.unique(volume).tolist()
+    np.testing.assert_array_equal(labels[index], volume)

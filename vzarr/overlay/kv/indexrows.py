@@ -67,7 +67,8 @@ def seeking(view: Reader, stem: bytes) -> Newest:
 
     def newest(line: int, version: int) -> Write | None:
         start, end = index_row(stem, line, version), index_row(stem, line, 0) + b"\0"
-        return next((write_of(*item) for item in view.scan(start, end, limit=1)), None)
+        found = next(iter(view.scan(start, end, limit=1)), None)
+        return None if found is None else write_of(*found)
 
     return newest
 

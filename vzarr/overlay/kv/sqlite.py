@@ -96,8 +96,11 @@ class SqliteKV:
 
     def get(self, key: bytes) -> bytes | None:
         """Value of `key`, or None where there is none."""
-        with self._reader() as view:
-            return view.get(key)
+        connection = self._take()
+        try:
+            return View(connection, self._path).get(key)
+        finally:
+            self._give(connection)
 
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
         """Values of `keys`, in their order, all as of one moment."""
@@ -111,8 +114,11 @@ class SqliteKV:
         return paged(self._fetch, start, end, limit, reverse)
 
     def _fetch(self, start: bytes, end: bytes | None, count: int, reverse: bool) -> list[Item]:
-        with self._reader() as view:
-            return view.fetch(start, end, count, reverse)
+        connection = self._take()
+        try:
+            return View(connection, self._path).fetch(start, end, count, reverse)
+        finally:
+            self._give(connection)
 
     @contextmanager
     def snapshot(self) -> Iterator[Reader]:
@@ -195,24 +201,31 @@ class SqliteKV:
     @contextmanager
     def _reader(self) -> Iterator[View]:
         """A view over a connection that nobody else reads with meanwhile."""
-        with self._pool:
-            self._check()
-            connection = self._idle.pop() if self._idle else self._connect()
-            self._busy.add(connection)
+        connection = self._take()
         view = View(connection, self._path)
         try:
             yield view
         finally:
             view.end()
-            with self._pool:
-                self._busy.discard(connection)
-                self._pool.notify_all()
-                if self._path in _forked_in_use:
-                    _never_close(connection)
-                elif self._closed:
-                    connection.close()
-                else:
-                    self._idle.append(connection)
+            self._give(connection)
+
+    def _take(self) -> sqlite3.Connection:
+        with self._pool:
+            self._check()
+            connection = self._idle.pop() if self._idle else self._connect()
+            self._busy.add(connection)
+            return connection
+
+    def _give(self, connection: sqlite3.Connection) -> None:
+        with self._pool:
+            self._busy.discard(connection)
+            self._pool.notify_all()
+            if self._path in _forked_in_use:
+                _never_close(connection)
+            elif self._closed:
+                connection.close()
+            else:
+                self._idle.append(connection)
 
     def _drop_readers(self) -> None:
         for connection in self._idle:

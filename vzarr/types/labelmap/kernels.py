@@ -124,6 +124,10 @@ def number_labels(a: Labels) -> tuple[NDArray[Any], Labels]:
     index, labels
         The smallest unsigned type that fits, shape of `a`; and uint64.
     """
+    flat = a.reshape(-1)
+    if flat.size and flat[0] == flat[-1] and (flat == flat[0]).all():
+        # Where a body is thick, whole blocks are; and comparing costs a fraction of numbering.
+        return np.zeros(a.shape, np.uint8), np.array([flat[0]], np.uint64)
     index, numbers = fastremap.renumber(np.ascontiguousarray(a), start=0, preserve_zero=False, in_place=False)
     labels = np.empty(len(numbers), np.uint64)
     labels[np.fromiter(numbers.values(), np.int64, len(numbers))] = np.fromiter(numbers, np.uint64, len(numbers))

@@ -176,7 +176,9 @@ class LabelView(Instance):
             Integers, shape (n, 3), in voxels of `scale`.
         """
         found = reads.read_points(self, np.asarray(points_zyx, np.int64).reshape(-1, 3), scale)
-        return found if supervoxels else relabel(found, self.lookup)
+        if supervoxels:
+            return found
+        return self.lookup(found) if found.size == 1 else relabel(found, self.lookup)
 
     # ------------------------------------------------------------ mapping
 
