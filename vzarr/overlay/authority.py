@@ -375,7 +375,7 @@ class Writer:
 
 def clock() -> float:
     """Seconds that never go back, and go on while the machine sleeps where it can tell."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else clock()
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
 
 def _holder(row: bytes) -> str:
