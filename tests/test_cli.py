@@ -239,7 +239,7 @@ def test_merges_list_conflicts_and_decide_them(repo: Path, capsys: pytest.Captur
     for more in (("--dry-run",), ()):
         status, out, err = run(capsys, "merge", repo, "master", "side", *more, "--json")
         assert (status, json.loads(out)["conflicts"]) == (1, expected)
-        assert ("2 conflicts" in err) == (not more)
+        assert ("2 conflicts" in err and "--strategy ours" in err) == (not more)
     status, out, _ = run(capsys, "merge", repo, "master", "side", "--dry-run")
     assert (status, "volume 0,0,0..4,4,4" in out.splitlines()) == (1, True)
     assert run(capsys, "merge", repo, "master", "side", "--strategy", "mine")[0] == 1

@@ -290,3 +290,16 @@ def test_no_array_is_made_of_nonsense(version: vzarr.Version, wrong: dict):
     with pytest.raises(InvalidInputError):
         version.create_array("a", **({"dtype": "u1", "chunks": (4, 4)} | wrong))
     assert not version.has_array("a")
+
+
+def test_boxes_of_other_axes_are_refused(version: vzarr.Version):
+    make(version)
+    for act in (
+        lambda: version.read("a", (0, 0, 0), (1, 1, 1)),
+        lambda: version.read("a", (0, 0), (1, 1, 1)),
+        lambda: version.write("a", (0, 0, 0), CHUNK),
+        lambda: version.write("a", (0, 0), CHUNK[None]),
+    ):
+        with pytest.raises(InvalidInputError, match="array 'a' has 2 axes"):
+            act()
+    assert version.bounds("a") in (None, ((0, 0), (0, 0)))

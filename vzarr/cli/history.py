@@ -264,7 +264,7 @@ def merge(
                 merged = repo.merge(versions, strategy, note, user=user or default_user())
             except ConflictError as error:
                 _list_conflicts(error.conflicts, as_json=as_json)
-                raise
+                raise ConflictError(f"{error}; --strategy ours or theirs decides", error.conflicts) from error
             _report(merged, "merged into", as_json=as_json)
             return
         conflicts = repo.merge_conflicts(versions)

@@ -196,7 +196,8 @@ class Judge:
         found = list(self.open)
         if found:
             shown = ", ".join(map(str, found[:_SHOWN]))
-            raise ConflictError(f"{len(found)} conflicts: {shown}{' …' if len(found) > _SHOWN else ''}", found)
+            count = f"{len(found)} conflict{'s' * (len(found) > 1)}"
+            raise ConflictError(f"{count}: {shown}{' …' if len(found) > _SHOWN else ''}", found)
 
 
 @dataclass(frozen=True)

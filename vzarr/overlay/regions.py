@@ -45,10 +45,13 @@ def read_region(view: View, entry: ArrayEntry, box: Box, out: NDArray[Any] | Non
 
     Raises
     ------
+    InvalidInputError
+        If the box has other axes than the array, or `out` does not fit it.
     StorageError
         If a chunk is there but cannot be read or decoded.
     """
     codec, few = codec_of(entry), shards_of(entry)
+    check_axes(entry, *box)
     shape = shape_of(box)
     if out is None:
         out = np.empty(shape, codec.dtype)
@@ -166,6 +169,19 @@ def write_region(view: Editable, entry: ArrayEntry, lo: Coord, voxels: NDArray[A
         view.put_chunk(entry, coord, codec.encode(whole))
 
     share(one, list(iter_coords(blocks_of_box(box, codec.shape))), view.storage.objects.concurrency)
+
+
+def check_axes(entry: ArrayEntry, *corners: Sequence[int]) -> None:
+    """Refuse corners or shapes of other axes than an array's.
+
+    Raises
+    ------
+    InvalidInputError
+        If one has.
+    """
+    if any(len(corner) != entry.spec.ndim for corner in corners):
+        given = ", ".join(map(str, corners))
+        raise InvalidInputError(f"array {entry.id.path!r} has {entry.spec.ndim} axes; these have others: {given}")
 
 
 def _within(box: Box, lo: Coord) -> Box:

@@ -235,6 +235,7 @@ class Version:
     def write(self, path: str, lo: Sequence[int], voxels: NDArray[Any], *, step: int = 1) -> None:
         """Write a box of voxels; chunks at its border are read, changed and written whole, and the array grows."""
         view, start = self._open(), tuple(map(int, lo))
+        regions.check_axes(self._entry(path), start, voxels.shape)
         self._grow(view, path, (start, tuple(a + n for a, n in zip(start, voxels.shape, strict=True))), step)
         regions.write_region(view, self._entry(path), start, voxels)
 
@@ -392,8 +393,7 @@ class Version:
         return self.repo.reopen_version, (self.repo.url, self.uuid)
 
     def __repr__(self) -> str:
-        info = self.info
-        state = "sealed" if info.sealed else "open"
+        info, state = self.info, "sealed" if self.sealed else "open"
         return f"<vzarr.Version {self.uuid} {self.branch_name} {state}{f': {info.note}' if info.note else ''}>"
 
     def _repr_html_(self) -> str:

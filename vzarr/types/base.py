@@ -145,7 +145,7 @@ class Datatype:
         return self.configure({**config, **common})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Instance:
     """An instance seen from one version; the base of every datatype's handle.
 
@@ -172,6 +172,9 @@ class Instance:
     def config(self) -> Mapping[str, str]:
         """Settings: strings under lower-case keys."""
         return self.info.config
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name} [{self.info.typename}] in {self.version!r}>"
 
     def at(self, version: Version) -> Self:
         """The same instance seen from another version of its repo."""

@@ -1,6 +1,7 @@
 """``keyvalue``: named blobs of bytes in byte order of their names, versioned or shared by all versions.
 
-Keys are UTF-8; an empty value is a value.  Rows: ``k`` + key for a value, and the mutation log.
+Keys are UTF-8; an empty value is a value.  Rows: ``k`` + key for a value, the parts of large values
+(`vzarr.types.largevalues`), and the mutation log.
 """
 
 from __future__ import annotations
@@ -14,13 +15,14 @@ from typing import TYPE_CHECKING, Any
 import orjson
 
 from vzarr.errors import InvalidInputError, NotFoundError
-from vzarr.types import conflicts, messages, mutations
+from vzarr.types import conflicts, largevalues, messages, mutations
 from vzarr.types.base import Datatype, Instance
+from vzarr.types.largevalues import Stored, Upload, ValueWriter
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from vzarr.overlay.kv.versioned import InstanceKeys
+    from vzarr.overlay.kv.versioned import InstanceKeys, InstanceTxn
 
 _VALUE = b"k"
 _TAR_BLOCK = 512
@@ -38,7 +40,7 @@ class Wanted:
     last: int | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class KeyValue(Instance):
     """Named blobs at a version.
 
@@ -65,10 +67,14 @@ class KeyValue(Instance):
         ConflictError
             If merged versions changed it differently; writing or deleting it resolves that.
         """
-        value = self._get(key)
-        if value is None:
+        return self.find(key).whole()
+
+    def find(self, key: str) -> Stored:
+        """Value of a key, to be read as a whole or in pieces; raises as `get`."""
+        found = self._find(key)
+        if found is None:
             raise NotFoundError(f'Key "{key}" not found')
-        return value
+        return found
 
     def put(self, key: str, value: bytes, *, user: str = "", app: str = "") -> None:
         """Set the value of a key.
@@ -92,15 +98,43 @@ class KeyValue(Instance):
         SealedError
             If the version is not open.
         """
-        rows = [(_row(key), key, value) for key, value in pairs]
+        rows: list[tuple[bytes, str, bytes | Upload]] = [(_row(key), key, value) for key, value in pairs]
+        uploads: list[Upload] = []
+        try:
+            for at, (key, value) in enumerate(pairs):
+                if not largevalues.fits(value):
+                    uploads.append(largevalues.store(self, value))
+                    rows[at] = (rows[at][0], key, uploads[-1])
+            self._put(rows, user, app)
+        except BaseException:
+            for upload in uploads:
+                upload.abandon()
+            raise
+
+    def _put(self, rows: Sequence[tuple[bytes, str, bytes | Upload]], user: str, app: str) -> None:
         log = mutations.Writer(self, user, app)
 
-        def change(tx: Any) -> None:
+        def change(tx: InstanceTxn) -> None:
+            largevalues.drop(tx, self, [row for row, _, _ in rows])
             for row, key, value in rows:
-                tx.put(row, value)
-                log.record(tx, {"Action": "postkv", "Key": key, "Bytes": len(value)})
+                size = value.size if isinstance(value, Upload) else len(value)
+                tx.put(row, value.finish(tx) if isinstance(value, Upload) else value)
+                log.record(tx, {"Action": "postkv", "Key": key, "Bytes": size})
 
         self.transact(change)
+
+    def writer(self, key: str, *, user: str = "", app: str = "") -> ValueWriter:
+        """Where the value of a key is written piece by piece, of any size; the key has it once that is closed.
+
+        Use in a ``with`` statement.
+
+        Raises
+        ------
+        InvalidInputError
+            If the key is empty or not UTF-8.
+        """
+        row = _row(key)
+        return ValueWriter(self, lambda value: self._put([(row, key, value)], user, app))
 
     def delete(self, key: str, *, user: str = "", app: str = "") -> None:
         """Remove a key; nothing happens to one that is absent.
@@ -112,7 +146,8 @@ class KeyValue(Instance):
         """
         row, log = _row(key), mutations.Writer(self, user, app)
 
-        def change(tx: Any) -> None:
+        def change(tx: InstanceTxn) -> None:
+            largevalues.drop(tx, self, [row])
             tx.delete(row)
             log.record(tx, {"Action": "delete", "Key": key})
 
@@ -125,9 +160,12 @@ class KeyValue(Instance):
 
     def items(self, first: str, last: str) -> Iterator[tuple[str, bytes]]:
         """Keys from `first` to `last`, both included, with their values, in byte order."""
+        return self._items(*_span(first, last))
+
+    def _items(self, start: bytes, end: bytes) -> Iterator[tuple[str, bytes]]:
         with self._named():
-            for row, value in self.keys.scan(*_span(first, last)):
-                yield row[1:].decode(), value
+            for row, value in self.keys.scan(start, end):
+                yield row[1:].decode(), Stored(self.keys, value).whole()
 
     def to_frame(self, what: str = "values", *, since: str | None = None) -> pd.DataFrame:
         """Values or changes as a table.
@@ -149,8 +187,7 @@ class KeyValue(Instance):
             return mutations.frame(self, since)
         if what != "values":
             raise InvalidInputError(f"there are frames of values and of mutations, not of {what!r}")
-        with self._named():
-            found = [(row[1:].decode(), value) for row, value in self.keys.scan(*_span(None, None))]
+        found = list(self._items(*_span(None, None)))
         import pandas as pd  # it costs a third of a second, and comes with xarray
 
         index = pd.Index([key for key, _ in found], name="key", dtype=object)
@@ -170,19 +207,26 @@ class KeyValue(Instance):
 
     def _select(self, asked: list[Wanted], parts: list[Value | None]) -> Iterator[Pair]:
         for want, part in zip(asked, parts, strict=True):
-            yield want.key, part if want.first is not None else self._get(want.key)
+            if want.first is None:
+                found = self._find(want.key)
+                part = None if found is None else found.whole()
+            yield want.key, part
 
-    def _get(self, key: str) -> bytes | None:
+    def _find(self, key: str) -> Stored | None:
         with self._named():
-            return self.keys.get(_row(key))
+            raw = self.keys.get(_row(key))
+        return None if raw is None else Stored(self.keys, raw)
 
     def _named(self) -> AbstractContextManager[None]:
         """Context in which a key in conflict is called by its name."""
         return conflicts.named(self.name, _name)
 
     def _part(self, wanted: Wanted) -> Value | None:
-        value = self._get(wanted.key)
-        return None if value is None else byte_range(value, wanted.first or 0, wanted.last or 0)
+        found, first, last = self._find(wanted.key), wanted.first or 0, wanted.last or 0
+        if found is None:
+            return None
+        check_range(found, first, last)
+        return b"".join(found.read(first, last + 1))
 
 
 def _name(row: bytes) -> str | None:
@@ -196,6 +240,7 @@ KEYVALUE = Datatype(
     summary="Named blobs of bytes, versioned or not: keys are UTF-8 text, values are opaque.",
     url="github.com/janelia-flyem/dvid/datatype/keyvalue",
     type_version="0.2",
+    settle=largevalues.settle,
     key_name=_name,
     tags=True,
 )
@@ -217,17 +262,16 @@ def _span(first: str | None, last: str | None) -> tuple[bytes, bytes]:
     return start, bytes([_VALUE[0] + 1]) if last is None else _row(last) + b"\0"
 
 
-def byte_range(value: bytes, first: int, last: int) -> memoryview:
-    """Bytes `first` to `last` of a value, both included, without copying.
+def check_range(value: Stored, first: int, last: int) -> None:
+    """Refuse bytes `first` to `last`, both included, that don't lie inside of a value.
 
     Raises
     ------
     InvalidInputError
-        If they don't lie inside of it.
+        If they don't.
     """
-    if not 0 <= first <= last < len(value):
-        raise InvalidInputError(f"bytes {first} to {last} do not lie inside of a value of {len(value)} bytes")
-    return memoryview(value)[first : last + 1]
+    if not 0 <= first <= last < value.size:
+        raise InvalidInputError(f"bytes {first} to {last} do not lie inside of a value of {value.size} bytes")
 
 
 # ---------------------------------------------------------------- batches on the wire

@@ -38,7 +38,7 @@ _SIGN = 1 << 31
 _PACKED = np.dtype("<i4")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Roi(Instance):
     """A region of interest at a version; boxes, blocks and points are zyx, in signed global coordinates."""
 

@@ -72,7 +72,7 @@ def _configure(config: Mapping[str, str]) -> dict[str, str]:
     return {**voxels.configure(config, block=32), "background": str(background)}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class ImageBlk(Instance):
     """An image instance at a version; boxes and blocks are zyx, in signed global coordinates.
 

@@ -40,7 +40,7 @@ from vzarr.types.labelmap.view import LabelView
 from vzarr.types.roi import Within
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class LabelMap(LabelView):
     """A labelmap at a version; boxes, blocks and points are zyx, in signed global coordinates.
 

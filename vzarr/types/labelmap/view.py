@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from vzarr.overlay.version import Version
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class LabelView(Instance):
     """What can be asked of a labelmap at any version; boxes, blocks and points are zyx, signed and global.
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 LAST_BODY = (1 << 64) - 1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class NeuronJson(Instance):
     """Annotations of bodies at a version.
 
