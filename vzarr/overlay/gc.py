@@ -94,7 +94,7 @@ def _unfinished(objects: Objects, old: float, grace: float) -> Iterator[Garbage]
 
 def _pins(objects: Objects, authority: Authority, state: State, old: float, grace: float) -> Iterator[Garbage]:
     """Pins that no array of the open root names; those of a sealed one are part of its seal."""
-    if state.nodes[state.root].sealed:
+    if state.root not in state.nodes or state.nodes[state.root].sealed:
         return
     prefix = layout.row_tree(state.root, "")
     entries = (Entry.from_json(orjson.loads(row)) for _, row in authority.kv.scan(prefix, layout.after(prefix)))
