@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import unquote_to_bytes
 
 from fastapi import APIRouter
 from starlette.concurrency import run_in_threadpool
@@ -25,7 +25,7 @@ from vzarr.api.hub import Hub
 from vzarr.api.routes import instance, node, repo
 from vzarr.api.routing import MUTATING, allowed_methods, exempt_keywords, keywords
 from vzarr.api.target import TARGET, Target
-from vzarr.errors import SealedError
+from vzarr.errors import InvalidInputError, SealedError
 from vzarr.overlay.kv.sqlite import SqliteKV
 from vzarr.types.atonce import will_wait
 
@@ -58,10 +58,20 @@ class Path:
 
     @classmethod
     def of(cls, scope: Scope) -> Path:
-        """Segments of a request's path."""
+        """Segments of a request's path.
+
+        Raises
+        ------
+        InvalidInputError
+            If they are no UTF-8: two such keys must never be taken for one.
+        """
         mounted_at = scope["root_path"].count("/") + 1
         raw = scope.get("raw_path") or scope["path"].encode()
-        parts = [unquote(part) if "%" in part else part for part in raw.decode("latin-1").split("/")[mounted_at:]]
+        try:
+            segments = raw.split(b"/")[mounted_at:]
+            parts = [(unquote_to_bytes(part) if b"%" in part else part).decode() for part in segments]
+        except UnicodeDecodeError as error:
+            raise InvalidInputError("the path of a URL should be UTF-8, percent-encoded") from error
         return cls(tuple(parts[:-1] if len(parts) > 1 and not parts[-1] else parts))
 
 

@@ -25,7 +25,7 @@ from vzarr.api import errors, wire
 from vzarr.api.dispatch import NodeDispatcher, Path, entered, routes_of
 from vzarr.api.hub import Hub
 from vzarr.api.routing import SAFE, flat, is_short
-from vzarr.errors import VzarrError
+from vzarr.errors import InvalidInputError, VzarrError
 from vzarr.overlay.log import RepoLog, one_look
 from vzarr.types.atonce import WouldWaitError, at_once
 
@@ -162,7 +162,7 @@ class HotRoutes:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         if scope["type"] == "http" and scope["path"].startswith(f"{_MOUNT}/") and not scope["root_path"]:
-            ref, *rest = Path.of({**scope, "root_path": _MOUNT}).parts
+            ref, *rest = _parts(scope)
             if ref and len(rest) > 1 and all(rest) and not any("/" in part for part in (ref, *rest)):
                 await self._answer(_Call(self._dispatcher, scope, ref, rest), scope, receive, send)
                 return
@@ -180,6 +180,14 @@ class HotRoutes:
         if response is None:
             response = await run_in_threadpool(call.answer, body)
         await response(scope, receive, send)
+
+
+def _parts(scope: Scope) -> tuple[str, ...]:
+    """Segments of a request's path; none of one that is no text, which the application refuses."""
+    try:
+        return Path.of({**scope, "root_path": _MOUNT}).parts
+    except InvalidInputError:
+        return ("",)
 
 
 class _Call:

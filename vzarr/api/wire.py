@@ -61,9 +61,11 @@ def octets(
     return Response(body, media_type=media_type, headers=headers)
 
 
-def stream(parts: Iterable[bytes], media_type: str = OCTETS, headers: dict[str, str] | None = None) -> Response:
+def stream(
+    parts: Iterable[bytes], media_type: str = OCTETS, headers: dict[str, str] | None = None, status: int = 200
+) -> Response:
     """Bytes as they come, collected into larger pieces; see `Stream`."""
-    return Stream(parts, media_type, headers)
+    return Stream(parts, media_type, headers, status)
 
 
 class Stream(Response):
@@ -79,10 +81,14 @@ class Stream(Response):
         What they are.
     headers
         What else is said of them.
+    status
+        Status of the answer.
     """
 
-    def __init__(self, parts: Iterable[bytes], media_type: str, headers: dict[str, str] | None = None) -> None:
-        super().__init__(media_type=media_type)
+    def __init__(
+        self, parts: Iterable[bytes], media_type: str, headers: dict[str, str] | None = None, status: int = 200
+    ) -> None:
+        super().__init__(status_code=status, media_type=media_type)
         self._parts, self._said = iter(parts), headers
         self._first: bytes | None = None
         self._ended = False
@@ -99,9 +105,9 @@ class Stream(Response):
         first = self._first or b""
         whole: Response
         if self._ended:
-            whole = Response(first, media_type=self.media_type, headers=self._said)
+            whole = Response(first, self.status_code, self._said, self.media_type)
         else:
-            whole = StreamingResponse(self._rest(first), media_type=self.media_type, headers=self._said)
+            whole = StreamingResponse(self._rest(first), self.status_code, self._said, self.media_type)
         await whole(scope, receive, send)
 
     async def _rest(self, first: bytes) -> AsyncIterator[bytes]:

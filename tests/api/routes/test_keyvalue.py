@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import urlopen
+
 import pytest
 from starlette.testclient import TestClient
+
+import vzarr
+from tests.serving import serving
+from vzarr.types import registry
 
 
 @pytest.fixture
@@ -80,3 +91,88 @@ def test_the_mutation_log_names_who_did_what(client: TestClient):
 
 def test_help_cites_the_endpoints(client: TestClient):
     assert "GET D/keyrangevalues/{first}/{last}" in client.get("help").text
+
+
+LARGE = bytes(range(256)) * 40_000  # of three parts
+
+
+def _pieces(content: bytes, size: int = 100_000):
+    return (content[start : start + size] for start in range(0, len(content), size))
+
+
+def test_a_large_value_is_stored_as_it_arrives_and_sent_in_parts(client: TestClient):
+    assert client.post("key/large", content=_pieces(LARGE)).status_code == 200
+    with client.stream("GET", "key/large") as answer:
+        assert (answer.status_code, answer.headers["content-length"]) == (200, str(len(LARGE)))
+        assert b"".join(answer.iter_raw()) == LARGE
+    head = client.head("key/large")
+    assert (head.status_code, head.headers["content-length"], head.headers["accept-ranges"]) == (
+        200,
+        str(len(LARGE)),
+        "bytes",
+    )
+    for header, first, end in (
+        ("bytes=4194303-4194304", 4194303, 4194305),
+        ("bytes=-5", len(LARGE) - 5, len(LARGE)),
+        ("bytes=5000000-", 5_000_000, len(LARGE)),
+    ):
+        part = client.get("key/large", headers={"Range": header})
+        assert (part.status_code, part.content) == (206, LARGE[first:end])
+        assert part.headers["content-range"] == f"bytes {first}-{end - 1}/{len(LARGE)}"
+    assert client.get("key/large?byte_start=4194300&byte_end=8388700").content == LARGE[4194300:8388701]
+    assert client.get(f"key/large?byte_start=0&byte_end={len(LARGE)}").status_code == 400
+    assert client.get("key/large", headers={"Range": f"bytes={len(LARGE)}-"}).status_code == 416
+    assert _batch(client, "tar=true", [{"key": "large", "byte_start": 4194303, "byte_end": 4194304}]).status_code == 200
+    assert [(r["Action"], r["Bytes"]) for r in client.get("mutations").json()] == [("postkv", len(LARGE))]
+
+
+def test_a_value_whose_sender_gives_up_is_never_seen(tmp_path: Path):
+    with vzarr.create(str(tmp_path / "kv")) as repo:
+        made = registry.create(repo.root, "kv", "keyvalue")
+        made.put("a", b"old")
+    with serving(tmp_path) as server:
+        host, port = urlsplit(server.url).netloc.split(":")
+        url = f"/api/node/{repo.root.uuid}/kv/key/a"
+        with socket.create_connection((host, int(port))) as sender:
+            head = f"POST {url} HTTP/1.1\r\nHost: {host}\r\nContent-Length: {len(LARGE)}\r\n\r\n"
+            sender.sendall(head.encode() + LARGE[: len(LARGE) // 2])
+            wait_until(lambda: _parts_of(tmp_path / "kv") > 0)
+        wait_until(lambda: _parts_of(tmp_path / "kv") == 0)
+        assert urlopen(server.url + url).read() == b"old"
+
+
+def _parts_of(place: Path) -> int:
+    """How many rows there are of parts that are written at a repo's root."""
+    with vzarr.open(str(place)) as repo:
+        return sum(1 for row in repo.root.keys("kv").scan_keys(b"p", b"v"))
+
+
+def wait_until(so: Callable[[], bool], patience: float = 30) -> None:
+    """Look again and again until something is so."""
+    late = time.monotonic() + patience
+    while not so():
+        assert time.monotonic() < late
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("key", ["%00", "a%00b", "%2F", "..%2F..%2Fx", "k" * 10_000, "%F0%9F%A6%8B", "%01%7F"])
+def test_keys_of_any_text(client: TestClient, key: str):
+    assert client.post(f"key/{key}", content=b"1").status_code == 200
+    assert client.get(f"key/{key}").content == b"1"
+    assert client.post(f"key/{key}x", content=b"2").status_code == 200
+    assert len(client.get("keys").json()) == 2
+    assert client.delete(f"key/{key}").status_code == 200
+    assert (client.get(f"key/{key}").status_code, client.get(f"key/{key}x").content) == (404, b"2")
+
+
+@pytest.mark.parametrize("key", ["%FF", "a%C3", "%ED%A0%80"])
+def test_keys_that_are_no_text_are_refused(client: TestClient, key: str):
+    answer = client.post(f"key/{key}", content=b"1")
+    assert (answer.status_code, "UTF-8" in answer.text) == (400, True)
+    assert client.get(f"key/{key}").status_code == 400
+    assert client.get("keys").json() == []
+
+
+def test_a_missing_key_is_no_error_of_the_path(client: TestClient):
+    assert client.post("key/", content=b"1").status_code == 400
+    assert client.get("keys").json() == []

@@ -6,7 +6,10 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Header, Query, Response
+from anyio import CancelScope
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect
 
 from vzarr.api import deps, wire
 from vzarr.api.hub import Hub
@@ -16,10 +19,10 @@ from vzarr.api.routing import read
 from vzarr.errors import InvalidInputError
 from vzarr.types import keyvalue, messages, mutations
 from vzarr.types.keyvalue import KeyValue, Pair
+from vzarr.types.largevalues import Stored
 
 router = APIRouter()
 
-_RANGES = {"Accept-Ranges": "bytes"}
 _TAR = "application/tar"
 _PROTOBUF = "application/octet-stream"
 
@@ -66,6 +69,7 @@ ByteRange = Annotated[str | None, Header(alias="Range")]
 def get_key(
     handle: Handle,
     key: Key,
+    request: Request,
     byte_start: str | None = None,
     byte_end: str | None = None,
     byte_range: ByteRange = None,
@@ -74,31 +78,45 @@ def get_key(
 
     ``?byte_start=&byte_end=`` (both included) or a header ``Range`` ask for a part.
     """
-    value = handle.get(key)
+    value = handle.find(key)
     if byte_start is not None or byte_end is not None:
         if byte_range is not None:
             raise InvalidInputError("use either a Range header or byte_start and byte_end")
         first, last = parse_int(byte_start or "", "byte_start"), parse_int(byte_end or "", "byte_end")
-        return wire.octets(keyvalue.byte_range(value, first, last), headers=_RANGES)
-    return _ranged(value, byte_range)
+        keyvalue.check_range(value, first, last)
+        return _sent(value, first, last + 1, request.method)
+    found = parse_range(byte_range, value.size)
+    return _sent(value, *(found or (0, value.size)), request.method, partial=found is not None)
 
 
-def _ranged(value: bytes, header: str | None) -> Response:
-    """A value, or the part of it that a header ``Range`` names."""
-    found = parse_range(header, len(value))
-    if found is None:
-        return wire.octets(value, headers=_RANGES)
-    first, end = found
-    said = {**_RANGES, "Content-Range": f"bytes {first}-{end - 1}/{len(value)}"}
-    response = wire.octets(memoryview(value)[first:end], headers=said)
-    response.status_code = 206
-    return response
+def _sent(value: Stored, first: int, end: int, method: str, *, partial: bool = False) -> Response:
+    """Bytes of a value; those of a large one are read as they are sent, and not at all for HEAD."""
+    headers = {"Accept-Ranges": "bytes", "Content-Length": str(end - first)}
+    if partial:
+        headers["Content-Range"] = f"bytes {first}-{end - 1}/{value.size}"
+    status = 206 if partial else 200
+    if method == "HEAD":
+        return Response(None, status, headers, wire.OCTETS)
+    return wire.stream(value.read(first, end), headers=headers, status=status)
 
 
 @router.post("/key/{key:path}")
-def post_key(handle: Handle, key: Key, body: Body, user: User, app: App) -> Response:
-    """Set the value of a key (DVID: ``POST D/key/{key}``)."""
-    handle.put(key, body, user=user, app=app)
+async def post_key(handle: Handle, key: Key, request: Request, user: User, app: App) -> Response:
+    """Set the value of a key (DVID: ``POST D/key/{key}``); it is seen once it is complete."""
+    writer = handle.writer(key, user=user, app=app)
+    try:
+        async for piece in request.stream():
+            if writer.holds(len(piece)):
+                writer.write(piece)
+            else:
+                await run_in_threadpool(writer.write, piece)
+        await run_in_threadpool(writer.close)
+    except BaseException as error:
+        with CancelScope(shield=True):
+            await run_in_threadpool(writer.abort)
+        if isinstance(error, ClientDisconnect):
+            raise InvalidInputError(f'the value of "{key}" did not arrive as a whole') from error
+        raise
     return wire.empty()
 
 
