@@ -19,8 +19,9 @@ from vzarr.errors import FormatError, InvalidInputError, StorageError, Unsupport
 from vzarr.geometry import Box, Coord, blocks_of_box, reverse, slices
 from vzarr.overlay.sources import n5attributes
 from vzarr.overlay.sources.base import ChunkReader, Found, Layout, Locator, SourceArray, Volume
+from vzarr.overlay.sources.documents import parse_object
 from vzarr.overlay.sources.files import Files
-from vzarr.overlay.sources.n5attributes import Dataset, Placed, parse_json
+from vzarr.overlay.sources.n5attributes import Dataset, Placed
 from vzarr.overlay.sources.n5blocks import decode_block, encode_block, parse_header
 from vzarr.overlay.tree import V3_DOC
 
@@ -108,7 +109,7 @@ def _attributes(files: Files, path: str) -> dict[str, Any] | None:
     key = _key(path, ATTRIBUTES)
     data = files.get(key)
     try:
-        return None if data is None else parse_json(data, files.place(key))
+        return None if data is None else parse_object(data, files.place(key))
     except FormatError as e:
         raise InvalidInputError(str(e)) from e
 
@@ -123,7 +124,7 @@ def _dataset(files: Files, path: str) -> Dataset:
     if data is None:
         raise StorageError(f"{where} is gone")
     try:
-        return Dataset.parse(parse_json(data, where))
+        return Dataset.parse(parse_object(data, where))
     except UnsupportedError as e:
         raise UnsupportedError(f"{where}: {e}") from e
     except FormatError as e:

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import orjson
 
 from vzarr.errors import FormatError, UnsupportedError
 from vzarr.geometry import Coord, reverse
@@ -98,23 +97,6 @@ class Dataset:
     def block_shape(self, coord: Coord) -> Coord:
         """Extent of a block (chunk coordinate, zyx), cut at the dataset's end."""
         return tuple(min(c, n - i * c) for i, c, n in zip(coord, self.chunks, self.shape, strict=True))
-
-
-def parse_json(data: bytes, where: str) -> dict[str, Any]:
-    """Attributes from bytes.
-
-    Raises
-    ------
-    FormatError
-        If they are no JSON object; the message names `where`.
-    """
-    try:
-        found = orjson.loads(data)
-    except orjson.JSONDecodeError as e:
-        raise FormatError(f"{where} is no JSON: {e}") from e
-    if not isinstance(found, dict):
-        raise FormatError(f"{where} is {type(found).__name__}, not a JSON object")
-    return found
 
 
 def _extent(attributes: Mapping[str, Any], name: str, least: int) -> Coord:

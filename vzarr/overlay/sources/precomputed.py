@@ -13,9 +13,10 @@ from vzarr.errors import FormatError, InvalidInputError, StorageError, Unsupport
 from vzarr.geometry import Coord, iter_coords
 from vzarr.overlay.sources import inflate
 from vzarr.overlay.sources.base import ChunkReader, Layout, Locator, Volume
+from vzarr.overlay.sources.documents import parse_object
 from vzarr.overlay.sources.files import Files
 from vzarr.overlay.sources.precomputedchunks import chunk_limit, decode_chunk
-from vzarr.overlay.sources.precomputedinfo import Info, Scale, parse_json
+from vzarr.overlay.sources.precomputedinfo import Info, Scale
 from vzarr.overlay.sources.precomputedshards import ShardedChunks, morton, unmorton
 
 FORMAT = "precomputed"
@@ -93,7 +94,7 @@ def _parsed(files: Files, data: bytes) -> dict[str, Any]:
     where = files.place(INFO)
     try:
         plain = inflate.gunzip(data, _MOST_INFO) if data[:2] == inflate.GZIP_MAGIC else data
-        return parse_json(plain, where)
+        return parse_object(plain, where)
     except (FormatError, StorageError) as e:
         raise InvalidInputError(str(e)) from e
 

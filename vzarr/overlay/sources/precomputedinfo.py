@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import orjson
 
 from vzarr.errors import FormatError, UnsupportedError
 from vzarr.geometry import Coord, reverse
@@ -121,23 +120,6 @@ class Info:
         dtype = np.dtype(name)
         parsed = [_scale(s, dtype, channels) for s in scales]
         return cls(dtype, channels, info.get("type") == "segmentation", parsed)
-
-
-def parse_json(data: bytes, where: str) -> dict[str, Any]:
-    """An ``info`` from bytes.
-
-    Raises
-    ------
-    FormatError
-        If it is no JSON object; the message names `where`.
-    """
-    try:
-        found = orjson.loads(data)
-    except orjson.JSONDecodeError as e:
-        raise FormatError(f"{where} is no JSON: {e}") from e
-    if not isinstance(found, dict):
-        raise FormatError(f"{where} is {type(found).__name__}, not a JSON object")
-    return found
 
 
 def _scale(scale: Mapping[str, Any], dtype: np.dtype[Any], channels: int) -> Scale:
