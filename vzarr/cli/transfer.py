@@ -12,9 +12,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from vzarr.cli.output import AsJson, RepoUrl, emit, examples
 from vzarr.config import Settings
+from vzarr.errors import InvalidInputError
+from vzarr.overlay.leftout import Limits
+from vzarr.overlay.repo import Repo
+from vzarr.overlay.transfer import mirror as mirroring
 from vzarr.overlay.transfer import verbs
 from vzarr.overlay.transfer.copying import Progress as Told
+from vzarr.overlay.transfer.flatten import flatten_into
 from vzarr.overlay.transfer.places import Place, open_place
+from vzarr.overlay.transfer.served import is_served
 
 Remote = Annotated[str, typer.Argument(metavar="REMOTE", help="Folder or URL of the other repo.", show_default=False)]
 Branches = Annotated[
@@ -26,11 +32,18 @@ Token = Annotated[
     typer.Option(metavar="TOKEN", help="Admin token of a server that is written to; or VZARR_ADMIN_TOKEN."),
 ]
 
+_CLONING = (
+    "vzarr clone /data/fly /backup/fly",
+    "vzarr clone https://lab.example.org/7f3a /data/fly --branch master",
+    "vzarr clone s3://lab/fly /data/fly --depth 1 --instances seg",
+    "vzarr clone /data/fly /backup/fly --mirror",
+)
+
 
 def register(app: typer.Typer) -> None:
     """Add the verbs of this module to the program."""
     for verb, lines in (
-        (clone, ("vzarr clone /data/fly /backup/fly", "vzarr clone s3://lab/fly /data/fly --branch master")),
+        (clone, _CLONING),
         (push, ("vzarr push /data/fly s3://lab/fly", "vzarr push /data/fly https://lab.example.org")),
         (pull, ("vzarr pull /data/fly s3://lab/fly", "vzarr pull /data/fly http://lab2:8000 -b tracing")),
         (fetch, ("vzarr fetch /data/fly /mnt/lab2/fly --as lab2", "vzarr merge /data/fly master lab2-master")),
@@ -46,12 +59,42 @@ def clone(
     keys: Annotated[
         str | None, typer.Option(metavar="URL", help="Where the new repo keeps keys; see `vzarr init --help`.")
     ] = None,
+    depth: Annotated[
+        int | None, typer.Option(metavar="N", help="Only chunks that the newest N versions of each branch need.")
+    ] = None,
+    instances: Annotated[str | None, typer.Option(metavar="A,B", help="Only chunks of these instances.")] = None,
+    flatten: Annotated[
+        str | None, typer.Option(metavar="REF", help="A new repo whose root is what this version holds.")
+    ] = None,
+    mirror: Annotated[
+        bool, typer.Option("--mirror", help="A read-only backup, log and all; again, to bring it up to date.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Make a repo with all sealed versions of another; on an object store without --keys it is read-only."""
+    names = None if instances is None else tuple(instances.split(","))
+    limits = Limits(depth, names)
+    if (flatten or mirror) and (limits or branch or (flatten and mirror) or (mirror and keys)):
+        raise InvalidInputError("--flatten and --mirror take neither limits nor branches, nor each other")
+    if flatten:
+        _flatten(remote, url, flatten, keys, as_json)
+        return
     with _place(remote, token) as source, _place(url, token) as target, _bar() as told:
-        done = verbs.clone(source, target, branches=branch, keys=keys, progress=told)
-    _say(done, f"cloned into {url}", as_json)
+        if mirror:
+            done = mirroring.mirror(source, target, progress=told)
+        else:
+            done = verbs.clone(source, target, branches=branch, keys=keys, limits=limits, progress=told)
+    _say(done, f"{'mirrored' if mirror else 'cloned'} into {url}", as_json)
+
+
+def _flatten(remote: str, url: str, ref: str, keys: str | None, as_json: bool) -> None:
+    if is_served(remote) or is_served(url):
+        raise InvalidInputError("--flatten works on folders and stores: clone from the server first, or to it later")
+    with Repo.open(remote) as source:
+        version = source[ref]
+        with Repo.create(url, alias=source.state.alias, description=source.state.description, keys=keys) as target:
+            flatten_into(version, target)
+            emit({"root": target.uuid}, f"version {version.uuid} is the root {target.uuid} of {url}", as_json=as_json)
 
 
 def push(url: RepoUrl, remote: Remote, branch: Branches = None, token: Token = None, as_json: AsJson = False) -> None:

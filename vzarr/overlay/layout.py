@@ -88,6 +88,11 @@ def sums(uuid: str) -> str:
     return f"nodes/{uuid}/sums/sha256"
 
 
+def left_out(uuid: str) -> str:
+    """Key of which objects of a node a partial clone does not have."""
+    return f"nodes/{uuid}/left-out"
+
+
 def pins(uuid: str, digest: str) -> str:
     """Key of what the objects of an adopted source were, by the hash of its bytes."""
     return f"nodes/{uuid}/pins/{digest}"

@@ -101,7 +101,7 @@ def create(
     RepoLog(objects).publish(plans.create(root, alias, description, objects.url), user=user, app=app)
 
 
-def claim(objects: Objects, root: str, keys: str, *, stripe: int = 0) -> str:
+def claim(objects: Objects, root: str, keys: str, *, stripe: int = 0, **more: Any) -> str:
     """Make ``vzarr.json``, unless there is one, and give the root that it names.
 
     Parameters
@@ -112,13 +112,15 @@ def claim(objects: Objects, root: str, keys: str, *, stripe: int = 0) -> str:
         URL of the key authority, as `check_keys` gives it.
     stripe
         Which of the repo's clones it is, 0 for the first: each gives labels of a range of its own.
+    **more
+        Other keys of ``vzarr.json``.
 
     Raises
     ------
     AlreadyExistsError
         If there is a whole repo with that root.
     """
-    meta: dict[str, Any] = {"format": layout.FORMAT, "root": root}
+    meta: dict[str, Any] = {"format": layout.FORMAT, "root": root, **more}
     meta["keys"] = {"id": secrets.token_hex(16), "url": keys}
     if stripe:
         meta["stripe"] = stripe

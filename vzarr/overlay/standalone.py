@@ -18,6 +18,7 @@ from vzarr.geometry import Coord
 from vzarr.overlay.adopted import Adopted
 from vzarr.overlay.consolidated import V2_NAME, corrected, is_consolidated
 from vzarr.overlay.grid import Grid
+from vzarr.overlay.leftout import gone
 from vzarr.overlay.localpaths import local_target
 from vzarr.overlay.placed import placed
 from vzarr.overlay.tree import ArrayEntry, split_doc
@@ -87,7 +88,7 @@ def place_bytes(view: View, place: Place) -> bytes:
     """
     data = place.get() if isinstance(place, SourceChunk) else view.storage.objects.get(place)
     if data is None:
-        raise StorageError(f"{place} is missing: version {view.node} needs it")
+        raise gone(view.storage.objects, str(place), f"{place} is missing: version {view.node} needs it")
     return data
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from vzarr.errors import FormatError, StorageError
 from vzarr.geometry import Coord
-from vzarr.overlay import layout, opening, refs, seal
+from vzarr.overlay import layout, leftout, opening, refs, seal
 from vzarr.overlay.kv.sealed import Stack, from_bytes
 from vzarr.overlay.kv.sidecar import Sidecar
 from vzarr.overlay.logcheck import Finding, read_log
@@ -105,6 +105,7 @@ class _Check:
         self.storage, self.objects, self.state, self.pool = storage, storage.objects, state, pool
         self._kept: dict[seal.Part, Any] = {}
         self._checked: list[Mapping[str, Any]] = []
+        self._left: dict[str, frozenset[str]] = {}
 
     def version(self, info: NodeInfo, *, whole: bool) -> Iterator[Finding]:
         """Findings in one version; with `whole` also in what it takes from its ancestors."""
@@ -181,7 +182,11 @@ class _Check:
             return
         folder = layout.node(node)
         yield from self.share(lambda row: self._object(f"{folder}/{row[0]}", row[1], row[2]), rows)
-        known = {f"{folder}/{name}" for name, _size, _digest in rows} | {layout.seal(node), layout.sums(node)}
+        if self._left_out(node):
+            message = f"{len(self._left_out(node))} of {len(rows)} objects were left out by a partial clone"
+            yield Finding("left-out", folder, message, damage=False)
+        known = {f"{folder}/{name}" for name, _size, _digest in rows}
+        known |= {layout.seal(node), layout.sums(node), layout.left_out(node)}
         for key, _size in self.objects.walk(folder):
             if key not in known and not key.startswith(f"{folder}/journal/"):
                 yield Finding("object-unlisted", key, "the version was sealed without it", damage=False)
@@ -192,7 +197,7 @@ class _Check:
         except StorageError as e:
             return Finding("object-unreadable", key, str(e))
         if data is None:
-            return Finding("object-missing", key, "it is missing")
+            return None if key in self._left_out(key.split("/")[1]) else Finding("object-missing", key, "it is missing")
         if len(data) != size:
             return Finding("object-differs", key, f"it has {len(data)} bytes, not {size}")
         return None if seal.sha256(data) == digest else Finding("object-differs", key, "its checksum differs")
@@ -227,7 +232,18 @@ class _Check:
             there = self.objects.size(key) is not None
         except StorageError as e:
             return Finding(f"{what}-unreadable", key, str(e))
-        return None if there else Finding(f"{what}-missing", key, f"{name} is missing")
+        if there or key in self._left_out(key.split("/")[1]):
+            return None
+        return Finding(f"{what}-missing", key, f"{name} is missing")
+
+    def _left_out(self, node: str) -> frozenset[str]:
+        """What a partial clone does not have of a version; nothing where the list of it is damaged."""
+        if node not in self._left:
+            try:
+                self._left[node] = leftout.read(self.objects, node)
+            except _BROKEN:
+                self._left[node] = frozenset()
+        return self._left[node]
 
 
 class _Pages:

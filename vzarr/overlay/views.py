@@ -16,10 +16,11 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from vzarr.errors import ConflictError, FormatError, SealedError, StorageError
+from vzarr.errors import ConflictError, FormatError, SealedError
 from vzarr.geometry import Box, Coord
 from vzarr.overlay import layout, seal
 from vzarr.overlay.adopted import Adopted, Sources
+from vzarr.overlay.leftout import gone
 from vzarr.overlay.objects import Objects
 from vzarr.overlay.owners import ABSENT, CONFLICT, Owners, PageReader, Table, names_below
 from vzarr.overlay.tree import ArrayEntry, Entry, Tree
@@ -159,16 +160,17 @@ class View(ABC):
             If the chunk is gone.
         """
         if len(places) > (0 if self.sealed else 1):
-            raise StorageError(f"{places[-1]} is missing, which version {self.node} needs")
+            raise gone(self.storage.objects, places[-1], f"{places[-1]} is missing, which version {self.node} needs")
 
     def read_loose(self, key: str, offset: int = 0, length: int | None = None) -> Found | None:
         """Bytes of a loose key, or None when there is none."""
         node = self.loose().get(key)
         if node is None:
             return None
-        found = self.storage.objects.fetch(loose_place(self.storage, node, key), offset, length)
+        place = loose_place(self.storage, node, key)
+        found = self.storage.objects.fetch(place, offset, length)
         if found is None:
-            raise StorageError(f"loose key {key!r} of node {node} is missing")
+            raise gone(self.storage.objects, place, f"loose key {key!r} of node {node} is missing")
         return found
 
 

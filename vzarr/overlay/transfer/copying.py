@@ -78,27 +78,37 @@ def copy_nodes(
     StorageError
         If one is missing, or cannot be read or written.
     """
+    return copy_rows(source, target, list_nodes(source, state, nodes), progress)
+
+
+def list_nodes(source: Reading, state: State, nodes: Sequence[str]) -> list[Row]:
+    """Every object of some versions (see `listing`)."""
     with ThreadPoolExecutor(WORKERS) as pool:
-        listed = [row for rows in pool.map(lambda n: listing(source, state, n), nodes) for row in rows]
+        return [row for rows in pool.map(lambda n: listing(source, state, n), nodes) for row in rows]
 
-        def tell(rows: Iterable[Row]) -> None:
-            for row in rows:
-                if progress is not None:
-                    progress(len(listed), row.size)
 
-        def look(some: Sequence[Row]) -> Sequence[Row]:
-            found = target.lacking(some)
-            tell(set(some) - set(found))
-            return found
+def copy_rows(source: Reading, target: Writing, rows: Sequence[Row], progress: Progress | None = None) -> int:
+    """Copy objects, checked, and give the number of bytes; what is in place already stays."""
 
-        def copy(row: Row) -> int:
-            data = _checked(source, row.key, row.digest)
-            target.put(row.key, data)
-            tell([row])
-            return len(data)
+    def tell(some: Iterable[Row]) -> None:
+        for row in some:
+            if progress is not None:
+                progress(len(rows), row.size)
 
-        parts = [listed[at : at + target.at_once] for at in range(0, len(listed), target.at_once)]
-        todo = [row for rows in pool.map(look, parts) for row in rows]
+    def look(some: Sequence[Row]) -> Sequence[Row]:
+        found = target.lacking(some)
+        tell(set(some) - set(found))
+        return found
+
+    def copy(row: Row) -> int:
+        data = _checked(source, row.key, row.digest)
+        target.put(row.key, data)
+        tell([row])
+        return len(data)
+
+    with ThreadPoolExecutor(WORKERS) as pool:
+        parts = [rows[at : at + target.at_once] for at in range(0, len(rows), target.at_once)]
+        todo = [row for some in pool.map(look, parts) for row in some]
         return sum(pool.map(copy, todo))
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import secrets
 from contextlib import closing
 
-from vzarr.errors import AlreadyExistsError, NotFoundError
+from vzarr.errors import AlreadyExistsError, InvalidInputError, NotFoundError
 from vzarr.overlay import layout, opening
 from vzarr.overlay.kv.mutationids import FIRST_MUTATION_ID, begin_mutation_ids
+from vzarr.overlay.leftout import Limits
 from vzarr.overlay.log import RepoLog
 from vzarr.overlay.objects import Objects, ReadOnly
 from vzarr.overlay.repokeys import mark_pending
@@ -61,15 +62,32 @@ class StoredPlace(Place):
 
     def begin(self, root: str, keys: str | None = None) -> None:
         """See `Place.begin`."""
+        self.begin_partly(root, keys, Limits())
+
+    def begin_partly(self, root: str, keys: str | None, limits: Limits) -> None:
+        """The same for a clone that will not have everything.
+
+        Raises
+        ------
+        InvalidInputError
+            Also if it was begun with other limits.
+        """
         stripe = 1 + secrets.randbelow(layout.STRIPES - 1)
         where = opening.EMBEDDED if keys is None else opening.check_keys(self.objects, keys)
-        if opening.claim(self.objects, root, where, stripe=stripe) != root:
+        more = {"partial": limits.to_json()} if limits else {}
+        if opening.claim(self.objects, root, where, stripe=stripe, **more) != root:
             raise AlreadyExistsError(f"{self.url} is another repo already")
+        if self.limits() != limits:
+            raise InvalidInputError(f"{self.url} was begun with other limits: {self.limits() or 'none'}")
         meta = opening.read_meta(self.objects)
         if not opening.lacks_keys(self.objects, meta):
             first = FIRST_MUTATION_ID + meta["stripe"] * STRIPE_MUTATIONS
             with closing(opening.open_authority(self.objects, meta)) as authority:
                 authority.kv.transact(lambda txn: begin_mutation_ids(txn, first))
+
+    def limits(self) -> Limits:
+        """What it has; no limits for a whole repo."""
+        return Limits.of(opening.read_meta(self.objects))
 
     def publish(self, arrival: Arrival) -> None:
         """See `Place.publish`."""

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from vzarr.errors import AlreadyExistsError, NotFoundError
+from vzarr.errors import AlreadyExistsError, InvalidInputError, NotFoundError
+from vzarr.overlay.leftout import Limits
 from vzarr.overlay.refs import check_branch
 from vzarr.overlay.state import State
 from vzarr.overlay.transfer.copying import Progress, copy_nodes
-from vzarr.overlay.transfer.places import Place, existing
+from vzarr.overlay.transfer.partial import check_limits, copy_partly
+from vzarr.overlay.transfer.places import Place, StoredPlace, existing
 from vzarr.overlay.transfer.plans import Arrival, heads, missing
+
+WHOLE = Limits()
 
 
 @dataclass(frozen=True)
@@ -23,7 +27,7 @@ class Transferred:
 
 def clone(
     source: Place, target: Place, *, branches: Collection[str] | None = None, keys: str | None = None,
-    progress: Progress | None = None,
+    limits: Limits = WHOLE, progress: Progress | None = None,
 ) -> Transferred:  # fmt: skip
     """Make a repo with all sealed versions of another, or those behind some branches.
 
@@ -35,13 +39,15 @@ def clone(
         Names of branches; all by default.
     keys
         Key authority of the new repo, as for `vzarr.create`; a clone on an object store without one is read-only.
+    limits
+        What the clone shall have of the chunks of arrays; everything by default.
     progress
         Told of each object.
 
     Raises
     ------
     NotFoundError
-        If the source is no repo, or nothing that was asked for is sealed.
+        If the source is no repo, or nothing that was asked for is sealed or there.
     AlreadyExistsError
         If the target is a repo already.
     """
@@ -50,7 +56,13 @@ def clone(
     if not tips:
         raise NotFoundError(f"nothing in {source.url} is sealed yet: commit first")
     target.choose(state.root)
-    target.begin(state.root, keys)
+    if limits:
+        check_limits(state, limits)
+        if not isinstance(target, StoredPlace):
+            raise InvalidInputError("a server takes whole repos: limits are for a clone in a folder or on a store")
+        target.begin_partly(state.root, keys, limits)
+    else:
+        target.begin(state.root, keys)
     return _transfer(source, state, target, tips, progress, None)
 
 
@@ -92,7 +104,11 @@ def _transfer(
     nodes = missing(state, target.state(), tips)
     plan = Arrival(state, nodes, aside)
     plan(target.state())  # what is refused is refused before anything is copied
-    moved = copy_nodes(source, target, state, nodes, progress)
+    limits = target.limits() if isinstance(target, StoredPlace) else WHOLE
+    if limits and isinstance(target, StoredPlace):
+        moved = copy_partly(source, target, target.objects, state, nodes, tips, limits, progress)
+    else:
+        moved = copy_nodes(source, target, state, nodes, progress)
     try:
         target.publish(plan)
     except AlreadyExistsError:

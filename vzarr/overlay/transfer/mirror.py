@@ -1,0 +1,110 @@
+"""A mirror: a backup that is brought up to date again and again, with the log word for word and all that is sealed.
+
+Its keys stay with the repo, so it can be read, not written, until ``vzarr rebuild-keys`` makes it a repo of its own.
+"""
+
+from __future__ import annotations
+
+import secrets
+from contextlib import closing
+
+import orjson
+
+from vzarr.errors import AlreadyExistsError, AuthorityUnavailableError, InvalidInputError
+from vzarr.overlay import layout, opening
+from vzarr.overlay.memoryobjects import MemoryObjects
+from vzarr.overlay.objects import Objects
+from vzarr.overlay.state import State
+from vzarr.overlay.transfer.copying import Progress, copy_nodes
+from vzarr.overlay.transfer.places import Place, StoredPlace, existing
+from vzarr.overlay.transfer.verbs import Transferred
+
+
+def mirror(source: Place, target: Place, *, progress: Progress | None = None) -> Transferred:
+    """Make a mirror of a repo, or bring one up to date.
+
+    Parameters
+    ----------
+    source, target
+        From where to where; neither a server's.
+    progress
+        Told of each object.
+
+    Raises
+    ------
+    InvalidInputError
+        If either cannot be mirrored, or be a mirror.
+    AlreadyExistsError
+        If the target is something else, or was used as a repo of its own.
+    NotFoundError
+        If the source is no repo.
+    """
+    if not isinstance(source, StoredPlace) or not isinstance(target, StoredPlace):
+        raise InvalidInputError("a mirror is made from a folder or store to another one; servers take clones")
+    if isinstance(target.objects, MemoryObjects):
+        raise InvalidInputError("a mirror in memory would end with this process")
+    state = existing(source)
+    meta = opening.read_meta(source.objects)
+    if meta.get("partial"):
+        raise InvalidInputError(f"{source.url} is a partial clone, and a mirror has everything: mirror the original")
+    _claim(target.objects, meta)
+    there = target.state()
+    _check_follows(source.objects, target.objects, there)
+    nodes = [n for n, info in state.nodes.items() if info.sealed and not _has(there, n)]
+    moved = copy_nodes(source, target, state, nodes, progress)
+    _copy_unversioned(source.objects, target.objects)
+    for number in range(there.next, state.next):
+        data = source.objects.get(layout.log_entry(number))
+        assert data is not None  # the state is made of these
+        target.objects.create(layout.log_entry(number), data)
+    if state.next > there.next:
+        _write_hints(target.objects, state)
+    return Transferred(nodes, moved)
+
+
+def _has(state: State, node: str) -> bool:
+    return node in state.nodes and state.nodes[node].sealed
+
+
+def _claim(objects: Objects, meta: dict[str, object]) -> None:
+    """Make ``vzarr.json``; what is there must be a mirror of the same repo that nobody works in."""
+    keys = {"id": secrets.token_hex(16), "url": opening.EMBEDDED}
+    made = {**meta, "keys": keys, "mirror": True}
+    if objects.create(layout.REPO, orjson.dumps(made, option=orjson.OPT_INDENT_2)):
+        return
+    found = opening.read_meta(objects)
+    if not found.get("mirror") or found["root"] != meta["root"]:
+        raise AlreadyExistsError(f"{objects.url} is a repo already, and no mirror of this one")
+    try:
+        with closing(opening.open_authority(objects, found)):
+            pass
+    except AuthorityUnavailableError:
+        return
+    raise AlreadyExistsError(f"{objects.url} has keys of its own now: it is a repo, and pulls")
+
+
+def _check_follows(source: Objects, target: Objects, there: State) -> None:
+    """Refuse a mirror whose newest entry is not the source's."""
+    if there.next:
+        key = layout.log_entry(there.next - 1)
+        if source.get(key) != target.get(key):
+            raise AlreadyExistsError(f"{target.url} does not follow {source.url}: their logs differ at {key}")
+
+
+def _copy_unversioned(source: Objects, target: Objects) -> None:
+    """Snapshots of keys that belong to no version; the list of them last."""
+    folder, listing = layout.node(layout.UNVERSIONED), layout.unversioned()
+    newest = source.get(listing)
+    for key, size in source.walk(folder):
+        data = source.get(key) if key != listing and target.size(key) != size else None
+        if data is not None:
+            target.put(key, data)
+    if newest is not None:
+        target.put(listing, newest)
+
+
+def _write_hints(objects: Objects, state: State) -> None:
+    base = state.compact()
+    objects.put(layout.checkpoint(state.next - 1), base.to_bytes())
+    hint = {"checkpoint": state.next - 1, "state": base.since(base)}
+    objects.put(layout.LATEST, orjson.dumps(hint))
