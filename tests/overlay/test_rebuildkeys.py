@@ -39,10 +39,10 @@ def folder(tmp_path: Path) -> Path:
         loose = repo.create_instance(repo.root, "loose", "keyvalue", versioned=False)
         repo.root.create_array("a", dtype="u1", chunks=(4,), shape=(8,), dimension_names=None)
         repo.root.transact(notes, lambda tx: tx.put(b"a", b"1"))
-        repo.root.transact(loose, lambda tx: (tx.put(b"u", b"1"), tx.put(b"v", b"1")))
+        repo.root.transact(loose, lambda tx: (tx.put(b"x", b"1"), tx.put(b"y", b"1")))
         child = repo.root.commit().newversion()
         child.transact(notes, lambda tx: (tx.put(b"a", b"2"), tx.put(b"b", b"2")))
-        child.transact(loose, lambda tx: tx.put(b"u", b"2"))
+        child.transact(loose, lambda tx: tx.put(b"x", b"2"))
         child.write("a", (0,), np.full(4, 9, "u1"))
     return tmp_path / "repo"
 
@@ -51,7 +51,7 @@ def test_a_lost_database_is_not_opened_empty(folder: Path, capsys: pytest.Captur
     lose(folder)
     with vzarr.open(str(folder)) as repo:
         assert repo.root.keys("notes").get(b"a") == b"1"
-        assert dict(repo.root.keys("loose").scan()) == {b"u": b"1", b"v": b"1"}
+        assert dict(repo.root.keys("loose").scan()) == {b"x": b"1", b"y": b"1"}
         with pytest.raises(AuthorityUnavailableError, match="vzarr rebuild-keys"):
             repo["master"]
     assert not (folder / layout.database()).exists()
@@ -94,7 +94,7 @@ def test_what_was_open_is_refused_until_its_loss_is_accepted(folder: Path, capsy
     with vzarr.open(str(folder)) as repo:
         child = repo["master"]
         assert dict(child.keys("notes").scan()) == {b"a": b"1"}
-        assert dict(child.keys("loose").scan()) == {b"u": b"1", b"v": b"1"}
+        assert dict(child.keys("loose").scan()) == {b"x": b"1", b"y": b"1"}
         assert child.read("a", (0,), (8,)).tolist() == [9] * 4 + [0] * 4
         assert "lost" in child.info.log[-1]
         child.commit()
