@@ -53,6 +53,8 @@ def array_docs(
         If zarr cannot make such an array.
     """
     held: dict[str, Any] = {}
+    if any(c < 1 for c in chunks):
+        raise InvalidInputError(f"a chunk has at least one voxel along each axis, unlike {tuple(chunks)}")
     if dimension_names is ZYX and len(chunks) != len(ZYX):
         dimension_names = ZYX[-len(chunks) :] if 0 < len(chunks) < len(ZYX) else None
     try:

@@ -213,7 +213,7 @@ class Packed:
     @cached_property
     def _parent(self) -> memoryview:
         # Plain integers, one by one, at a third of numpy's price.
-        return memoryview(np.ascontiguousarray(self.columns["parent"], np.uint32))
+        return np.ascontiguousarray(self.columns["parent"], np.uint32).data
 
     @cached_property
     def _rows(self) -> dict[str, int]:

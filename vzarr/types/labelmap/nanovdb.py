@@ -151,7 +151,7 @@ def _leaf_structs(leaves: _Leaves) -> tuple[Structs, Vectors]:
     low, high = np.zeros((n, 3), np.int32), np.zeros((n, 3), np.int32)
     for axis in range(3):
         others = tuple(a + 1 for a in range(3) if a != axis)
-        along = leaves.masks.any(others)
+        along = np.any(leaves.masks, axis=others)
         low[:, axis] = along.argmax(1)
         high[:, axis] = SIDE - 1 - along[:, ::-1].argmax(1)
     boxes = np.stack([low, high], 1) + (leaves.coords * SIDE)[:, None]
