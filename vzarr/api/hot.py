@@ -68,6 +68,8 @@ class Plan:
         names = tuple(s[1:-1] if _is_parameter(s) else "" for s in segments)
         if any(not name and n for n, name in enumerate(names)) or inspect.iscoroutinefunction(route.endpoint):
             raise UnplannableError(route.path)
+        if not _answers_itself(route.endpoint):
+            raise UnplannableError(route.path)
         checks = tuple(_dependency(d.dependency, names) for d in route.dependencies if d.dependency)
         return cls(route.endpoint, checks, _arguments(route.endpoint, names), names)
 
@@ -83,6 +85,12 @@ class Plan:
 
 def _is_parameter(segment: str) -> bool:
     return segment.startswith("{") and segment.endswith("}") and ":" not in segment
+
+
+def _answers_itself(endpoint: Callable[..., Any]) -> bool:
+    """Whether an endpoint says that it gives whole answers; other values are for the framework to encode."""
+    kind = get_type_hints(endpoint).get("return")
+    return all(isinstance(k, type) and issubclass(k, Response) for k in get_args(kind) or (kind,))
 
 
 def _arguments(function: Callable[..., Any], path: tuple[str, ...]) -> dict[str, Value]:
