@@ -460,10 +460,10 @@ class RepoMachine(RuleBasedStateMachine):
                 assert set(caught.value.conflicts) == outcome.conflicts
             return None
         merged = self.repo.merge(heads, first_who_changed if strategy == "asked" else strategy)
-        self.models[merged.uuid] = self._modelled(heads, outcome)
+        self.models[merged.uuid] = self._modelled(merged.uuid, heads, outcome)
         return merged.uuid
 
-    def _modelled(self, heads: list[str], outcome: dense.Outcome) -> Model:
+    def _modelled(self, node: str, heads: list[str], outcome: dense.Outcome) -> Model:
         model = Model(tuple(heads), True, {}, {})
         sides = [self.models[h] for h in heads]
         for path, (name, thing) in outcome.things.items():
@@ -483,8 +483,9 @@ class RepoMachine(RuleBasedStateMachine):
         for key, owner in outcome.loose.items():
             model.loose[key] = next(s.loose[key] for s in sides if s.loose.get(key, (None,))[0] == owner)
         for key, seen in outcome.keys.items():
-            found = next(s.keys[key] for s in sides if key in s.keys and s.keys[key][0] in seen)
-            model.keys[key] = found
+            owner, value = next(s.keys[key] for s in sides if key in s.keys and s.keys[key][0] in seen)
+            # What was decided about a conflict is a write of the merge.
+            model.keys[key] = (node if ("kv", key) in outcome.conflicts else owner), value
         return model
 
     @rule()
