@@ -7,6 +7,7 @@ and through a transaction (every call sees the moment of its start plus its own 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol, TypeVar
@@ -125,3 +126,38 @@ def _pages(
         # Pages grow to make round trips rare, unless the values are so large that memory matters more.
         heavy = sum(len(value) for _, value in page) > HEAVY_PAGE
         size = max(1, size // 2) if heavy else min(LARGEST_PAGE, size * 2)
+
+
+class Paging(Reader, Protocol):
+    """The read verbs of a view, and `fetch`, by which they page through a range."""
+
+    def fetch(self, start: bytes, end: bytes | None, count: int, reverse: bool) -> list[Item]:
+        """The first `count` pairs of a range, or fewer."""
+
+
+class ByViews(ABC):
+    """The read verbs of a store each of whose reads goes through a view of its own."""
+
+    @abstractmethod
+    def reading(self) -> AbstractContextManager[Paging]:
+        """A view for one read, of the moment of its beginning or of its statement."""
+
+    def get(self, key: bytes) -> bytes | None:
+        """Value of `key`, or None where there is none."""
+        with self.reading() as view:
+            return view.get(key)
+
+    def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        """Values of `keys`, in their order, all as of one moment."""
+        with self.reading() as view:
+            return view.get_many(keys)
+
+    def scan(
+        self, start: bytes, end: bytes | None = None, *, limit: int | None = None, reverse: bool = False
+    ) -> Iterator[Item]:
+        """Pairs of a range in key order, as `Reader.scan` defines."""
+        return paged(self._fetch, start, end, limit, reverse)
+
+    def _fetch(self, start: bytes, end: bytes | None, count: int, reverse: bool) -> list[Item]:
+        with self.reading() as view:
+            return view.fetch(start, end, count, reverse)

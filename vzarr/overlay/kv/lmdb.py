@@ -16,7 +16,7 @@ from threading import Lock, get_ident
 from typing import Any, TypeVar
 
 from vzarr.errors import AuthorityUnavailableError, InvalidInputError, StorageError, UnsupportedError
-from vzarr.overlay.kv.base import Item, Reader, Transaction, paged
+from vzarr.overlay.kv.base import ByViews, Item, Reader, Transaction, paged
 
 T = TypeVar("T")
 
@@ -112,7 +112,7 @@ def _falling(cursor: Any, start: bytes, end: bytes | None) -> Iterator[Item]:
             yield key[1:], value
 
 
-class LmdbKV:
+class LmdbKV(ByViews):
     """An `OrderedKV` in the folder `path`.
 
     Parameters
@@ -168,11 +168,12 @@ class LmdbKV:
     @contextmanager
     def snapshot(self) -> Iterator[Reader]:
         """A view of this moment, for as long as the context lasts."""
-        with self._reading() as view:
+        with self.reading() as view:
             yield view
 
     @contextmanager
-    def _reading(self) -> Iterator[_View]:
+    def reading(self) -> Iterator[_View]:
+        """A view of this moment, for as long as the context lasts."""
         lmdb = _driver()
         try:
             txn = self._use().begin()
@@ -184,26 +185,6 @@ class LmdbKV:
         finally:
             view.end()
             txn.abort()
-
-    def get(self, key: bytes) -> bytes | None:
-        """Value of `key`, or None where there is none."""
-        with self._reading() as view:
-            return view.get(key)
-
-    def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
-        """Values of `keys`, in their order, all as of one moment."""
-        with self._reading() as view:
-            return view.get_many(keys)
-
-    def scan(
-        self, start: bytes, end: bytes | None = None, *, limit: int | None = None, reverse: bool = False
-    ) -> Iterator[Item]:
-        """Pairs of a range in key order, as `Reader.scan` defines."""
-        return paged(self._fetch, start, end, limit, reverse)
-
-    def _fetch(self, start: bytes, end: bytes | None, count: int, reverse: bool) -> list[Item]:
-        with self._reading() as view:
-            return view.fetch(start, end, count, reverse)
 
     def transact(self, fn: Callable[[Transaction], T]) -> T:
         """Run ``fn(txn)`` as one serialisable transaction, as `OrderedKV.transact` defines."""

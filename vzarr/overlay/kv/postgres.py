@@ -12,14 +12,14 @@ import os
 import random
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from itertools import count
 from threading import Lock, local
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from vzarr.errors import AuthorityUnavailableError, InvalidInputError, StorageError, UnsupportedError
-from vzarr.overlay.kv.base import Item, Reader, Transaction, paged
+from vzarr.overlay.kv.base import ByViews, Item, Reader, Transaction, paged
 
 if TYPE_CHECKING:
     import psycopg
@@ -157,7 +157,7 @@ class _Txn(_View):
             self.run("DELETE FROM vzarr_kv WHERE k = ANY(%s)", gone)
 
 
-class PostgresKV:
+class PostgresKV(ByViews):
     """An `OrderedKV` in a PostgreSQL database.
 
     A fork opens connections of its own.
@@ -208,25 +208,9 @@ class PostgresKV:
             view.end()
             self._give(connection)
 
-    def get(self, key: bytes) -> bytes | None:
-        """Value of `key`, or None where there is none."""
-        with self.session() as view:
-            return view.get(key)
-
-    def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
-        """Values of `keys`, in their order, all as of one moment."""
-        with self.session() as view:
-            return view.get_many(keys)
-
-    def scan(
-        self, start: bytes, end: bytes | None = None, *, limit: int | None = None, reverse: bool = False
-    ) -> Iterator[Item]:
-        """Pairs of a range in key order, as `Reader.scan` defines."""
-        return paged(self._fetch, start, end, limit, reverse)
-
-    def _fetch(self, start: bytes, end: bytes | None, count: int, reverse: bool) -> list[Item]:
-        with self.session() as view:
-            return view.fetch(start, end, count, reverse)
+    def reading(self) -> AbstractContextManager[_View]:
+        """See `session`."""
+        return self.session()
 
     @contextmanager
     def snapshot(self) -> Iterator[Reader]:

@@ -7,13 +7,13 @@ are all there.  Where the codecs of an array are ones that N5 has, too, whole ch
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from vzarr.geometry import Coord
 from vzarr.overlay.arrays import attributes_of
-from vzarr.overlay.shown.pyramids import Chunks, Pyramid, pyramid_at
+from vzarr.overlay.shown.pyramids import Chunks, Pyramid
+from vzarr.overlay.shown.version import ShownVersion
 from vzarr.overlay.sources.n5attributes import RESERVED, Dataset
 from vzarr.overlay.sources.n5blocks import Compression, encode_block, write_header
 from vzarr.overlay.sources.n5write import (
@@ -25,10 +25,8 @@ from vzarr.overlay.sources.n5write import (
     new_dataset,
     scale_attributes,
 )
-from vzarr.overlay.store import VersionStore
 from vzarr.overlay.tree import ArrayEntry, Entry
 
-_SCALE = re.compile(r"s(0|[1-9]\d{0,3})")
 _NUMBER = re.compile(r"0|[1-9]\d{0,18}")
 _SHUFFLES = {"noshuffle": 0, "shuffle": 1, "bitshuffle": 2}
 
@@ -95,25 +93,8 @@ def same_compression(chain: list[dict[str, Any]], itemsize: int) -> Compression 
     return None
 
 
-@dataclass(frozen=True)
-class N5View:
-    """A version as an N5 container.
-
-    Parameters
-    ----------
-    store
-        The version's store.
-    entries
-        Its groups and arrays.
-    """
-
-    store: VersionStore
-    entries: Mapping[str, Entry]
-
-    @classmethod
-    def of(cls, store: VersionStore) -> N5View:
-        """The version behind a store as it is now."""
-        return cls(store, store.version.view.entries)
+class N5View(ShownVersion):
+    """A version as an N5 container."""
 
     def get(self, key: str) -> bytes | None:
         """An object by its key: attributes or a block; None when there is none.
@@ -142,7 +123,7 @@ class N5View:
 
     def array(self, path: str) -> Chunks | None:
         """The array that N5 has at a path."""
-        found = self._scale(path)
+        found = self.scale(path)
         at = path if found is None else found[0].paths[found[1]]
         entry = self.entries.get(at)
         return Chunks(self.store, at, entry) if isinstance(entry, ArrayEntry) else None
@@ -156,7 +137,7 @@ class N5View:
         entry = self.entries.get(path)
         if entry is None:
             return None
-        pyramid = pyramid_at(self.entries, path)
+        pyramid = self.pyramid(path)
         more = {} if pyramid is None else _group(pyramid)
         return {**version, **self._said(entry), **more}
 
@@ -164,22 +145,13 @@ class N5View:
         """N5's path of every array and group, by the version's own."""
         named = {path: path for path in self.entries}
         for path in self.entries:
-            pyramid = pyramid_at(self.entries, path)
+            pyramid = self.pyramid(path)
             for n, at in enumerate(pyramid.paths if pyramid else ()):
                 named[at] = f"{path}/s{n}" if path else f"s{n}"
         return named
 
-    def _scale(self, path: str) -> tuple[Pyramid, int] | None:
-        """Pyramid, and scale of it, that a path ``GROUP/sN`` names."""
-        group, _, name = path.rpartition("/")
-        found = _SCALE.fullmatch(name)
-        pyramid = pyramid_at(self.entries, group) if found else None
-        if found is None or pyramid is None or int(found[1]) >= len(pyramid.paths):
-            return None
-        return pyramid, int(found[1])
-
     def _placed(self, path: str) -> dict[str, Any]:
-        found = self._scale(path)
+        found = self.scale(path)
         if found is None:
             return {}
         pyramid, n = found

@@ -6,9 +6,6 @@ format").  Voxels keep their global coordinates: where an array begins is its ``
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import compressed_segmentation
@@ -18,38 +15,20 @@ from numpy.typing import NDArray
 
 from vzarr.errors import UnsupportedError
 from vzarr.geometry import reverse
-from vzarr.overlay.shown.pyramids import Chunks, Pyramid, pyramid_at
+from vzarr.overlay.shown.pyramids import Chunks, Pyramid
+from vzarr.overlay.shown.version import ShownVersion
 from vzarr.overlay.sources.precomputedinfo import DTYPES, Scale
-from vzarr.overlay.store import VersionStore
-from vzarr.overlay.tree import ArrayEntry, Entry
+from vzarr.overlay.tree import ArrayEntry
 
 INFO = "info"
 _BLOCK = (8, 8, 8)
-_SCALE = re.compile(r"s(0|[1-9]\d{0,3})")
 _NANOMETERS = {"angstrom": 0.1, "nanometer": 1.0, "micrometer": 1e3, "millimeter": 1e6, "meter": 1e9}
 # A table may begin no later than at word 2^24, and a voxel takes up to two words and a half.
 _MOST_LABELS = 6_000_000
 
 
-@dataclass(frozen=True)
-class PrecomputedView:
-    """A version as precomputed volumes.
-
-    Parameters
-    ----------
-    store
-        The version's store.
-    entries
-        Its groups and arrays.
-    """
-
-    store: VersionStore
-    entries: Mapping[str, Entry]
-
-    @classmethod
-    def of(cls, store: VersionStore) -> PrecomputedView:
-        """The version behind a store as it is now."""
-        return cls(store, store.version.view.entries)
+class PrecomputedView(ShownVersion):
+    """A version as precomputed volumes."""
 
     def get(self, key: str) -> bytes | None:
         """An object by its key, ``PATH/info`` or ``PATH/sN/CHUNK``; None when there is none.
@@ -62,19 +41,17 @@ class PrecomputedView:
         path, _, name = key.rpartition("/")
         if name == INFO:
             return self._info(path)
-        path, _, folder = path.rpartition("/")
-        found = _SCALE.fullmatch(folder)
-        pyramid = self._pyramid(path) if found else None
-        if found is None or pyramid is None or int(found[1]) >= len(pyramid.paths):
+        found = self.scale(path)
+        if found is None:
             return None
-        chunks = self._chunks(pyramid, int(found[1]))
-        scale = _scale(chunks, pyramid, int(found[1]))
+        chunks = self._chunks(*found)
+        scale = _scale(chunks, *found)
         coord = scale.coord(name)
         voxels = None if coord is None else chunks.read(coord)
         return None if voxels is None else _encode(voxels, scale)
 
     def _info(self, path: str) -> bytes | None:
-        pyramid = self._pyramid(path)
+        pyramid = self.pyramid(path)
         if pyramid is None:
             return None
         arrays = [self._chunks(pyramid, n) for n in range(len(pyramid.paths))]
@@ -89,11 +66,11 @@ class PrecomputedView:
         }
         return orjson.dumps(info)
 
-    def _pyramid(self, path: str) -> Pyramid | None:
+    def pyramid(self, path: str) -> Pyramid | None:
         """What lies at a path: a pyramid, or an array as a pyramid of one."""
         if isinstance(self.entries.get(path), ArrayEntry):
             return Pyramid(path, [path], "zyx", [None] * 3, [(1.0,) * 3], [(0.0,) * 3])
-        return pyramid_at(self.entries, path)
+        return super().pyramid(path)
 
     def _chunks(self, pyramid: Pyramid, n: int) -> Chunks:
         path = pyramid.paths[n]
