@@ -22,8 +22,8 @@ from zarr.core.sync import sync
 from zarr.storage import LocalStore
 
 import vzarr
-from vzarr.overlay.arrays import array_docs, compressors
-from vzarr.overlay.tree import V3_DOC
+from vzarr.overlay.hierarchy.arrays import array_docs, compressors
+from vzarr.overlay.hierarchy.tree import V3_DOC
 
 # It warns each time a repository on a local file system is opened.
 os.environ.setdefault("ICECHUNK_LOG", "error")

@@ -25,7 +25,7 @@ from typing import Any
 from bars import Bars, interleaved, ratios
 
 import vzarr
-from vzarr.overlay.dag import Position
+from vzarr.overlay.history.dag import Position
 from vzarr.overlay.kv import OrderedKV, open_kv
 from vzarr.overlay.kv.indexrows import VALUE, index_row, stem_of, value_prefix
 from vzarr.overlay.kv.versioned import VersionedKV

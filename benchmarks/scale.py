@@ -23,11 +23,13 @@ from bars import Bars, interleaved, ratios
 from volumes import image
 
 import vzarr
-from vzarr.overlay import layout, plans, seal
-from vzarr.overlay.codec import codec_of
-from vzarr.overlay.log import RepoLog
-from vzarr.overlay.owners import FIRST_OWNER, Page, Ref, Table, encode_block
-from vzarr.overlay.pages import local_of, side
+from vzarr.overlay import layout
+from vzarr.overlay.chunks.codec import codec_of
+from vzarr.overlay.history import plans
+from vzarr.overlay.history.log import RepoLog
+from vzarr.overlay.owners.directory import FIRST_OWNER, Page, Ref, Table, encode_block
+from vzarr.overlay.owners.pages import local_of, side
+from vzarr.overlay.sealing import seal
 
 CHUNK = 64
 OPEN, COMMIT, DIFF, MERGE = 0.3, 3.0, 0.5, 3.0

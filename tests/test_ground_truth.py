@@ -25,7 +25,7 @@ from vzarr.demo.client import Client
 from vzarr.demo.neuropil import synthesise
 from vzarr.demo.proofread import body_volume, complete
 from vzarr.ingest import ingest
-from vzarr.overlay.verify import verify
+from vzarr.overlay.care.verify import verify
 from vzarr.types.labelmap.verify import check_index
 
 Volume = np.ndarray

@@ -15,8 +15,8 @@ from vzarr.api.hot import HotRoutes, Plan, UnplannableError, plans_of
 from vzarr.api.hub import Hub
 from vzarr.api.routing import flat
 from vzarr.config import Settings
-from vzarr.overlay.fileobjects import FileObjects
 from vzarr.overlay.kv.sqliteviews import View
+from vzarr.overlay.objects.files import FileObjects
 from vzarr.types.labelmap import palettes
 
 

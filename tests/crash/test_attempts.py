@@ -16,7 +16,8 @@ import pytest
 import vzarr
 from tests.crash import attempts
 from vzarr.errors import AlreadyExistsError, FormatError, NotFoundError, SealedError
-from vzarr.overlay import layout, seal
+from vzarr.overlay import layout
+from vzarr.overlay.sealing import seal
 
 PROMPTLY = 10
 """Seconds within which a next attempt succeeds: it never waits for a dead process's lease (30 s)."""

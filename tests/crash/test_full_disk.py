@@ -13,7 +13,7 @@ import numpy as np
 import vzarr
 from tests.crash.full_disk import block
 from tests.namespaces import run_apart
-from vzarr.overlay.verify import verify
+from vzarr.overlay.care.verify import verify
 
 SCRIPT = """
 mount -t tmpfs -o size=2m tmpfs "$1"

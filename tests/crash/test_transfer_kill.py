@@ -13,7 +13,7 @@ import pytest
 
 import vzarr
 from tests.serving import serving
-from vzarr.overlay.verify import verify
+from vzarr.overlay.care.verify import verify
 
 
 @pytest.mark.crash

@@ -16,10 +16,10 @@ import zarr
 import vzarr
 from vzarr.errors import AlreadyExistsError, ConflictError, InvalidInputError, NotFoundError, StorageError
 from vzarr.overlay import layout
-from vzarr.overlay.fileobjects import FileObjects
-from vzarr.overlay.references import export_references, references
-from vzarr.overlay.standalone import flatten
-from vzarr.overlay.verify import verify
+from vzarr.overlay.care.verify import verify
+from vzarr.overlay.export.references import export_references, references
+from vzarr.overlay.export.standalone import flatten
+from vzarr.overlay.objects.files import FileObjects
 
 SHAPE, CHUNKS = (20, 24, 28), (8, 8, 8)
 HELD = (slice(0, 16), slice(0, 24), slice(0, 28))

@@ -15,9 +15,9 @@ import pytest
 import vzarr
 from tests.overlay.test_depth import counting
 from vzarr.overlay import layout
+from vzarr.overlay.history.log import RepoLog
+from vzarr.overlay.history.nodes import NodeInfo
 from vzarr.overlay.kv.sqlite import SqliteKV
-from vzarr.overlay.log import RepoLog
-from vzarr.overlay.nodes import NodeInfo
 
 CHUNK = (8, 8, 8)
 ENTRIES = 130

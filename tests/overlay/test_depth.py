@@ -17,8 +17,8 @@ from zarr.core.sync import sync
 
 import vzarr
 from vzarr.overlay import layout
-from vzarr.overlay.fileobjects import FileObjects
-from vzarr.overlay.owners import side
+from vzarr.overlay.objects.files import FileObjects
+from vzarr.overlay.owners.directory import side
 from vzarr.overlay.repo import Repo
 from vzarr.overlay.version import Version
 

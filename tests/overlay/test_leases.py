@@ -17,7 +17,7 @@ import pytest
 
 import vzarr
 from vzarr.errors import SealedError, VzarrError
-from vzarr.overlay import authority
+from vzarr.overlay.keys import authority
 
 CHUNK = np.ones((4, 4), "u2")
 FORK = multiprocessing.get_context("fork")

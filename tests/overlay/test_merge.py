@@ -8,10 +8,10 @@ import pytest
 import vzarr
 from vzarr.errors import AlreadyExistsError, ConflictError, InvalidInputError, NotFoundError, SealedError
 from vzarr.overlay import layout
-from vzarr.overlay.disputes import Dispute
-from vzarr.overlay.owners import PageReader, Ref
-from vzarr.overlay.tree import ArrayEntry
-from vzarr.overlay.verify import verify
+from vzarr.overlay.care.verify import verify
+from vzarr.overlay.hierarchy.tree import ArrayEntry
+from vzarr.overlay.owners.directory import PageReader, Ref
+from vzarr.overlay.threeway.disputes import Dispute
 
 
 def paint(version: vzarr.Version, values: dict[tuple[int, int], int]) -> None:

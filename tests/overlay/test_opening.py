@@ -22,7 +22,7 @@ from vzarr.errors import (
     UnsupportedError,
 )
 from vzarr.overlay import layout
-from vzarr.overlay.locks import FileLocks, ProcessLocks
+from vzarr.overlay.keys.locks import FileLocks, ProcessLocks
 from vzarr.overlay.opening import open_objects
 
 CHUNK = np.full((4, 4), 7, "u2")
@@ -175,7 +175,7 @@ def test_a_creation_begun_on_another_machine_is_finished_there(url: str, databas
 
 LOCKED = """
 import sys, time
-from vzarr.overlay.locks import FileLocks
+from vzarr.overlay.keys.locks import FileLocks
 locks = FileLocks(sys.argv[1], keep=sys.argv[2] == "True")
 print(locks.presence.name, flush=True)
 with locks.alone("nodes/x"):

@@ -21,8 +21,8 @@ from zarr.storage import FsspecStore
 import vzarr
 from tests.serving import serving
 from vzarr.overlay import layout
-from vzarr.overlay.references import export_references
-from vzarr.overlay.standalone import flatten
+from vzarr.overlay.export.references import export_references
+from vzarr.overlay.export.standalone import flatten
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # those of its dependencies are not ours to mend

@@ -9,7 +9,7 @@ import pytest
 
 import vzarr
 from vzarr.errors import AlreadyExistsError, InvalidInputError, NotFoundError
-from vzarr.overlay.state import NodeInfo
+from vzarr.overlay.history.state import NodeInfo
 
 CHUNK = np.full((4, 4), 5, "u2")
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from vzarr.overlay.dag import ancestors
+from vzarr.overlay.history.dag import ancestors
 
 Coord = tuple[int, ...]
 Box = tuple[Coord, Coord]

@@ -39,7 +39,7 @@ from vzarr.api.app import create_app
 from vzarr.api.hub import Hub
 from vzarr.config import Settings
 from vzarr.errors import ConflictError, SealedError
-from vzarr.overlay.disputes import Dispute, Held
+from vzarr.overlay.threeway.disputes import Dispute, Held
 from vzarr.types import registry
 from vzarr.types.keyvalue import KeyValue
 

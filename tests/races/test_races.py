@@ -15,7 +15,8 @@ import pytest
 import vzarr
 from tests.races import racing
 from tests.races.racing import WON, node
-from vzarr.overlay import layout, seal
+from vzarr.overlay import layout
+from vzarr.overlay.sealing import seal
 
 RACERS = 2
 ON_FILES = {"create": 400, "commit": 400, "newversion": 150, "tag": 150, "branch": 100, "instance": 100}

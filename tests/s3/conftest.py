@@ -13,10 +13,11 @@ from fsspec.config import conf
 import vzarr
 from tests.s3 import servers
 from tests.s3.servers import KEY, REGION, SECRET, Server
-from vzarr.overlay import opening, remoteobjects
-from vzarr.overlay.objects import Objects
-from vzarr.overlay.remote import systems
-from vzarr.overlay.remote.s3 import S3
+from vzarr.overlay import opening
+from vzarr.overlay.objects import remote
+from vzarr.overlay.objects.base import Objects
+from vzarr.overlay.objects.drivers import systems
+from vzarr.overlay.objects.drivers.s3 import S3
 
 ON_FILES = {"test_bad_urls_say_what_is_wrong"}
 """Tests that look at files and run in `tests/overlay` alone; so do all that ask for `file_repo`."""
@@ -82,7 +83,7 @@ def lane(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str
     if request.param == "obstore":
         pytest.importorskip("obstore")
     else:
-        monkeypatch.setattr(remoteobjects, "_driver", lambda _protocol, bucket: S3(bucket))
+        monkeypatch.setattr(remote, "_driver", lambda _protocol, bucket: S3(bucket))
     return request.param
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import vzarr
 from tests.races.racing import TURNS, attempt, node
-from vzarr.overlay.remoteobjects import RemoteObjects
+from vzarr.overlay.objects.remote import RemoteObjects
 from vzarr.types.labelmap import allocate
 
 Turn = Callable[[vzarr.Repo, int, int], object]

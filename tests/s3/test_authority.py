@@ -1,3 +1,3 @@
-"""The tests of `tests/overlay/test_authority.py`, on a real S3 server: they take the fixtures of this folder."""
+"""The tests of `tests/overlay/keys/test_authority.py`, on a real S3 server: they take the fixtures of this folder."""
 
-from tests.overlay.test_authority import *  # noqa: F403
+from tests.overlay.keys.test_authority import *  # noqa: F403

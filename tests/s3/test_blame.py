@@ -1,3 +1,3 @@
-"""The tests of `tests/overlay/test_blame.py`, on a real S3 server: they take the fixtures of this folder."""
+"""The tests of `tests/overlay/compare/test_blame.py`, on a real S3 server: they take the fixtures of this folder."""
 
-from tests.overlay.test_blame import *  # noqa: F403
+from tests.overlay.compare.test_blame import *  # noqa: F403

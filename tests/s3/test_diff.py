@@ -1,3 +1,3 @@
-"""The tests of `tests/overlay/test_diff.py`, on a real S3 server: they take the fixtures of this folder."""
+"""The tests of `tests/overlay/compare/test_diff.py`, on a real S3 server: they take the fixtures of this folder."""
 
-from tests.overlay.test_diff import *  # noqa: F403
+from tests.overlay.compare.test_diff import *  # noqa: F403

@@ -20,12 +20,14 @@ from tests.s3.conftest import make_bucket, options
 from tests.s3.proxies import LossyProxy
 from tests.s3.servers import Server
 from vzarr.errors import AlreadyExistsError, SealedError, StorageError, VzarrError
-from vzarr.overlay import authority, layout, opening, remoteobjects
-from vzarr.overlay.log import RepoLog
-from vzarr.overlay.objects import Objects
-from vzarr.overlay.remoteobjects import RemoteObjects
-from vzarr.overlay.state import Entry, Op
-from vzarr.overlay.verify import verify
+from vzarr.overlay import layout, opening
+from vzarr.overlay.care.verify import verify
+from vzarr.overlay.history.log import RepoLog
+from vzarr.overlay.history.state import Entry, Op
+from vzarr.overlay.keys import authority
+from vzarr.overlay.objects import remote
+from vzarr.overlay.objects.base import Objects
+from vzarr.overlay.objects.remote import RemoteObjects
 
 CHUNK = np.full((4, 4), 7, "u2")
 CONTENDED = ("/vzarr.json", "/log/0", "/seal.json", "/claims/")
@@ -87,7 +89,7 @@ def test_a_winner_whose_answer_was_lost_knows_that_it_won(url: str, keys: str, l
 def test_answers_lost_for_good_are_an_error_and_no_half_repo(
     url: str, keys: str, server: Server, told: pytest.MonkeyPatch, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(remoteobjects, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(remote, "FIRST_PAUSE", 0.01)
     lost = LossyProxy(server.port, lambda head: head.startswith(b"PUT"))
     told.setitem(conf, "s3", options(server, endpoint_url=lost.endpoint))
     with pytest.raises(StorageError, match="could not"):
@@ -151,7 +153,7 @@ def mortal(tmp_path: Path, told: pytest.MonkeyPatch) -> Iterator[Server]:
 def test_a_server_that_goes_away_takes_nothing_that_was_acknowledged(
     mortal: Server, keys: str, told: pytest.MonkeyPatch, monkeypatch: pytest.MonkeyPatch, lane: str
 ):
-    monkeypatch.setattr(remoteobjects, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(remote, "FIRST_PAUSE", 0.01)
     make_bucket(mortal, "mortal")
     with vzarr.create("s3://mortal/repo", keys=keys) as repo:
         version = repo.root

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.overlay.test_objects import (  # noqa: F401 - they run here on the fixtures of this folder
+from tests.overlay.objects.test_base import (  # noqa: F401 - they run here on the fixtures of this folder
     test_a_folder_is_no_object_and_an_object_no_folder,
     test_absent_is_none_everywhere,
     test_create_never_replaces,
@@ -17,9 +17,9 @@ from tests.overlay.test_objects import (  # noqa: F401 - they run here on the fi
     test_readers_see_whole_objects_while_they_are_replaced,
 )
 from vzarr.errors import SealedError, StorageError
-from vzarr.overlay.objects import Objects
+from vzarr.overlay.objects.base import Objects
+from vzarr.overlay.objects.remote import RemoteObjects
 from vzarr.overlay.opening import open_objects
-from vzarr.overlay.remoteobjects import RemoteObjects
 
 SHARED = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 

@@ -11,7 +11,8 @@ import vzarr
 from tests.races.racing import WON
 from tests.s3 import racing
 from tests.s3.racing import node
-from vzarr.overlay import layout, seal
+from vzarr.overlay import layout
+from vzarr.overlay.sealing import seal
 from vzarr.types import registry
 
 PROCESSES, THREADS, ROUNDS = 4, 3, 15

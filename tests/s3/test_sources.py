@@ -11,9 +11,9 @@ import zarr
 
 import vzarr
 from vzarr.errors import StorageError
-from vzarr.overlay.remote import systems
+from vzarr.overlay.care.verify import verify
+from vzarr.overlay.objects.drivers import systems
 from vzarr.overlay.sources.locate import open_files
-from vzarr.overlay.verify import verify
 
 
 def put(url: str, data: bytes) -> None:

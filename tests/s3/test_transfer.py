@@ -15,10 +15,10 @@ import vzarr
 from tests.serving import TOKEN, serving
 from vzarr.demo.neuropil import synthesise
 from vzarr.overlay import layout, opening
-from vzarr.overlay.standalone import documents, place_bytes, places
+from vzarr.overlay.care.verify import verify
+from vzarr.overlay.export.standalone import documents, place_bytes, places
 from vzarr.overlay.transfer.places import open_place
 from vzarr.overlay.transfer.verbs import clone, push
-from vzarr.overlay.verify import verify
 from vzarr.types.registry import create
 
 VERSIONS = 20

@@ -17,10 +17,10 @@ from vzarr.api.app import create_app
 from vzarr.api.hub import Hub
 from vzarr.cli import main
 from vzarr.config import Settings
-from vzarr.overlay.references import references
-from vzarr.overlay.remoteobjects import RemoteObjects
-from vzarr.overlay.standalone import flatten
-from vzarr.overlay.verify import verify
+from vzarr.overlay.care.verify import verify
+from vzarr.overlay.export.references import references
+from vzarr.overlay.export.standalone import flatten
+from vzarr.overlay.objects.remote import RemoteObjects
 from vzarr.types import registry
 
 with warnings.catch_warnings():

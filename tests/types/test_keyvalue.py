@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 
 import vzarr
 from vzarr.errors import ConflictError, InvalidInputError, NotFoundError, SealedError
-from vzarr.overlay import repokeys
-from vzarr.overlay.disputes import Dispute
+from vzarr.overlay.keys import repokeys
+from vzarr.overlay.threeway.disputes import Dispute
 from vzarr.types import keyvalue, mutations, registry
 from vzarr.types.keyvalue import Wanted
 

@@ -24,7 +24,7 @@ from vzarr.errors import (
     UnsupportedError,
     VzarrError,
 )
-from vzarr.overlay.state import InstanceInfo
+from vzarr.overlay.history.state import InstanceInfo
 from vzarr.overlay.transfer.served import KIND
 
 log = logging.getLogger(__name__)

@@ -26,7 +26,7 @@ from vzarr.api.dispatch import NodeDispatcher, Path, entered, routes_of
 from vzarr.api.hub import Hub
 from vzarr.api.routing import SAFE, flat, is_short
 from vzarr.errors import InvalidInputError, VzarrError
-from vzarr.overlay.log import RepoLog, one_look
+from vzarr.overlay.history.log import RepoLog, one_look
 from vzarr.types.atonce import WouldWaitError, at_once
 
 _MOUNT = "/api/node"

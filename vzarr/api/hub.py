@@ -14,8 +14,8 @@ import vzarr
 from vzarr.api.errors import UnknownReferenceError
 from vzarr.errors import AlreadyExistsError, FormatError, InvalidInputError, NotFoundError, StorageError
 from vzarr.overlay import layout
+from vzarr.overlay.history.refs import check_node_id
 from vzarr.overlay.opening import open_objects
-from vzarr.overlay.refs import check_node_id
 from vzarr.overlay.repo import Repo
 from vzarr.overlay.transfer.places import StoredPlace
 from vzarr.overlay.version import Version

@@ -22,7 +22,7 @@ from vzarr.api.hub import Hub
 from vzarr.api.ranges import parse_range
 from vzarr.errors import NotFoundError, VzarrError
 from vzarr.overlay.version import Version
-from vzarr.overlay.views import SealedView
+from vzarr.overlay.views.base import SealedView
 
 METADATA = frozenset({"zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata", "attributes.json", "info"})
 _FOREVER = "public, max-age=31536000, immutable"

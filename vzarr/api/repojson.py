@@ -6,9 +6,9 @@ import logging
 from typing import Any
 
 from vzarr.errors import NotFoundError
+from vzarr.overlay.history.state import NodeInfo, State
 from vzarr.overlay.kv.mutationids import peek_mutation_id
 from vzarr.overlay.repo import Repo
-from vzarr.overlay.state import NodeInfo, State
 from vzarr.overlay.version import Version
 from vzarr.types import registry
 

@@ -14,14 +14,14 @@ from rich.markup import escape
 
 import vzarr
 from vzarr.cli.output import AsJson, RepoUrl, columns, emit, examples
-from vzarr.overlay.dag import ancestry
-from vzarr.overlay.gc import GRACE_SECONDS
-from vzarr.overlay.logcheck import Finding
+from vzarr.overlay.care.gc import GRACE_SECONDS
+from vzarr.overlay.care.rebuild import rebuild_damaged
+from vzarr.overlay.care.rebuildkeys import rebuild
+from vzarr.overlay.care.usage import total, usage
+from vzarr.overlay.care.verify import verify as look
+from vzarr.overlay.history.dag import ancestry
+from vzarr.overlay.history.logcheck import Finding
 from vzarr.overlay.opening import open_objects
-from vzarr.overlay.rebuild import rebuild_damaged
-from vzarr.overlay.rebuildkeys import rebuild
-from vzarr.overlay.usage import total, usage
-from vzarr.overlay.verify import verify as look
 from vzarr.types import registry
 
 

@@ -12,7 +12,7 @@ from rich.markup import escape
 import vzarr
 from vzarr.cli.output import AsJson, RepoUrl, columns, emit, examples, moment, short, version_json
 from vzarr.geometry import Box
-from vzarr.overlay.diff import Diff, PathDiff
+from vzarr.overlay.compare.diff import Diff, PathDiff
 
 MOST_BOXES = 20
 

@@ -12,7 +12,7 @@ import typer
 from rich.markup import escape
 
 from vzarr.cli.output import AsJson, columns, emit, examples
-from vzarr.overlay.doctor import Level, Remark, examine
+from vzarr.overlay.care.doctor import Level, Remark, examine
 from vzarr.overlay.opening import open_objects
 
 CORE = ("vzarr", "zarr", "numcodecs", "fsspec", "s3fs", "numpy", "fastapi", "uvicorn", "xarray")

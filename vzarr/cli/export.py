@@ -11,8 +11,8 @@ import typer
 
 import vzarr
 from vzarr.cli.output import AsJson, RepoUrl, emit, examples
-from vzarr.overlay import references, standalone
-from vzarr.overlay.shown.export import flatten_n5
+from vzarr.overlay.export import references, standalone
+from vzarr.overlay.export.shown.export import flatten_n5
 
 
 class Layout(StrEnum):

@@ -31,10 +31,10 @@ from vzarr.cli.output import (
 )
 from vzarr.cli.settings import default_user
 from vzarr.errors import ConflictError
-from vzarr.overlay.disputes import FAIL
-from vzarr.overlay.graph import draw
+from vzarr.overlay.history.graph import draw
+from vzarr.overlay.history.state import InstanceInfo
 from vzarr.overlay.repo import Repo
-from vzarr.overlay.state import InstanceInfo
+from vzarr.overlay.threeway.disputes import FAIL
 from vzarr.overlay.version import Version
 
 

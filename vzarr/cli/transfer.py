@@ -13,8 +13,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from vzarr.cli.output import AsJson, RepoUrl, emit, examples
 from vzarr.config import Settings
 from vzarr.errors import InvalidInputError
-from vzarr.overlay.leftout import Limits
 from vzarr.overlay.repo import Repo
+from vzarr.overlay.sealing.leftout import Limits
 from vzarr.overlay.transfer import mirror as mirroring
 from vzarr.overlay.transfer import verbs
 from vzarr.overlay.transfer.copying import Progress as Told

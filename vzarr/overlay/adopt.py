@@ -13,12 +13,15 @@ import orjson
 
 from vzarr.errors import AlreadyExistsError, InvalidInputError, UnsupportedError
 from vzarr.geometry import Box, iter_coords
-from vzarr.overlay import arrays, codec, paths, seal
-from vzarr.overlay.rootview import RootView
+from vzarr.overlay.chunks import codec
+from vzarr.overlay.hierarchy import arrays
+from vzarr.overlay.hierarchy.tree import V3_DOC, ArrayEntry, ArrayId
+from vzarr.overlay.sealing import seal
 from vzarr.overlay.sources import formats, pins
 from vzarr.overlay.sources.base import ChunkReader, SourceArray, Volume
 from vzarr.overlay.sources.files import Files
-from vzarr.overlay.tree import V3_DOC, ArrayEntry, ArrayId
+from vzarr.overlay.views import paths
+from vzarr.overlay.views.rootview import RootView
 
 if TYPE_CHECKING:
     from vzarr.overlay.version import Version

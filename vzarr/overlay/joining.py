@@ -9,15 +9,16 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from vzarr.errors import InvalidInputError
-from vzarr.overlay import layout, merge, plans
-from vzarr.overlay.authority import Authority
-from vzarr.overlay.disputes import Dispute, Held, Judge, only_side
+from vzarr.overlay import layout, merge
+from vzarr.overlay.history import plans
+from vzarr.overlay.history.state import InstanceInfo, State
+from vzarr.overlay.keys.authority import Authority
+from vzarr.overlay.keys.mergekeys import Decided, KeyMerge
+from vzarr.overlay.keys.repokeys import RepoKeys
 from vzarr.overlay.merge import Kind
-from vzarr.overlay.mergekeys import Decided, KeyMerge
-from vzarr.overlay.repokeys import RepoKeys
-from vzarr.overlay.shelf import Shelf
-from vzarr.overlay.state import InstanceInfo, State
-from vzarr.overlay.threeway import History, Tips
+from vzarr.overlay.threeway.disputes import Dispute, Held, Judge, only_side
+from vzarr.overlay.threeway.rule import History, Tips
+from vzarr.overlay.views.shelf import Shelf
 
 if TYPE_CHECKING:
     from vzarr.overlay.version import Version

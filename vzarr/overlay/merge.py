@@ -16,17 +16,19 @@ import numpy as np
 
 from vzarr.errors import InvalidInputError, UnsupportedError
 from vzarr.geometry import Box, Coord
-from vzarr.overlay import layout, regions, seal
-from vzarr.overlay.adopted import covers, source_box
-from vzarr.overlay.codec import codec_of
-from vzarr.overlay.disputes import Conflict, Dispute, Held, Judge, Value, first_places
-from vzarr.overlay.mergepages import Owner, PageJoin, join_array
-from vzarr.overlay.mergetree import Placed, TreeJoin
-from vzarr.overlay.objects import Objects
-from vzarr.overlay.owners import ABSENT, CONFLICT, DELETED, PackWriter, Ref, Table
-from vzarr.overlay.threeway import Clash, History, Tips, decide, latest
-from vzarr.overlay.tree import ArrayEntry, ArrayId, Tree
-from vzarr.overlay.views import SealedView
+from vzarr.overlay import layout
+from vzarr.overlay.chunks.codec import codec_of
+from vzarr.overlay.hierarchy.tree import ArrayEntry, ArrayId, Tree
+from vzarr.overlay.objects.base import Objects
+from vzarr.overlay.owners.directory import ABSENT, CONFLICT, DELETED, PackWriter, Ref, Table
+from vzarr.overlay.reading import regions
+from vzarr.overlay.sealing import seal
+from vzarr.overlay.sources.adopted import covers, source_box
+from vzarr.overlay.threeway.disputes import Conflict, Dispute, Held, Judge, Value, first_places
+from vzarr.overlay.threeway.pages import Owner, PageJoin, join_array
+from vzarr.overlay.threeway.rule import Clash, History, Tips, decide, latest
+from vzarr.overlay.threeway.trees import Placed, TreeJoin
+from vzarr.overlay.views.base import SealedView
 
 
 class Kind(Enum):

@@ -19,21 +19,23 @@ from vzarr.errors import (
     InvalidInputError,
     NotFoundError,
 )
-from vzarr.overlay import arrays, layout, plans, refs
-from vzarr.overlay.authority import Authority
-from vzarr.overlay.dag import first_parents
-from vzarr.overlay.fileobjects import FileObjects
+from vzarr.overlay import layout
+from vzarr.overlay.hierarchy import arrays
+from vzarr.overlay.history import plans, refs
+from vzarr.overlay.history.dag import first_parents
+from vzarr.overlay.history.log import RepoLog
+from vzarr.overlay.history.state import State
+from vzarr.overlay.keys.authority import Authority
+from vzarr.overlay.keys.locks import FileLocks, Locks, ProcessLocks
+from vzarr.overlay.keys.postgreslocks import PostgresLocks
 from vzarr.overlay.kv import OrderedKV, open_kv
 from vzarr.overlay.kv.postgres import PostgresKV
 from vzarr.overlay.kv.section import Section, Unreachable
-from vzarr.overlay.localpaths import local_path
-from vzarr.overlay.locks import FileLocks, Locks, ProcessLocks
-from vzarr.overlay.log import RepoLog
-from vzarr.overlay.memoryobjects import MemoryObjects
-from vzarr.overlay.objects import Objects, ReadOnly
-from vzarr.overlay.postgreslocks import PostgresLocks
-from vzarr.overlay.remoteobjects import RemoteObjects
-from vzarr.overlay.state import State
+from vzarr.overlay.objects.base import Objects, ReadOnly
+from vzarr.overlay.objects.files import FileObjects
+from vzarr.overlay.objects.localpaths import local_path
+from vzarr.overlay.objects.memory import MemoryObjects
+from vzarr.overlay.objects.remote import RemoteObjects
 
 EMBEDDED = "embedded"
 """In place of a URL of keys: they lie in the repo itself."""

@@ -7,19 +7,23 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, ClassVar
 
 from vzarr.errors import FormatError, UnsupportedError
-from vzarr.overlay import arrays, gc, joining, layout, opening, plans, rebuildkeys, refs, seal
-from vzarr.overlay.commit import seal_version
-from vzarr.overlay.diff import Diff, diff_views
-from vzarr.overlay.disputes import FAIL, Judge, Strategy
-from vzarr.overlay.log import RepoLog
-from vzarr.overlay.objects import Objects
-from vzarr.overlay.repokeys import RepoKeys
-from vzarr.overlay.shelf import Shelf
-from vzarr.overlay.state import MASTER, Entry, InstanceInfo, Op, State
+from vzarr.overlay import joining, layout, opening
+from vzarr.overlay.care import gc, rebuildkeys
+from vzarr.overlay.compare.diff import Diff, diff_views
+from vzarr.overlay.hierarchy import arrays
+from vzarr.overlay.history import plans, refs
+from vzarr.overlay.history.log import RepoLog
+from vzarr.overlay.history.state import MASTER, Entry, InstanceInfo, Op, State
+from vzarr.overlay.keys.repokeys import RepoKeys
+from vzarr.overlay.objects.base import Objects
+from vzarr.overlay.sealing import seal
+from vzarr.overlay.threeway.disputes import FAIL, Judge, Strategy
 from vzarr.overlay.transfer import verbs as transfer
 from vzarr.overlay.transfer.places import open_place
 from vzarr.overlay.version import Version
-from vzarr.overlay.views import Storage, View
+from vzarr.overlay.views.base import Storage, View
+from vzarr.overlay.views.commit import seal_version
+from vzarr.overlay.views.shelf import Shelf
 
 Opener = Callable[[Version, str], Any]
 

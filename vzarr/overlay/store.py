@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import replace
-from typing import Any, Protocol, Self, TypeGuard
+from typing import Any, Self, TypeGuard
 
 from zarr.abc.store import ByteRequest, Store
 from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
@@ -18,29 +18,23 @@ from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
 from vzarr.errors import InvalidInputError
 from vzarr.geometry import Coord
 from vzarr.overlay import layout
-from vzarr.overlay.byteranges import cut, offset_and_length
-from vzarr.overlay.consolidated import V2_NAME, corrected, is_consolidated
-from vzarr.overlay.openview import OpenView
-from vzarr.overlay.paths import check_key, is_key
-from vzarr.overlay.rootview import RootView
-from vzarr.overlay.tree import ArrayEntry, ArrayId, Entry, array_of, is_doc, seen_from, spec_of, split_doc, with_shape
-from vzarr.overlay.views import Found, View, refuse_sealed
-
-
-class Viewed(Protocol):
-    """A version, as far as its store needs to know it."""
-
-    @property
-    def uuid(self) -> str:
-        """Id of the version."""
-
-    @property
-    def url(self) -> str:
-        """URL of its repo."""
-
-    @property
-    def view(self) -> View:
-        """What it looks like now."""
+from vzarr.overlay.hierarchy.consolidated import V2_NAME, corrected, is_consolidated
+from vzarr.overlay.hierarchy.tree import (
+    ArrayEntry,
+    ArrayId,
+    Entry,
+    array_of,
+    is_doc,
+    seen_from,
+    spec_of,
+    split_doc,
+    with_shape,
+)
+from vzarr.overlay.objects.byteranges import cut, offset_and_length
+from vzarr.overlay.views.base import Found, View, Viewed, refuse_sealed
+from vzarr.overlay.views.openview import OpenView
+from vzarr.overlay.views.paths import check_key, is_key
+from vzarr.overlay.views.rootview import RootView
 
 
 class VersionStore(Store):

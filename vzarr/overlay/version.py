@@ -13,16 +13,18 @@ from numpy.typing import NDArray
 
 from vzarr.errors import InvalidInputError, NotFoundError
 from vzarr.geometry import Box, Coord
-from vzarr.overlay import arrays, paths, regions
-from vzarr.overlay.blame import Blame, blame_array
-from vzarr.overlay.grid import Grid
+from vzarr.overlay.compare.blame import Blame, blame_array
+from vzarr.overlay.hierarchy import arrays
+from vzarr.overlay.hierarchy.tree import ArrayEntry
+from vzarr.overlay.history.state import InstanceInfo, NodeInfo
 from vzarr.overlay.kv.versioned import InstanceKeys, InstanceTxn
-from vzarr.overlay.openview import OpenView
-from vzarr.overlay.rootview import RootView
-from vzarr.overlay.state import InstanceInfo, NodeInfo
+from vzarr.overlay.reading import regions
 from vzarr.overlay.store import VersionStore
-from vzarr.overlay.tree import ArrayEntry
-from vzarr.overlay.views import View, refuse_sealed
+from vzarr.overlay.views import paths
+from vzarr.overlay.views.base import View, refuse_sealed
+from vzarr.overlay.views.grid import Grid
+from vzarr.overlay.views.openview import OpenView
+from vzarr.overlay.views.rootview import RootView
 
 if TYPE_CHECKING:
     from vzarr.overlay.repo import Repo
@@ -365,8 +367,6 @@ class Version:
             If the version is not open; never for an unversioned instance.
         """
         return self.repo.keys.transact(self.uuid, self._info(instance), change)
-
-    # -- parts
 
     def _info(self, instance: str | InstanceInfo) -> InstanceInfo:
         return instance if isinstance(instance, InstanceInfo) else self.instance_info(instance)

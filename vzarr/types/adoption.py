@@ -12,10 +12,10 @@ import numpy as np
 from vzarr.errors import AlreadyExistsError, InvalidInputError, UnsupportedError
 from vzarr.geometry import reverse
 from vzarr.overlay.adopt import adopt_volume
-from vzarr.overlay.codec import codec_of
+from vzarr.overlay.chunks.codec import codec_of
+from vzarr.overlay.hierarchy.tree import ArrayEntry, ArrayId
 from vzarr.overlay.sources import formats
 from vzarr.overlay.sources.base import Volume
-from vzarr.overlay.tree import ArrayEntry, ArrayId
 from vzarr.types import registry, settings, voxels
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from vzarr.errors import InvalidInputError, UnsupportedError
 from vzarr.types import settings
 
 if TYPE_CHECKING:
+    from vzarr.overlay.history.state import InstanceInfo
     from vzarr.overlay.kv.versioned import InstanceKeys, InstanceTxn
-    from vzarr.overlay.state import InstanceInfo
     from vzarr.overlay.version import Version
 
 T = TypeVar("T")

@@ -11,7 +11,7 @@ import binascii
 import hashlib
 
 from vzarr.errors import InvalidInputError, NotFoundError
-from vzarr.overlay.state import InstanceInfo
+from vzarr.overlay.history.state import InstanceInfo
 from vzarr.overlay.version import Version
 
 _BASIS = 0x6C62272E07BB014262B821756295C58D

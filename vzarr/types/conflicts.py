@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from vzarr.errors import ConflictError
-from vzarr.overlay.disputes import KeyConflict
+from vzarr.overlay.threeway.disputes import KeyConflict
 
 
 @contextmanager

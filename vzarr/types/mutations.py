@@ -15,7 +15,7 @@ import numpy as np
 import orjson
 
 from vzarr.errors import InvalidInputError
-from vzarr.overlay import dag
+from vzarr.overlay.history import dag
 from vzarr.types.base import Instance
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from vzarr.types import settings
 from vzarr.types.base import Datatype, Instance
 
 if TYPE_CHECKING:
-    from vzarr.overlay.state import InstanceInfo, State
+    from vzarr.overlay.history.state import InstanceInfo, State
     from vzarr.overlay.version import Version
 
 GROUP = "vzarr.types"

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from vzarr.errors import UnsupportedError
-from vzarr.overlay.disputes import Dispute, Held, KeyConflict
+from vzarr.overlay.threeway.disputes import Dispute, Held, KeyConflict
 from vzarr.overlay.version import Version
 from vzarr.types.voxels import array_path
 

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from vzarr.errors import ConflictError, FormatError, InvalidInputError
-from vzarr.overlay.dag import Position, ancestors
+from vzarr.overlay.history.dag import Position, ancestors
 from vzarr.overlay.kv import indexrows
 from vzarr.overlay.kv.memory import MemoryKV
 from vzarr.overlay.kv.mutationids import next_mutation_id, peek_mutation_id

@@ -21,7 +21,7 @@ from zarr.storage import MemoryStore
 import vzarr
 from vzarr.errors import InvalidInputError, StorageError, UnsupportedError
 from vzarr.overlay.adopt import adopt_volume
-from vzarr.overlay.fileobjects import FileObjects
+from vzarr.overlay.objects.files import FileObjects
 from vzarr.overlay.sources import n5
 from vzarr.overlay.sources.base import SourceArray
 from vzarr.overlay.sources.files import LocalFiles

@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vzarr.geometry import Coord, box_of_block, iter_coords, slices
-from vzarr.overlay.codec import codec_of
+from vzarr.overlay.chunks.codec import codec_of
+from vzarr.overlay.hierarchy.tree import ArrayEntry, ArrayId
 from vzarr.overlay.sources.base import ChunkReader, Layout, Locator
 from vzarr.overlay.sources.files import LocalFiles
 from vzarr.overlay.sources.regrid import Regridded
-from vzarr.overlay.tree import ArrayEntry, ArrayId
 
 
 class Held(ChunkReader):

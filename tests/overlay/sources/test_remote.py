@@ -20,9 +20,9 @@ from starlette.staticfiles import StaticFiles
 
 import vzarr
 from vzarr.errors import InvalidInputError, StorageError, UnsupportedError
+from vzarr.overlay.care.verify import verify
 from vzarr.overlay.sources.files import Files
 from vzarr.overlay.sources.locate import open_files
-from vzarr.overlay.verify import verify
 
 
 @dataclass

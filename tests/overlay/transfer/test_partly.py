@@ -21,13 +21,13 @@ from vzarr.errors import (
     StorageError,
 )
 from vzarr.overlay import layout, opening
-from vzarr.overlay.leftout import Limits
-from vzarr.overlay.rebuildkeys import rebuild
+from vzarr.overlay.care.rebuildkeys import rebuild
+from vzarr.overlay.care.verify import verify
+from vzarr.overlay.sealing.leftout import Limits
 from vzarr.overlay.transfer.flatten import flatten_into
 from vzarr.overlay.transfer.mirror import mirror
 from vzarr.overlay.transfer.places import open_place
 from vzarr.overlay.transfer.verbs import clone, push
-from vzarr.overlay.verify import verify
 from vzarr.types.labelmap.verify import check_index
 from vzarr.types.registry import create
 

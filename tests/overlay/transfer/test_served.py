@@ -25,9 +25,9 @@ from vzarr.errors import (
     StorageError,
 )
 from vzarr.overlay import layout
+from vzarr.overlay.care.verify import verify
 from vzarr.overlay.transfer.places import Place, open_place
 from vzarr.overlay.transfer.verbs import clone, fetch, push
-from vzarr.overlay.verify import verify
 
 CHUNK = (4, 4, 4)
 
@@ -289,7 +289,7 @@ def test_names_that_lead_elsewhere_are_refused(repo: vzarr.Repo, tmp_path: Path,
     with vzarr.create(str(tmp_path / "evil")) as evil:
         evil.root.create_array("a", dtype="u1", chunks=CHUNK)
         monkeypatch.setattr(
-            "vzarr.overlay.seal.read_sums", lambda data: iter([("../../../stolen", 1, "0" * 64)]), raising=True
+            "vzarr.overlay.sealing.seal.read_sums", lambda data: iter([("../../../stolen", 1, "0" * 64)]), raising=True
         )
         evil.root.commit()
         with pytest.raises(FormatError, match="no object of the version"):

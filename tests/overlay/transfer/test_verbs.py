@@ -14,9 +14,9 @@ import vzarr
 from vzarr.cli import main
 from vzarr.errors import AlreadyExistsError, ConflictError, FormatError, InvalidInputError, NotFoundError, StorageError
 from vzarr.overlay import layout
+from vzarr.overlay.care.verify import verify
 from vzarr.overlay.transfer.places import Place, open_place
 from vzarr.overlay.transfer.verbs import clone, fetch, push
-from vzarr.overlay.verify import verify
 
 CHUNK = (4, 4, 4)
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 import vzarr
 from tests.types.labelmap.conftest import blobs
 from vzarr.errors import ConflictError
-from vzarr.overlay.disputes import Dispute, Held
 from vzarr.overlay.repo import Repo
+from vzarr.overlay.threeway.disputes import Dispute, Held
 from vzarr.types import registry
 from vzarr.types.labelmap import pages, verify
 from vzarr.types.labelmap.compose import BodyConflict

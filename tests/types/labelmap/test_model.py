@@ -26,7 +26,7 @@ from tests.types.labelmap.soaking import compare_all
 from tests.types.labelmap.test_compose import _check_three_ways
 from vzarr.errors import ConflictError, InvalidInputError, NotFoundError
 from vzarr.overlay.kv.memory import MemoryKV
-from vzarr.overlay.memoryobjects import MemoryObjects
+from vzarr.overlay.objects.memory import MemoryObjects
 from vzarr.types import registry
 from vzarr.types.labelmap.handle import LabelMap
 

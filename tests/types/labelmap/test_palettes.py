@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import vzarr
-from tests.overlay.test_identity import age
+from tests.overlay.reading.test_identity import age
 from vzarr.types import registry
 from vzarr.types.atonce import WouldWaitError, at_once
 from vzarr.types.labelmap import palettes

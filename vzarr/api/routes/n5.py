@@ -6,7 +6,7 @@ from importlib.metadata import version as installed
 
 from vzarr.api.hub import Hub
 from vzarr.api.objects import Made, ObjectRoutes, Served
-from vzarr.overlay.shown.n5 import N5View
+from vzarr.overlay.export.shown.n5 import N5View
 from vzarr.overlay.version import Version
 
 

@@ -1,6 +1,6 @@
 """Every version as precomputed volumes over GET, ``/precomputed/{ref}/{key}``: ``INSTANCE/info`` and chunks.
 
-See `vzarr.overlay.shown.precomputed`.
+See `vzarr.overlay.export.shown.precomputed`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from importlib.metadata import version as installed
 
 from vzarr.api.hub import Hub
 from vzarr.api.objects import Made, ObjectRoutes, Served
-from vzarr.overlay.shown.precomputed import PrecomputedView
+from vzarr.overlay.export.shown.precomputed import PrecomputedView
 from vzarr.overlay.version import Version
 
 

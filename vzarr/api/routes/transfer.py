@@ -18,8 +18,8 @@ from vzarr.api.hub import Hub
 from vzarr.api.ranges import parse_range
 from vzarr.api.routing import read
 from vzarr.errors import FormatError, InvalidInputError, NotFoundError, SealedError
-from vzarr.overlay.seal import sha256 as hash_of
-from vzarr.overlay.sharing import share
+from vzarr.overlay.objects.sharing import share
+from vzarr.overlay.sealing.seal import sha256 as hash_of
 from vzarr.overlay.transfer import exchange
 from vzarr.overlay.transfer.copying import Row, check_whole, lacks
 from vzarr.overlay.transfer.places import StoredPlace

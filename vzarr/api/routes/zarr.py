@@ -16,8 +16,8 @@ from vzarr.api.hub import Hub
 from vzarr.api.objects import METADATA, Asked, ObjectRoutes, Served
 from vzarr.errors import InvalidInputError, NotFoundError
 from vzarr.geometry import Coord
-from vzarr.overlay.placed import placed
-from vzarr.overlay.tree import ArrayEntry, Entry, array_of, below, split_doc
+from vzarr.overlay.hierarchy.placed import placed
+from vzarr.overlay.hierarchy.tree import ArrayEntry, Entry, array_of, below, split_doc
 from vzarr.overlay.version import Version
 
 _PINNED = re.compile(r"(?P<ref>.+)@(?P<origin>-?\d{1,18}(?:,-?\d{1,18})*)")

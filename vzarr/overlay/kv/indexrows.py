@@ -9,7 +9,7 @@ import struct
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
-from vzarr.overlay.dag import Position
+from vzarr.overlay.history.dag import Position
 from vzarr.overlay.kv.base import Item, Reader
 
 IsAncestor = Callable[[int, int], bool]

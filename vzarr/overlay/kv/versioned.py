@@ -32,7 +32,7 @@ from itertools import groupby, islice
 
 from vzarr.errors import ConflictError, FormatError, InvalidInputError
 from vzarr.overlay import layout
-from vzarr.overlay.dag import Position
+from vzarr.overlay.history.dag import Position
 from vzarr.overlay.kv.base import Item, OrderedKV, Reader, Transaction, paged, prefix_end
 from vzarr.overlay.kv.indexrows import (
     TAIL,

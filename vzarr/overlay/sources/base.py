@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vzarr.geometry import Box, Coord, blocks_of_box, iter_coords
-from vzarr.overlay.codec import codec_of
+from vzarr.overlay.chunks.codec import codec_of
+from vzarr.overlay.hierarchy.tree import ArrayEntry, ArrayId
 from vzarr.overlay.sources.files import Files
-from vzarr.overlay.tree import ArrayEntry, ArrayId
 
 Locator = Mapping[str, Any]
 """What is needed to open an array of a source again, as JSON: ``url``, ``format``, and what the format adds to them."""
@@ -110,7 +110,7 @@ class Layout:
     fill_value
         Of voxels that the source does not store.
     codecs
-        ``"image"`` or ``"labels"``: how edits are compressed (see `vzarr.overlay.arrays.compressors`).
+        ``"image"`` or ``"labels"``: how edits are compressed (see `vzarr.overlay.hierarchy.arrays.compressors`).
     dimension_names
         Names of the axes.
     """

@@ -6,7 +6,7 @@ import os
 from urllib.parse import urlsplit
 
 from vzarr.errors import InvalidInputError
-from vzarr.overlay.localpaths import local_path
+from vzarr.overlay.objects.localpaths import local_path
 from vzarr.overlay.sources.files import Files, LocalFiles
 from vzarr.overlay.sources.remote import open_remote
 

@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 
 from vzarr.errors import FormatError, InvalidInputError, StorageError, UnsupportedError
 from vzarr.geometry import Box, Coord, blocks_of_box, reverse, slices
+from vzarr.overlay.hierarchy.tree import V3_DOC
 from vzarr.overlay.sources import n5attributes
 from vzarr.overlay.sources.base import ChunkReader, Found, Layout, Locator, SourceArray, Volume
 from vzarr.overlay.sources.documents import parse_object
 from vzarr.overlay.sources.files import Files
 from vzarr.overlay.sources.n5attributes import Dataset, Placed
 from vzarr.overlay.sources.n5blocks import decode_block, encode_block, parse_header
-from vzarr.overlay.tree import V3_DOC
 
 FORMAT = "n5"
 ATTRIBUTES = "attributes.json"

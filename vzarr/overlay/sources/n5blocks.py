@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from vzarr.errors import FormatError, StorageError, UnsupportedError
 from vzarr.geometry import Coord, reverse
-from vzarr.overlay.sources import inflate
+from vzarr.overlay.chunks import inflate
 
 DEFAULT, VARLENGTH, OBJECT = 0, 1, 2
 """Block modes: fixed size, stated number of elements, serialised objects (refused)."""

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from vzarr.errors import InvalidInputError, UnsupportedError
 from vzarr.geometry import Coord, blocks_of_box, box_of_block, iter_coords, reverse, slices
-from vzarr.overlay.objects import Objects
+from vzarr.overlay.objects.base import Objects
 from vzarr.overlay.sources.n5attributes import DTYPES, Dataset
 from vzarr.overlay.sources.n5blocks import DEFAULT, Compression, encode_block
 

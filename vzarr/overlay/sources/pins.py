@@ -19,7 +19,7 @@ from numcodecs import Zstd
 
 from vzarr.errors import FormatError, StorageError
 from vzarr.overlay import layout
-from vzarr.overlay.objects import Objects
+from vzarr.overlay.objects.base import Objects
 from vzarr.overlay.sources.files import Answer, Files
 
 MAGIC = b"VZPIN1"

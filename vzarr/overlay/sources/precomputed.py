@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from vzarr.errors import FormatError, InvalidInputError, StorageError, UnsupportedError
 from vzarr.geometry import Coord, iter_coords
-from vzarr.overlay.sources import inflate
+from vzarr.overlay.chunks import inflate
 from vzarr.overlay.sources.base import ChunkReader, Layout, Locator, Volume
 from vzarr.overlay.sources.documents import parse_object
 from vzarr.overlay.sources.files import Files

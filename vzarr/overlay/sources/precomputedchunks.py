@@ -16,7 +16,7 @@ from PIL import Image
 
 from vzarr.errors import StorageError
 from vzarr.geometry import Coord
-from vzarr.overlay.sources import inflate
+from vzarr.overlay.chunks import inflate
 
 _BITS = (0, 1, 2, 4, 8, 16, 32)
 _MODES = {1: ("L",), 2: ("LA",), 3: ("RGB",), 4: ("RGBA",)}

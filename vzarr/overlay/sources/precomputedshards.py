@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from vzarr.errors import FormatError, StorageError, UnsupportedError
 from vzarr.geometry import Coord
-from vzarr.overlay.sources import inflate
+from vzarr.overlay.chunks import inflate
 from vzarr.overlay.sources.files import Answer, Files
 
 TYPE = "neuroglancer_uint64_sharded_v1"

@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vzarr.geometry import Box, Coord, blocks_of_box, box_of_block, intersect, is_empty, iter_coords, shape_of, slices
-from vzarr.overlay import arrays
-from vzarr.overlay.codec import codec_of
+from vzarr.overlay.chunks.codec import codec_of
+from vzarr.overlay.hierarchy import arrays
+from vzarr.overlay.hierarchy.tree import ArrayEntry, ArrayId
 from vzarr.overlay.sources.base import ChunkReader, Found, Locator, SourceArray
-from vzarr.overlay.tree import ArrayEntry, ArrayId
 
 KEPT_BYTES = 64 << 20
 

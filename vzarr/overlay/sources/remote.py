@@ -14,7 +14,7 @@ from typing import Any
 from urllib.parse import quote
 
 from vzarr.errors import InvalidInputError, StorageError, UnsupportedError
-from vzarr.overlay.remote import systems
+from vzarr.overlay.objects.drivers import systems
 from vzarr.overlay.sources.files import Answer, Files
 
 _RANGE = re.compile(r"bytes (?:\d+-\d+|\*)/(\d+)")

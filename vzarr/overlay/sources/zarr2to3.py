@@ -13,7 +13,7 @@ import numpy as np
 import orjson
 
 from vzarr.errors import UnsupportedError
-from vzarr.overlay.tree import parse_array
+from vzarr.overlay.hierarchy.tree import parse_array
 
 _SHUFFLES = {0: "noshuffle", 1: "shuffle", 2: "bitshuffle"}
 _AUTO = -1

@@ -14,10 +14,10 @@ import orjson
 
 from vzarr.errors import InvalidInputError, StorageError, UnsupportedError
 from vzarr.geometry import Box, Coord, blocks_of_box
+from vzarr.overlay.hierarchy.tree import V3_DOC, ArraySpec, parse_array, parse_doc
 from vzarr.overlay.sources import ome, zarr2to3
 from vzarr.overlay.sources.base import Found, Locator, SourceArray, Volume
 from vzarr.overlay.sources.files import Files
-from vzarr.overlay.tree import V3_DOC, ArraySpec, parse_array, parse_doc
 
 FORMAT = "zarr"
 _SPATIAL = 3

@@ -7,9 +7,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, Protocol
 
 from vzarr.errors import FormatError, StorageError
-from vzarr.overlay import layout, seal
-from vzarr.overlay.paths import is_key
-from vzarr.overlay.state import State
+from vzarr.overlay import layout
+from vzarr.overlay.history.state import State
+from vzarr.overlay.sealing import seal
+from vzarr.overlay.views.paths import is_key
 
 WORKERS = 16
 Progress = Callable[[int, int], None]

@@ -9,11 +9,11 @@ from typing import Any
 
 from vzarr.errors import FormatError, InvalidInputError
 from vzarr.overlay import layout
-from vzarr.overlay.paths import is_key
-from vzarr.overlay.refs import check_branch
-from vzarr.overlay.state import MASTER, Entry, State, replay
+from vzarr.overlay.history.refs import check_branch
+from vzarr.overlay.history.state import MASTER, Entry, State, replay
 from vzarr.overlay.transfer.copying import Row
 from vzarr.overlay.transfer.plans import Arrival, history
+from vzarr.overlay.views.paths import is_key
 
 Check = Callable[[Any], bool]
 _SHA256 = re.compile(r"[0-9a-f]{64}")

@@ -14,15 +14,15 @@ from numpy.typing import NDArray
 from vzarr.errors import ConflictError, SealedError
 from vzarr.geometry import Coord
 from vzarr.overlay import layout
+from vzarr.overlay.hierarchy.tree import ArrayEntry
+from vzarr.overlay.history.state import InstanceInfo
 from vzarr.overlay.kv.base import Item
 from vzarr.overlay.kv.versioned import InstanceTxn
-from vzarr.overlay.leftout import gone
-from vzarr.overlay.owners import CONFLICT, DELETED, FIRST_OWNER, coords_in, side
-from vzarr.overlay.rootview import RootView
-from vzarr.overlay.sharing import share
-from vzarr.overlay.state import InstanceInfo
-from vzarr.overlay.tree import ArrayEntry
-from vzarr.overlay.views import SealedView
+from vzarr.overlay.objects.sharing import share
+from vzarr.overlay.owners.directory import CONFLICT, DELETED, FIRST_OWNER, coords_in, side
+from vzarr.overlay.sealing.leftout import gone
+from vzarr.overlay.views.base import SealedView
+from vzarr.overlay.views.rootview import RootView
 
 if TYPE_CHECKING:
     from vzarr.overlay.repo import Repo

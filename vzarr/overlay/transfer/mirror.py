@@ -12,9 +12,9 @@ import orjson
 
 from vzarr.errors import AlreadyExistsError, AuthorityUnavailableError, InvalidInputError
 from vzarr.overlay import layout, opening
-from vzarr.overlay.memoryobjects import MemoryObjects
-from vzarr.overlay.objects import Objects
-from vzarr.overlay.state import State
+from vzarr.overlay.history.state import State
+from vzarr.overlay.objects.base import Objects
+from vzarr.overlay.objects.memory import MemoryObjects
 from vzarr.overlay.transfer.copying import Progress, copy_nodes
 from vzarr.overlay.transfer.places import Place, StoredPlace, existing
 from vzarr.overlay.transfer.verbs import Transferred

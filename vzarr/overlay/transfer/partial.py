@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from vzarr.errors import NotFoundError
-from vzarr.overlay import layout, leftout, seal
-from vzarr.overlay.leftout import Limits
-from vzarr.overlay.objects import Objects
-from vzarr.overlay.state import State
+from vzarr.overlay import layout
+from vzarr.overlay.hierarchy.tree import is_doc
+from vzarr.overlay.history.state import State
+from vzarr.overlay.objects.base import Objects
+from vzarr.overlay.sealing import leftout, seal
+from vzarr.overlay.sealing.leftout import Limits
 from vzarr.overlay.transfer.copying import Progress, Reading, Row, Writing, copy_rows, list_nodes
-from vzarr.overlay.tree import is_doc
-from vzarr.overlay.views import SealedView, Storage, loose_place
+from vzarr.overlay.views.base import SealedView, Storage, loose_place
 
 
 def check_limits(state: State, limits: Limits) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
-from vzarr.overlay.state import State
+from vzarr.overlay.history.state import State
 from vzarr.overlay.transfer.copying import Row, lacks
 from vzarr.overlay.transfer.plans import Arrival
 

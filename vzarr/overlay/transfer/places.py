@@ -7,13 +7,13 @@ from contextlib import closing
 
 from vzarr.errors import AlreadyExistsError, InvalidInputError, NotFoundError
 from vzarr.overlay import layout, opening
+from vzarr.overlay.history.log import RepoLog
+from vzarr.overlay.history.state import State
+from vzarr.overlay.keys.repokeys import mark_pending
 from vzarr.overlay.kv.mutationids import FIRST_MUTATION_ID, begin_mutation_ids
-from vzarr.overlay.leftout import Limits
-from vzarr.overlay.log import RepoLog
-from vzarr.overlay.objects import Objects, ReadOnly
-from vzarr.overlay.repokeys import mark_pending
-from vzarr.overlay.seal import load_record
-from vzarr.overlay.state import State
+from vzarr.overlay.objects.base import Objects, ReadOnly
+from vzarr.overlay.sealing.leftout import Limits
+from vzarr.overlay.sealing.seal import load_record
 from vzarr.overlay.transfer.place import Place as Place
 from vzarr.overlay.transfer.plans import Arrival
 from vzarr.overlay.transfer.served import ServedPlace, is_served

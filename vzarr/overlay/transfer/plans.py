@@ -6,8 +6,8 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from vzarr.errors import AlreadyExistsError, ConflictError, InvalidInputError, NotFoundError
-from vzarr.overlay.dag import ancestry
-from vzarr.overlay.state import Op, State
+from vzarr.overlay.history.dag import ancestry
+from vzarr.overlay.history.state import Op, State
 
 
 def heads(source: State, branches: Collection[str] | None) -> list[str]:
@@ -50,7 +50,7 @@ def missing(source: State, target: State, tips: Iterable[str]) -> list[str]:
 
 @dataclass(frozen=True)
 class Arrival:
-    """The plan (see `vzarr.overlay.plans`) that adds versions which were copied; they keep ids, notes and times.
+    """The plan (see `vzarr.overlay.history.plans`) that adds copied versions, which keep ids, notes and times.
 
     Parameters
     ----------

@@ -14,7 +14,7 @@ import orjson
 
 from vzarr import errors
 from vzarr.errors import FormatError, InvalidInputError, NotFoundError, StorageError, VzarrError
-from vzarr.overlay.state import State
+from vzarr.overlay.history.state import State
 from vzarr.overlay.transfer import exchange
 from vzarr.overlay.transfer.copying import Row
 from vzarr.overlay.transfer.place import Place

@@ -6,9 +6,9 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from vzarr.errors import AlreadyExistsError, InvalidInputError, NotFoundError
-from vzarr.overlay.leftout import Limits
-from vzarr.overlay.refs import check_branch
-from vzarr.overlay.state import State
+from vzarr.overlay.history.refs import check_branch
+from vzarr.overlay.history.state import State
+from vzarr.overlay.sealing.leftout import Limits
 from vzarr.overlay.transfer.copying import Progress, copy_nodes
 from vzarr.overlay.transfer.partial import check_limits, copy_partly
 from vzarr.overlay.transfer.places import Place, StoredPlace, existing

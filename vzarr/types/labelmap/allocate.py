@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from vzarr.errors import ConflictError, InvalidInputError
-from vzarr.overlay.dag import Position
+from vzarr.overlay.history.dag import Position
 from vzarr.overlay.kv.versioned import InstanceTxn
 from vzarr.overlay.layout import STRIPE_LABELS
 from vzarr.types.labelmap import rows

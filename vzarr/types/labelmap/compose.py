@@ -23,8 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vzarr.errors import ConflictError, SealedError
-from vzarr.overlay import dag
-from vzarr.overlay.mergekeys import Decided
+from vzarr.overlay.history import dag
+from vzarr.overlay.keys.mergekeys import Decided
 from vzarr.types import voxels
 from vzarr.types.atonce import will_wait
 from vzarr.types.labelmap import cuts, edits, index, mapping, pages, pyramid, rows, underway

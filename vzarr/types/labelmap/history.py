@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import orjson
 
 from vzarr.errors import InvalidInputError
-from vzarr.overlay import dag
+from vzarr.overlay.history import dag
 from vzarr.types import mutations
 from vzarr.types.labelmap import deeds
 from vzarr.types.labelmap.deeds import Deed

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 import orjson
 
-from vzarr.overlay.locks import Presence
+from vzarr.overlay.keys.locks import Presence
 from vzarr.types.labelmap.cuts import Join, Split, recut_from_json
 from vzarr.types.labelmap.rows import Labels
 from vzarr.types.labelmap.tally import Tally
@@ -43,7 +43,7 @@ class Intent:
     downres
         Whether the coarser scales follow.
     owner, expires
-        Which process writes (its `vzarr.overlay.locks.Presence`), and until when others leave it alone (seconds
+        Which process writes (its `vzarr.overlay.keys.locks.Presence`), and until when others leave it alone (seconds
         since 1970).
     split
         The split that makes the blocks change, or the undoing of one; None for a plain write.

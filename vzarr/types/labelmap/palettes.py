@@ -2,7 +2,7 @@
 
 A block of 64^3 voxels has dozens of labels, not 262,144: mapped, searched and encoded as a palette it costs a tenth.
 Palettes and encoded blocks that were asked for are kept in one cache, bounded in bytes, under names that no other
-bytes will ever have (`vzarr.overlay.identity`), so that nothing in it is ever stale.
+bytes will ever have (`vzarr.overlay.reading.identity`), so that nothing in it is ever stale.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vzarr.geometry import Coord
-from vzarr.overlay import regions
-from vzarr.overlay.identity import Chunk, Name, identify
-from vzarr.overlay.regions import share
-from vzarr.overlay.tree import ArrayEntry
-from vzarr.overlay.views import View
+from vzarr.overlay.hierarchy.tree import ArrayEntry
+from vzarr.overlay.reading import regions
+from vzarr.overlay.reading.identity import Chunk, Name, identify
+from vzarr.overlay.reading.regions import share
+from vzarr.overlay.views.base import View
 from vzarr.types import voxels
 from vzarr.types.atonce import will_wait
 from vzarr.types.labelmap.kernels import number_labels

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from vzarr.errors import ConflictError, InvalidInputError
 from vzarr.geometry import Box, Coord, blocks_of_box, box_of_block, intersect, is_empty, iter_coords, shape_of, slices
-from vzarr.overlay.regions import share
+from vzarr.overlay.reading.regions import share
 from vzarr.types import voxels
 from vzarr.types.bytecodecs import gzip_raw, lz4_raw
 from vzarr.types.labelmap.blocks import encode_indexed, relabel_block

@@ -11,7 +11,7 @@ import numpy as np
 
 from vzarr.errors import InvalidInputError
 from vzarr.geometry import Coord
-from vzarr.overlay import dag
+from vzarr.overlay.history import dag
 from vzarr.types import voxels
 from vzarr.types.labelmap import allocate, index, mapping, rows, underway
 from vzarr.types.labelmap.cuts import Cut, Split, read_history

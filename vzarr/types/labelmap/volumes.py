@@ -10,7 +10,7 @@ import numpy as np
 
 from vzarr.errors import InvalidInputError
 from vzarr.geometry import Coord
-from vzarr.overlay import regions
+from vzarr.overlay.reading import regions
 from vzarr.types.labelmap import reads, runs
 from vzarr.types.labelmap.index import LabelIndex
 from vzarr.types.labelmap.palettes import BlockView

@@ -1,0 +1,167 @@
+"""Object stores: ranges, atomic puts, exclusive creates, and failures that are not absences."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vzarr.errors import InvalidInputError, StorageError, UnsupportedError
+from vzarr.overlay.objects.base import Objects
+from vzarr.overlay.objects.files import FileObjects
+from vzarr.overlay.objects.memory import MemoryObjects
+from vzarr.overlay.opening import open_objects
+
+
+@pytest.fixture
+def objects(url: str) -> Objects:
+    return open_objects(url)
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> FileObjects:
+    return FileObjects(tmp_path)
+
+
+def test_absent_is_none_everywhere(objects: Objects):
+    assert objects.get("a/b") is None
+    assert objects.fetch("a/b", 0, 0) is None
+    assert objects.size("a") is None
+    assert objects.read_into("a", bytearray(4)) is None
+    assert list(objects.walk()) == []
+    assert list(objects.walk("a")) == []
+    assert objects.list_dir("a") == ([], [])
+    objects.delete("a/b")
+    objects.delete_tree("a")
+
+
+def test_a_folder_is_no_object_and_an_object_no_folder(objects: Objects):
+    objects.put("a/b", b"1")
+    assert objects.get("a") is None
+    assert objects.fetch("a", 0, 0) is None
+    assert objects.get("a/b/c") is None
+    assert objects.read_into("a", bytearray(4)) is None
+    objects.delete("a")
+    assert objects.get("a/b") == b"1"
+    assert list(objects.walk("a/b")) == []
+
+
+@given(data=st.binary(max_size=30), offset=st.integers(-40, 40), length=st.none() | st.integers(0, 40))
+def test_ranges(tmp_path_factory: pytest.TempPathFactory, data: bytes, offset: int, length: int | None):
+    start = max(0, len(data) + offset) if offset < 0 else offset
+    expected = data[start:] if length is None else data[start : start + length]
+    for objects in (MemoryObjects("ranges"), FileObjects(tmp_path_factory.getbasetemp() / "ranges")):
+        objects.put("k", data)
+        assert objects.fetch("k", offset, length) == (expected, len(data))
+
+
+def test_listings_are_sorted_and_cut_at_folders(objects: Objects):
+    for key in ("b/2", "b/10", "b/c/d", "ba", "a"):
+        objects.put(key, key.encode())
+    folders, files = objects.list_dir("")
+    assert (sorted({*folders} - {"tmp"}), files) == (["b"], ["a", "ba"])
+    assert objects.list_dir("b") == (["c"], ["10", "2"])
+    assert dict(objects.walk("b")) == {"b/10": 4, "b/2": 3, "b/c/d": 5}
+    objects.rename_tree("b", "x/y")
+    assert [k for k, _ in objects.walk("x")] == ["x/y/10", "x/y/2", "x/y/c/d"]
+    objects.delete_tree("x/y/c")
+    objects.delete_tree("b")
+    assert sorted(k for k, _ in objects.walk()) == ["a", "ba", "x/y/10", "x/y/2"]
+
+
+def test_create_never_replaces(objects: Objects):
+    assert objects.create("a/b", b"1")
+    assert not objects.create("a/b", b"2")
+    assert objects.get("a/b") == b"1"
+    objects.put("a/b", b"3")
+    assert not objects.create("a/b", b"1")
+    assert objects.get("a/b") == b"3"
+
+
+def test_nothing_unfinished_stays(files: FileObjects):
+    files.put("a", b"1")
+    files.create("a", b"2")
+    with pytest.raises(StorageError):
+        files.put("a/b", b"1")
+    assert [k for k, _ in files.walk()] == ["a"]
+
+
+def test_a_put_whose_stage_was_removed_fails_and_leaves_no_trace(files: FileObjects):
+    files.make_dir("stage")
+    files.put("a", b"1", stage="stage")
+    files.delete_tree("stage")
+    with pytest.raises(StorageError):
+        files.put("a", b"2", stage="stage")
+    assert files.get("a") == b"1"
+
+
+def test_readers_see_whole_objects_while_they_are_replaced(objects: Objects):
+    stop = threading.Event()
+    objects.put("k", b"0" * 5000)
+
+    def write() -> None:
+        n = 0
+        while not stop.is_set():
+            n += 1
+            objects.put("k", bytes([48 + n % 10]) * (5000 + n % 100))
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    try:
+        buffer = bytearray(10)
+        for _ in range(300):
+            assert len(set(objects.get("k"))) == 1
+            assert len(set(bytes(objects.read_into("k", buffer)))) == 1
+    finally:
+        stop.set()
+        thread.join()
+
+
+def test_failures_are_not_absences(files: FileObjects):
+    loop = Path(files.path("loop"))
+    loop.symlink_to(loop)
+    for read in (files.get, files.size, lambda k: files.read_into(k, bytearray(1))):
+        with pytest.raises(StorageError, match="loop") as caught:
+            read("loop")
+        assert isinstance(caught.value, OSError)
+        assert caught.value.errno
+    with pytest.raises(StorageError):
+        list(files.walk("loop"))
+    name = "x" * 300
+    assert files.get(name) is None
+    with pytest.raises(StorageError):
+        files.put(f"{name}/a", b"1")
+
+
+def test_two_stores_of_one_name_hold_the_same():
+    MemoryObjects("shared").put("a", b"1")
+    assert MemoryObjects("shared").get("a") == b"1"
+    assert MemoryObjects("other").get("a") is None
+
+
+@pytest.mark.parametrize(
+    ("given", "url"),
+    [
+        ("/a/b", "file:///a/b"),
+        ("file:///a/b%20c", "file:///a/b c"),
+        ("memory://x/", "memory://x"),
+        ("memory://x/y", "memory://x/y"),
+        (Path("/a"), "file:///a"),
+        ("a", f"file://{os.getcwd()}/a"),  # noqa: PTH109
+    ],
+)
+def test_urls(given: str | Path, url: str):
+    assert open_objects(given).url == url
+
+
+@pytest.mark.parametrize(
+    ("given", "error"),
+    [("", InvalidInputError), ("s3://", UnsupportedError), ("nope://x/y", UnsupportedError)],
+)
+def test_other_urls_are_refused(given: str, error: type[Exception]):
+    with pytest.raises(error):
+        open_objects(given)

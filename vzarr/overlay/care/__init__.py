@@ -1,0 +1,1 @@
+"""What keeps a repo healthy: verify, rebuild, gc, doctor, du."""

@@ -1,0 +1,1 @@
+"""A version for readers that know nothing of vzarr: copies, references, other formats."""

@@ -1,0 +1,244 @@
+"""The append-only repo log: one object per entry, made by an exclusive create and never rewritten.
+
+Whoever creates entry N has published it; whoever loses reads what won, validates again on the new state, and
+tries N + 1.  ``log/latest`` is a hint that saves a reader from walking the log: the number of the newest checkpoint
+and what changed since.  A stale hint costs probes, never truth.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+from vzarr.errors import FormatError
+from vzarr.overlay import layout
+from vzarr.overlay.history.plans import Plan
+from vzarr.overlay.history.state import Entry, State, replay
+from vzarr.overlay.objects.base import Objects
+
+TOOL = "vzarr/0.1"
+"""What entries record as the program that wrote them."""
+
+_looked: ContextVar[set[RepoLog] | None] = ContextVar("vzarr_looked", default=None)
+"""Logs that were asked for what is new within `one_look`."""
+
+
+@contextmanager
+def one_look(seen: set[RepoLog]) -> Iterator[None]:
+    """Context in which each log is asked for new entries at most once: for an answer as of one moment.
+
+    Whoever publishes still asks.  Not for what waits for others and then looks again.
+
+    Parameters
+    ----------
+    seen
+        Logs that were asked already, to which the others are added: contexts that share it are one.
+    """
+    token = _looked.set(seen)
+    try:
+        yield
+    finally:
+        _looked.reset(token)
+
+
+def now() -> str:
+    """Current time in UTC as the log records it: RFC 3339 with microseconds."""
+    return datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+class RepoLog:
+    """The log of one repo and the state that its entries add up to.
+
+    Parameters
+    ----------
+    objects
+        Where the repo lives.
+    """
+
+    def __init__(self, objects: Objects) -> None:
+        self._objects = objects
+        self._lock = threading.RLock()
+        self._state = self._base = State()
+        self._base_stored = False
+
+    def open(self) -> State:
+        """Read the state from the newest checkpoint that the hint names and all entries after it."""
+        with self._lock:
+            hint = self._objects.get(layout.LATEST)
+            if hint is not None:
+                self._start_from(hint)
+            return self.refresh()
+
+    def refresh(self) -> State:
+        """State with every entry that exists now, or within `one_look` that existed then."""
+        looked = _looked.get()
+        if looked is None:
+            return self._probe()
+        if self not in looked:
+            self._probe()
+            looked.add(self)
+        return self._state
+
+    def _probe(self) -> State:
+        """Ask for the next entry until it is absent."""
+        with self._lock:
+            fresh = []
+            number = self._state.next
+            while (data := self._objects.get(layout.log_entry(number))) is not None:
+                fresh.append(_entry(layout.log_entry(number), _json(layout.log_entry(number), data)))
+                number += 1
+            self._follow(fresh)
+            return self._state
+
+    def about(self, node: str) -> State:
+        """State that is up to date about one version: a sealed one never changes, so the log need not be asked."""
+        known = self._state.nodes.get(node)
+        return self._state if known is not None and known.sealed else self.refresh()
+
+    def publish(self, plan: Plan, *, user: str = "", app: str = "") -> tuple[Entry, State]:
+        """Append one entry.
+
+        Parameters
+        ----------
+        plan
+            Gives the operations for a state, or raises because that state does not allow them; called again on
+            the newer state whenever another writer was first.
+        user, app
+            Who publishes, through which application.
+
+        Returns
+        -------
+        tuple of Entry and State
+            The entry as published and the state right after it.
+        """
+        with self._lock:
+            while True:
+                state = self._probe()
+                entry = Entry(state.next, secrets.token_hex(16), now(), user, app, TOOL, tuple(plan(state)))
+                if self._create(entry):
+                    self._follow([entry])
+                    self._write_hints(entry.number)
+                    return entry, self._state
+
+    def entries(self, start: int = 0) -> list[Entry]:
+        """Every entry from `start` on, oldest first."""
+        self.refresh()
+        found = []
+        number = start
+        while (data := self._objects.get(layout.log_entry(number))) is not None:
+            found.append(_entry(layout.log_entry(number), _json(layout.log_entry(number), data)))
+            number += 1
+        return found
+
+    def _create(self, entry: Entry) -> bool:
+        key = layout.log_entry(entry.number)
+        if self._objects.create(key, orjson.dumps(entry)):
+            return True
+        # A lost answer makes the winner look like a loser: the id tells.
+        there = self._objects.get(key)
+        return there is not None and _json(key, there).get("id") == entry.id
+
+    def _follow(self, entries: list[Entry]) -> None:
+        """Add entries to the state; at each checkpoint its versions become a table, whoever writes that."""
+        while entries:
+            count = min(len(entries), layout.CHECKPOINT_EVERY - self._state.next % layout.CHECKPOINT_EVERY)
+            self._state = replay(self._state, entries[:count])
+            entries = entries[count:]
+            if self._state.next % layout.CHECKPOINT_EVERY == 0:
+                self._state = self._base = self._state.compact()
+                self._base_stored = False
+
+    def _write_hints(self, number: int) -> None:
+        """Checkpoint and hint may lag behind or be lost; readers only probe a little more."""
+        if (number + 1) % layout.HINT_EVERY:
+            return
+        last = self._base.next - 1
+        if self._base.next and not self._base_stored:
+            # Whoever published its last entry may have died before this, and the hint would name nothing.
+            if number == last or self._objects.size(layout.checkpoint(last)) is None:
+                self._objects.put(layout.checkpoint(last), self._base.to_bytes())
+                older = last - 2 * layout.CHECKPOINT_EVERY
+                if older > 0:
+                    self._objects.delete(layout.checkpoint(older))
+                    self._objects.delete(layout.checkpoint_json(older))
+            self._base_stored = True
+        hint = {"checkpoint": max(0, last), "state": self._state.since(self._base)}
+        self._objects.put(layout.LATEST, orjson.dumps(hint))
+
+    def _start_from(self, data: bytes) -> None:
+        found = read_hint(self._objects, data)
+        if found is not None:
+            self._base, self._state = found
+            self._base_stored = True
+
+
+def read_hint(objects: Objects, data: bytes) -> tuple[State, State] | None:
+    """State at the checkpoint that a hint names, and the one that the hint leads to.
+
+    Returns
+    -------
+    pair of State, or None
+        None when the checkpoint is missing.
+
+    Raises
+    ------
+    FormatError
+        If hint or checkpoint are damaged.
+    """
+    hint = _json(layout.LATEST, data)
+    base = read_checkpoint(objects, hint.get("checkpoint", 0))
+    if base is None:
+        return None
+    try:
+        if "state" in hint:
+            return base, base.then(hint["state"])
+        # As earlier releases wrote it.
+        return base, replay(base, [_entry(layout.LATEST, e) for e in hint.get("entries", ())])
+    except (ValueError, LookupError, TypeError, AttributeError) as e:
+        raise FormatError(f"{layout.LATEST} is damaged: {e!r}") from e
+
+
+def read_checkpoint(objects: Objects, number: int) -> State | None:
+    """State after entry `number` by its checkpoint, or None where that is missing; 0 stands for an empty one.
+
+    Raises
+    ------
+    FormatError
+        If it is damaged.
+    """
+    if not number:
+        return State()
+    key = layout.checkpoint(number)
+    data = objects.get(key)
+    try:
+        if data is not None:
+            return State.from_bytes(data)
+        key = layout.checkpoint_json(number)
+        data = objects.get(key)
+        return None if data is None else State.from_json(_json(key, data))
+    except (ValueError, LookupError, TypeError) as e:
+        raise FormatError(f"{key} is damaged: {e!r}") from e
+
+
+def _json(key: str, data: bytes) -> dict[str, Any]:
+    try:
+        value = orjson.loads(data)
+    except orjson.JSONDecodeError as e:
+        raise FormatError(f"{key} is damaged: {e}") from e
+    if not isinstance(value, dict):
+        raise FormatError(f"{key} is damaged: not a JSON object")
+    return value
+
+
+def _entry(key: str, data: dict[str, Any]) -> Entry:
+    try:
+        return Entry(**{**data, "ops": tuple(data["ops"])})
+    except (TypeError, KeyError) as e:
+        raise FormatError(f"{key} is damaged: {e}") from e

@@ -1,0 +1,118 @@
+"""Snapshots of keys that belong to no version, beside the versions: for readers without keys, and for `rebuildkeys`.
+
+A commit writes one of each instance whose keys outside of versions changed since its last.  It says what they were at
+that time; it is no part of any seal.  The format is in docs/format.md.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+
+import orjson
+
+from vzarr.errors import FormatError
+from vzarr.overlay import layout
+from vzarr.overlay.keys import keylayers
+from vzarr.overlay.keys.locks import Locks
+from vzarr.overlay.kv.base import OrderedKV, Transaction
+from vzarr.overlay.kv.sealed import Layer, SealedKeys, Stack
+from vzarr.overlay.kv.versioned import VersionedKV
+from vzarr.overlay.objects.base import Objects
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Keys of one instance outside of versions, as they were once.
+
+    Parameters
+    ----------
+    name
+        Name of their sidecar below ``nodes/unversioned/keys/``.
+    keys
+        Their number.
+    time
+        When (UTC, RFC 3339).
+    before
+        Name of the one before, which stays for readers who are about to open it; "" for none.
+    """
+
+    name: str
+    keys: int
+    time: str
+    before: str = ""
+
+    def open(self, objects: Objects) -> SealedKeys:
+        """The keys."""
+        return keylayers.keys_of(objects, Stack((Layer(layout.UNVERSIONED, self.name, self.keys),)))
+
+
+def read(objects: Objects) -> dict[str, Snapshot]:
+    """The newest snapshot of each instance that has one, by data id.
+
+    Raises
+    ------
+    FormatError
+        If their list is damaged or of a newer format.
+    """
+    data = objects.get(layout.unversioned())
+    if data is None:
+        return {}
+    try:
+        plain = orjson.loads(data)
+        known = plain["format"] <= layout.FORMAT
+        found = {instance: Snapshot(**row) for instance, row in plain["instances"].items()} if known else {}
+    except (orjson.JSONDecodeError, LookupError, TypeError, AttributeError) as e:
+        raise FormatError(f"{layout.unversioned()} is damaged: {e}") from e
+    if not known:
+        raise FormatError(f"{layout.unversioned()} has format {plain['format']}: upgrade vzarr")
+    return found
+
+
+def take(objects: Objects, kv: OrderedKV, versioned: VersionedKV, locks: Locks) -> None:
+    """Write a snapshot of every instance whose keys outside of versions changed since the last one."""
+    if not versioned.changed_outside(kv):
+        return
+    with locks.alone(layout.node(layout.UNVERSIONED)):
+        turn = b"snapshot " + secrets.token_hex(4).encode()
+        changed = kv.transact(_mark(versioned, turn))
+        known, dropped = read(objects), set[str]()
+        with kv.snapshot() as moment:
+            time = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+            for instance in changed:
+                name = f"{instance.hex()}~{secrets.token_hex(8)}"
+                rows = versioned.changes(instance, 0, view=moment)
+                layer = keylayers.write_layer(objects, layout.UNVERSIONED, name, rows)
+                last = known.get(instance.hex(), Snapshot("", 0, ""))
+                known[instance.hex()] = replace(last, name=name, keys=layer.size, time=time, before=last.name)
+                dropped.add(last.before)
+        plain = {"format": layout.FORMAT, "instances": {i: asdict(s) for i, s in sorted(known.items())}}
+        objects.put(layout.unversioned(), orjson.dumps(plain, option=orjson.OPT_INDENT_2))
+        kv.transact(_unmark(changed, turn))
+        for name in dropped - {""}:
+            objects.delete_tree(layout.keys(layout.UNVERSIONED, name))
+
+
+def _mark(versioned: VersionedKV, turn: bytes) -> Callable[[Transaction], list[bytes]]:
+    """Let who writes from now on say again that the keys changed."""
+
+    def mark(txn: Transaction) -> list[bytes]:
+        changed = versioned.changed_outside(txn)
+        for instance in changed:
+            txn.put(layout.row_changed(instance), turn)
+        return changed
+
+    return mark
+
+
+def _unmark(instances: Iterable[bytes], turn: bytes) -> Callable[[Transaction], None]:
+    """Forget that keys changed, of those that did not change again."""
+
+    def unmark(txn: Transaction) -> None:
+        for row in map(layout.row_changed, instances):
+            if txn.get(row) == turn:
+                txn.delete(row)
+
+    return unmark

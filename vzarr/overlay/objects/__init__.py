@@ -1,0 +1,1 @@
+"""Every access to stored objects: files, memory, object stores."""

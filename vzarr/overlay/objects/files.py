@@ -1,0 +1,220 @@
+"""Objects as files below a folder of a local file system, one system call a line."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+from vzarr.errors import StorageError
+from vzarr.overlay.objects.base import Objects
+
+# A name that is too long for the file system cannot be there.
+_ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG)
+
+
+class FileObjects(Objects):
+    """Objects as files below a folder of a local file system."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(f"file://{root}")
+        self.root = str(root)
+
+    def path(self, key: str) -> str:
+        """Local path of a key."""
+        return f"{self.root}/{key}"
+
+    def fetch(self, key: str, offset: int = 0, length: int | None = None) -> tuple[bytes, int] | None:
+        """Read a range of a file (see `Objects.fetch`)."""
+        fd = self._open(key)
+        if fd is None:
+            return None
+        try:
+            size = os.fstat(fd).st_size
+            start = max(0, size + offset) if offset < 0 else min(offset, size)
+            count = size - start if length is None else min(length, size - start)
+            data = os.pread(fd, count, start)
+            while len(data) < count:
+                more = os.pread(fd, count - len(data), start + len(data))
+                if not more:
+                    raise StorageError(f"{key} shrank while it was read")
+                data += more
+            return data, size
+        except StorageError:
+            raise
+        except OSError as e:
+            if e.errno in _ABSENT:
+                return None
+            raise _failed("read", key, e) from e
+        finally:
+            os.close(fd)
+
+    def _open(self, key: str) -> int | None:
+        try:
+            return os.open(f"{self.root}/{key}", os.O_RDONLY)
+        except OSError as e:
+            if e.errno in _ABSENT:
+                return None
+            raise _failed("read", key, e) from e
+
+    def read_into(self, key: str, buffer: bytearray) -> memoryview | None:
+        """Read a whole file into a buffer (see `Objects.read_into`): fresh memory costs more than reading."""
+        fd = self._open(key)
+        if fd is None:
+            return None
+        try:
+            size = os.fstat(fd).st_size
+            if len(buffer) < size:
+                buffer.extend(bytes(size - len(buffer)))
+            view = memoryview(buffer)[:size]
+            if os.readv(fd, [view]) != size:
+                raise StorageError(errno.EIO, f"{key} could not be read whole")
+            return view
+        except StorageError:
+            raise
+        except OSError as e:
+            if e.errno in _ABSENT:
+                return None
+            raise _failed("read", key, e) from e
+        finally:
+            os.close(fd)
+
+    def put(self, key: str, data: bytes, *, stage: str = "tmp") -> None:
+        """Write a temporary file in `stage` and rename it to the key."""
+        staged = self._stage(data, stage)
+        target = f"{self.root}/{key}"
+        try:
+            try:
+                os.replace(staged, target)
+            except FileNotFoundError:
+                if not os.path.exists(staged):
+                    raise
+                os.makedirs(os.path.dirname(target), exist_ok=True)
+                os.replace(staged, target)
+        except OSError as e:
+            _unlink(staged)
+            raise _failed("write", key, e) from e
+
+    def create(self, key: str, data: bytes) -> bool:
+        """Write a temporary file and hard-link it to the key: only one linker wins."""
+        staged = self._stage(data, "tmp")
+        target = f"{self.root}/{key}"
+        try:
+            try:
+                os.link(staged, target)
+            except FileNotFoundError:
+                os.makedirs(os.path.dirname(target), exist_ok=True)
+                os.link(staged, target)
+            return True
+        except FileExistsError:
+            return False
+        except OSError as e:
+            raise _failed("create", key, e) from e
+        finally:
+            _unlink(staged)
+
+    def delete(self, key: str) -> None:
+        """Unlink a file; a folder or nothing at the key is left as it is."""
+        try:
+            os.unlink(f"{self.root}/{key}")
+        except OSError as e:
+            if e.errno not in (*_ABSENT, errno.EPERM):
+                raise _failed("delete", key, e) from e
+
+    def walk(self, prefix: str = "") -> Iterator[tuple[str, int]]:
+        """Walk a folder in sorted order."""
+        todo = [(prefix, e) for e in reversed(self._scan(prefix))]
+        while todo:
+            above, entry = todo.pop()
+            key = f"{above}/{entry.name}" if above else entry.name
+            if entry.is_dir(follow_symlinks=False):
+                todo += [(key, e) for e in reversed(self._scan(key))]
+            else:
+                yield key, entry.stat().st_size
+
+    def list_dir(self, prefix: str) -> tuple[list[str], list[str]]:
+        """Names in a folder."""
+        dirs: list[str] = []
+        files: list[str] = []
+        for entry in self._scan(prefix):
+            (dirs if entry.is_dir(follow_symlinks=False) else files).append(entry.name)
+        return dirs, files
+
+    def delete_tree(self, prefix: str) -> None:
+        """Remove a folder and all below it."""
+        try:
+            shutil.rmtree(f"{self.root}/{prefix}")
+        except OSError as e:
+            if e.errno not in _ABSENT:
+                raise _failed("delete", prefix, e) from e
+
+    def move(self, source: str, target: str) -> None:
+        """Rename a file."""
+        old, new = f"{self.root}/{source}", f"{self.root}/{target}"
+        try:
+            try:
+                os.replace(old, new)
+            except FileNotFoundError:
+                os.makedirs(os.path.dirname(new), exist_ok=True)
+                os.replace(old, new)
+        except OSError as e:
+            raise _failed("move", source, e) from e
+
+    def rename_tree(self, source: str, target: str) -> None:
+        """Rename a folder."""
+        try:
+            os.makedirs(os.path.dirname(f"{self.root}/{target}"), exist_ok=True)
+            os.rename(f"{self.root}/{source}", f"{self.root}/{target}")
+        except OSError as e:
+            raise _failed("rename", source, e) from e
+
+    def make_dir(self, prefix: str) -> None:
+        """Make a folder and those above it."""
+        try:
+            os.makedirs(f"{self.root}/{prefix}", exist_ok=True)
+        except OSError as e:
+            raise _failed("make folder", prefix, e) from e
+
+    def _scan(self, prefix: str) -> list[os.DirEntry[str]]:
+        try:
+            with os.scandir(f"{self.root}/{prefix}" if prefix else self.root) as entries:
+                return sorted(entries, key=lambda e: e.name)
+        except OSError as e:
+            if e.errno in _ABSENT:
+                return []
+            raise _failed("list", prefix, e) from e
+
+    def _stage(self, data: bytes, stage: str) -> str:
+        staged = f"{self.root}/{stage}/{uuid.uuid4().hex}"
+        try:
+            try:
+                fd = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+            except FileNotFoundError:
+                if stage != "tmp":
+                    raise
+                os.makedirs(os.path.dirname(staged), exist_ok=True)
+                fd = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+            try:
+                view = memoryview(data)
+                while view:
+                    view = view[os.write(fd, view) :]
+            finally:
+                os.close(fd)
+        except OSError as e:
+            _unlink(staged)
+            raise _failed("write", stage, e) from e
+        return staged
+
+
+def _failed(verb: str, key: str, cause: OSError) -> StorageError:
+    return StorageError(cause.errno or errno.EIO, f"could not {verb} {key}: {cause.strerror or cause}")
+
+
+def _unlink(path: str) -> None:
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        return

@@ -1,0 +1,1 @@
+"""Owner pages: of each chunk the version that stored it."""

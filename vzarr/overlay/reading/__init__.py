@@ -1,0 +1,1 @@
+"""From a version's chunks to numpy and back, whole regions at a time."""

@@ -1,0 +1,101 @@
+"""What names the bytes of a chunk as they are now, so that who remembers them knows when they are others.
+
+What a sealed version stored never changes, so its object key is enough.  What an open version stored may be replaced
+at any moment, by other processes and other tools too: there a stamp of the file is part of the name.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
+
+from numpy.typing import NDArray
+
+from vzarr.geometry import Coord
+from vzarr.overlay.hierarchy.tree import ArrayEntry
+from vzarr.overlay.objects.base import Objects
+from vzarr.overlay.reading import regions
+from vzarr.overlay.views.base import View
+from vzarr.overlay.views.openview import OpenView
+
+T = TypeVar("T")
+Name = tuple[Any, ...]
+"""Equal names mean equal bytes, for as long as the process lives."""
+
+SETTLED_NS = 1_000_000_000
+"""A file younger than this has no name yet: clocks of file systems are coarse, so it could change unnoticed."""
+
+_serials: WeakKeyDictionary[Objects, int] = WeakKeyDictionary()
+_next_serial = itertools.count()
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A chunk as it was found.
+
+    Parameters
+    ----------
+    name
+        Name of its bytes.
+    view
+        The view that has them.
+    entry, coord
+        Its array, and its global chunk coordinates.
+    """
+
+    name: Name
+    view: View
+    entry: ArrayEntry
+    coord: Coord
+
+    def visit(self, work: Callable[[NDArray[Any]], T]) -> T | None:
+        """Result of `work` on its voxels, which are lent; None if the chunk is gone or other bytes are there now."""
+        found = regions.visit_chunks(
+            self.view, self.entry, [self.coord], lambda _, voxels: None if voxels is None else work(voxels)
+        )[0]
+        # A sealed view gives what it names. From an open one it must be the same before and after.
+        if found is None or self.view.sealed or identify(self.view, self.entry, self.coord) == self:
+            return found
+        return None
+
+
+def identify(view: View, entry: ArrayEntry, coord: Coord) -> Chunk | None:
+    """Name a chunk's bytes; None where there is none, or where nothing cheap and certain can be said.
+
+    Raises
+    ------
+    ConflictError
+        If merged versions changed the chunk differently.
+    """
+    places = view.chunk_places(entry, coord)
+    if view.sealed:
+        return Chunk(_name(view, places[0]), view, entry, coord) if places else None
+    path = view.storage.objects.path(places[0])
+    if path is None:
+        return None
+    try:
+        found = os.stat(path)  # noqa: PTH116 - a Path costs more than the call, and this is done per chunk
+    except FileNotFoundError:
+        if isinstance(view, OpenView) and len(places) > 1:
+            return Chunk(_name(view, places[1]), view.base, entry, coord)
+        return None
+    except OSError:
+        return None  # whoever reads it will say what is wrong
+    if time.time_ns() - found.st_ctime_ns < SETTLED_NS:
+        return None
+    stamp = found.st_ino, found.st_size, found.st_ctime_ns, found.st_mtime_ns
+    return Chunk((*_name(view, places[0]), *stamp), view, entry, coord)
+
+
+def _name(view: View, place: str) -> Name:
+    objects = view.storage.objects
+    serial = _serials.get(objects)
+    if serial is None:
+        # By the object, not by its URL: another repo may be made where one was.
+        serial = _serials.setdefault(objects, next(_next_serial))
+    return serial, place

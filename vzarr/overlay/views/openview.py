@@ -1,0 +1,393 @@
+"""An open version that inherits: rows of the key authority over a sealed base, and a folder of its own for chunks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from itertools import count
+from typing import TypeVar
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from vzarr.errors import ConflictError, InvalidInputError
+from vzarr.geometry import Box, Coord
+from vzarr.overlay import layout
+from vzarr.overlay.hierarchy.tree import (
+    ArrayEntry,
+    ArrayId,
+    Entry,
+    Tree,
+    array_of,
+    below,
+    is_array_doc,
+    parse_array,
+    parse_doc,
+    split_doc,
+    split_origin,
+    with_window,
+)
+from vzarr.overlay.keys.authority import SEALED, Authority
+from vzarr.overlay.kv.base import Transaction
+from vzarr.overlay.owners.directory import ABSENT, DELETED
+from vzarr.overlay.views.base import SealedView, Storage, View, is_marker, stored_coords
+from vzarr.overlay.views.paths import chunk_prefix
+
+_GONE = b""
+T = TypeVar("T")
+
+
+class OpenView(View):
+    """An open version with a parent.
+
+    Parameters
+    ----------
+    storage
+        The repo's objects and pages.
+    node
+        Id of the version.
+    base
+        What it inherits: its parent, or what the merge of its parents made.
+    authority
+        Keeps the version's metadata rows and the writers' leases.
+    load_sealed
+        Gives the version as it was sealed, once it has been.
+    """
+
+    sealed = False
+
+    def __init__(
+        self,
+        storage: Storage,
+        node: str,
+        base: SealedView,
+        authority: Authority,
+        load_sealed: Callable[[str], SealedView],
+    ) -> None:
+        super().__init__(storage, node)
+        self.base, self.authority, self._load_sealed = base, authority, load_sealed
+        self.writer = authority.writer(node)
+        self._retired = False
+        self._counter = -1
+        self._entries: dict[str, Entry] = {}
+        self._loose: dict[str, str] = {}
+        self._masks: dict[ArrayId, list[Coord]] = {}
+
+    # -- looking
+
+    @property
+    def entries(self) -> Mapping[str, Entry]:
+        """Groups and arrays by path; one row is read to learn whether they changed."""
+        self.look()
+        return self._entries
+
+    @property
+    def known(self) -> Mapping[str, Entry]:
+        """Groups and arrays as of the last look."""
+        if self._counter < 0:
+            self.look()
+        return self._entries
+
+    def loose(self) -> Mapping[str, str]:
+        """Loose keys -> node that stored them."""
+        self.look()
+        return self._loose
+
+    def masks(self) -> Mapping[ArrayId, list[Coord]]:
+        """Deleted parts of the base: array -> leading chunk coordinates (global) of what is gone."""
+        self.look()
+        return self._masks
+
+    def tree(self) -> Tree:
+        """The metadata tree as of now."""
+        self.look()
+        return Tree(self._entries, self._loose)
+
+    def chunk_places(self, entry: ArrayEntry, coord: Coord) -> tuple[str, ...]:
+        """The version's own key, then the base's unless that part was deleted."""
+        own = self.storage.chunk_key(self.node, entry, coord)
+        if self._masked(entry, coord):
+            return (own,)
+        try:
+            return (own, *self.base.chunk_places(entry, coord))
+        except ConflictError:
+            if self.storage.objects.size(own) is None:
+                raise
+            return (own,)  # whoever wrote it here has resolved the conflict
+
+    def chunk_owner(self, entry: ArrayEntry, coord: Coord) -> str | None:
+        """The version itself when its own folder has the chunk, else the base's owner."""
+        own = self.storage.chunk_key(self.node, entry, coord)
+        found = self.storage.objects.fetch(own, 0, len(layout.MARKER))
+        if found is not None:
+            return None if is_marker(self.storage.objects, own, found) else self.node
+        return None if self._masked(entry, coord) else self.base.chunk_owner(entry, coord)
+
+    def chunk_coords(self, entry: ArrayEntry, box: Box | None = None) -> NDArray[np.int64]:
+        """The base's chunks that are not deleted, and the own ones."""
+        inherited = {tuple(c) for c in self.base.chunk_coords(entry, box).tolist()}
+        for mask in self._masks.get(entry.id, ()):
+            inherited = {c for c in inherited if c[: len(mask)] != mask}
+        for coord, key, size in self.own_chunks(entry):
+            if size == len(layout.MARKER) and self.storage.objects.get(key) == layout.MARKER:
+                inherited.discard(coord)
+            else:
+                inherited.add(coord)
+        return np.array(sorted(inherited), np.int64).reshape(len(inherited), entry.spec.ndim)
+
+    def in_source(self, entry: ArrayEntry, coord: Coord) -> bool:
+        """Whether neither this version nor its base ever wrote or deleted a chunk; its own folder is not asked."""
+        return not self._masked(entry, coord) and self.base.in_source(entry, coord)
+
+    def own_chunks(self, entry: ArrayEntry) -> list[tuple[Coord, str, int]]:
+        """Chunks in the version's own folder: global coordinates, object key and size, markers included."""
+        return list(stored_coords(self.storage.objects, entry, self.own_folder(entry)))
+
+    def own_folder(self, entry: ArrayEntry) -> str:
+        """Folder for this version's chunks of an array."""
+        return f"{layout.zarr(self.node)}/{entry.id.folder(of_root=False, root=self.storage.root)}"
+
+    def _masked(self, entry: ArrayEntry, coord: Coord) -> bool:
+        masks = self._masks.get(entry.id)
+        return masks is not None and any(coord[: len(m)] == m for m in masks)
+
+    def look(self) -> None:
+        """Take note of what others changed: one row tells whether there is anything."""
+        state, counter = self.authority.node_state(self.node)
+        if state == SEALED and not self._retired:
+            # Sealed by another process: from now on this is only another way to read the sealed version.
+            self.base, self._retired, self._counter = self._load_sealed(self.node), True, -1
+        if counter == self._counter:
+            return
+        entries, loose = dict(self.base.entries), dict(self.base.loose())
+        masks: dict[ArrayId, list[Coord]] = {}
+        prefix = layout.node_rows(self.node)
+        for key, value in self.authority.kv.scan(prefix, layout.after(prefix)):
+            kind, name = key[len(prefix) : len(prefix) + 1], key[len(prefix) + 1 :]
+            if kind == b"t":
+                _set(entries, name.decode(), Entry.from_json(orjson.loads(value)) if value else None)
+            elif kind == b"l":
+                _set(loose, name.decode(), self.node if value else None)
+            elif kind == b"m":
+                mask = orjson.loads(value)
+                masks.setdefault(ArrayId(*mask["id"]), []).append(tuple(mask["prefix"]))
+        self._entries, self._loose, self._masks, self._counter = entries, loose, masks, counter
+
+    # -- changing metadata
+
+    def put_doc(self, key: str, data: bytes) -> None:
+        """Set a metadata document; bytes that are no Zarr metadata become a loose key."""
+        path, name = split_doc(key)
+        doc = parse_doc(name, data)
+        if doc is None:
+            self.put_loose(key, data)
+            return
+        data, _origin = split_origin(name, data)
+        self._adopt_loose(path, name, data, is_array_doc(name, doc))
+
+        def change(txn: Transaction) -> None:
+            old = self._row_entry(txn, path)
+            docs = {**(old.docs if old and not _other_format(name, old.docs) else {}), name: data}
+            self._put_entry(txn, path, self._identified(txn, path, docs, old))
+            txn.delete(layout.row_loose(self.node, key))
+
+        self.authority.edit(self.node, change)
+
+    def put_array(self, path: str, docs: Mapping[str, bytes], creator: str) -> None:
+        """Make an array, unless there is one; its identity names `creator`, and so is the same on any branch."""
+
+        def change(txn: Transaction) -> None:
+            if not isinstance(self._row_entry(txn, path), ArrayEntry):
+                # What an array of that identity once stored here must not come back, nor be shared with one renamed.
+                taken = self._taken(txn)
+                name = next(i for n in count() if (i := ArrayId(creator, path, n)) not in taken)
+                self._put_entry(txn, path, ArrayEntry(dict(docs), name))
+
+        self.authority.edit(self.node, change)
+
+    def delete_doc(self, key: str) -> None:
+        """Remove a metadata document; what was an array's chunks become loose keys, as files beside it would."""
+        path, name = split_doc(key)
+        entry = self.entries.get(path)
+        if entry is None or name not in entry.docs:
+            self.delete_loose(key)
+            return
+        if isinstance(entry, ArrayEntry) and name in ("zarr.json", ".zarray"):
+            self._release_chunks(path, entry)
+        docs = {k: v for k, v in entry.docs.items() if k != name}
+        left = (replace(entry, docs=docs) if ".zarray" in docs else Entry(docs)) if docs else None
+        self.authority.edit(self.node, lambda txn: self._put_entry(txn, path, left))
+
+    def grow(self, path: str, box: Box, step: int = 1) -> None:
+        """Make an array's window cover a box of voxels (see `with_window`)."""
+
+        def change(txn: Transaction) -> None:
+            old = self._row_entry(txn, path)
+            if isinstance(old, ArrayEntry):
+                self._put_entry(txn, path, with_window(old, box, step))
+
+        self.authority.edit(self.node, change)
+
+    def rename(self, source: str, target: str) -> None:
+        """Give a group or array, and all below it, another path; loose keys are stored anew."""
+        self.look()
+        loose = list(below(self._loose, source))
+        for key in loose:
+            found = self.read_loose(key)
+            if found is not None:
+                self.put_loose(target + key[len(source) :], found[0])
+
+        def change(txn: Transaction) -> None:
+            for key in loose:
+                txn.put(layout.row_loose(self.node, key), _GONE)
+            for path in list(below(self._entries, source)):
+                self._put_entry(txn, target + path[len(source) :], self._entries[path])
+                self._put_entry(txn, path, None)
+
+        self.authority.edit(self.node, change)
+
+    def delete_dir(self, prefix: str) -> None:
+        """Remove every key below a folder: groups, arrays, loose keys, or a part of one array's chunks."""
+        inside = array_of(self.entries, f"{prefix}/")
+        gone = list(below(self._entries, prefix))
+        loose = [k for k in self._loose if not prefix or k.startswith(f"{prefix}/")]
+        arrays = [e for p in gone if isinstance(e := self._entries[p], ArrayEntry)]
+
+        def change(txn: Transaction) -> None:
+            for path in gone:
+                self._put_entry(txn, path, None)
+            for key in loose:
+                txn.put(layout.row_loose(self.node, key), _GONE)
+
+        if gone or loose:
+            self.authority.edit(self.node, change)
+        for entry in arrays:
+            self.storage.objects.delete_tree(self.own_folder(entry))
+        if inside is not None and inside[0] not in gone:
+            self._delete_chunks_below(inside[1], prefix[len(inside[0]) :].strip("/"))
+
+    # -- changing chunks and loose keys
+
+    def put_chunk(self, entry: ArrayEntry, coord: Coord, data: bytes) -> None:
+        """Store a chunk (global coordinates)."""
+        if data == layout.MARKER:
+            raise InvalidInputError("these 32 bytes mark a deleted chunk and cannot be stored as one")
+        with self.writer.write() as stage:
+            self.storage.objects.put(self.storage.chunk_key(self.node, entry, coord), data, stage=stage)
+
+    def delete_chunk(self, entry: ArrayEntry, coord: Coord) -> None:
+        """Delete a chunk: a marker where the base has one, else just the own object."""
+        key = self.storage.chunk_key(self.node, entry, coord)
+        inherited = self.base.owners.owner(entry.id, coord) not in (ABSENT, DELETED) or self.source_has(entry, coord)
+        with self.writer.write() as stage:
+            if inherited and not self._masked(entry, coord):
+                self.storage.objects.put(key, layout.MARKER, stage=stage)
+            else:
+                self.storage.objects.delete(key)
+
+    def put_loose(self, key: str, data: bytes) -> None:
+        """Store a key that is no chunk and no metadata."""
+        path, name = split_doc(key)
+        with self.writer.write() as stage:
+            self.storage.objects.put(layout.loose(self.node, key), data, stage=stage)
+
+        def change(txn: Transaction) -> None:
+            txn.put(layout.row_loose(self.node, key), b"1")
+            entry = self._row_entry(txn, path)
+            if entry is not None and name in entry.docs:
+                self._put_entry(txn, path, None)
+
+        if key not in self._loose or self._loose[key] != self.node or name in (self.known.get(path) or Entry({})).docs:
+            self.authority.edit(self.node, change)
+
+    def delete_loose(self, key: str) -> None:
+        """Remove a loose key; nothing happens when there is none."""
+        if key in self.loose():
+            self.authority.edit(self.node, lambda txn: txn.put(layout.row_loose(self.node, key), _GONE))
+            self.storage.objects.delete(layout.loose(self.node, key))
+
+    # -- parts
+
+    def _row_entry(self, txn: Transaction, path: str) -> Entry | None:
+        row = txn.get(layout.row_tree(self.node, path))
+        if row is None:
+            return self.base.entries.get(path)
+        return Entry.from_json(orjson.loads(row)) if row else None
+
+    def _taken(self, txn: Transaction) -> set[ArrayId]:
+        """Identities of arrays that the version has, or inherited."""
+        prefix = layout.row_tree(self.node, "")
+        rows = [Entry.from_json(orjson.loads(v)) for _, v in txn.scan(prefix, layout.after(prefix)) if v]
+        return {e.id for e in (*rows, *self.base.entries.values()) if isinstance(e, ArrayEntry)}
+
+    def _put_entry(self, txn: Transaction, path: str, entry: Entry | None) -> None:
+        row = layout.row_tree(self.node, path)
+        if entry is None and path not in self.base.entries:
+            txn.delete(row)
+        else:
+            txn.put(row, orjson.dumps(entry.to_json()) if entry is not None else _GONE)
+
+    def _identified(self, txn: Transaction, path: str, docs: Mapping[str, bytes], old: Entry | None) -> Entry:
+        """Entry for documents: the old identity unless the meaning of stored bytes changes."""
+        if not any(is_array_doc(n, parse_doc(n, d) or {}) for n, d in docs.items()):
+            return Entry(docs)
+        if isinstance(old, ArrayEntry) and parse_array(docs).meaning == old.spec.meaning:
+            return replace(old, docs=docs)
+        row = txn.get(layout.row_state(self.node))
+        counter = orjson.loads(row)["counter"] if row else 0
+        return ArrayEntry(docs, ArrayId(self.node, path, counter))
+
+    def _adopt_loose(self, path: str, name: str, data: bytes, is_array: bool) -> None:
+        """Loose keys that the new array's chunk names cover become its chunks."""
+        folder = f"{path}/" if path else ""
+        keys = [k for k in self.loose() if k.startswith(folder)] if is_array else []
+        spec = parse_array({name: data}) if keys else None
+        chunks = {k: c for k in keys if spec is not None and (c := spec.coord(k[len(folder) :])) is not None}
+        if not chunks:
+            return
+        found = {c: self.read_loose(k) for k, c in chunks.items()}
+        self.authority.edit(
+            self.node,
+            lambda txn: self._put_entry(txn, path, self._identified(txn, path, {name: data}, None)),
+        )
+        entry = self.array(path)
+        for coord, value in found.items():
+            if value is not None and entry is not None:
+                self.put_chunk(entry, coord, value[0])
+        for key in chunks:
+            self.delete_loose(key)
+
+    def _release_chunks(self, path: str, entry: ArrayEntry) -> None:
+        assert entry.spec is not None
+        folder = f"{path}/" if path else ""
+        # What a source has it keeps: it was seen by the metadata alone.
+        for row in self.chunk_coords(replace(entry, source=None)).tolist():
+            found = self.read_chunk(entry, tuple(row))
+            if found is not None:
+                shown = tuple(r - s for r, s in zip(row, entry.shift, strict=True))
+                self.put_loose(folder + entry.spec.key(shown), found[0])
+        self.storage.objects.delete_tree(self.own_folder(entry))
+
+    def _delete_chunks_below(self, entry: ArrayEntry, rest: str) -> None:
+        """Mask the base's chunks below a folder inside an array, and remove the own ones."""
+        prefix = chunk_prefix(entry, rest)
+        if prefix is None:
+            return
+        row = orjson.dumps({"id": entry.id.to_json(), "prefix": prefix})
+        key = layout.row_mask(self.node, str(entry.id.to_json()), ",".join(map(str, prefix)))
+        self.authority.edit(self.node, lambda txn: txn.put(key, row))
+        for coord, own, _size in self.own_chunks(entry):
+            if coord[: len(prefix)] == prefix:
+                self.storage.objects.delete(own)
+
+
+def _other_format(name: str, docs: Mapping[str, bytes]) -> bool:
+    return (name == "zarr.json") != ("zarr.json" in docs)
+
+
+def _set(mapping: dict[str, T], key: str, value: T | None) -> None:
+    if value is None:
+        mapping.pop(key, None)
+    else:
+        mapping[key] = value

@@ -1,0 +1,90 @@
+"""What may stand where in a version's hierarchy, checked before anything is written, and what a path stands for."""
+
+from __future__ import annotations
+
+import re
+
+from vzarr.errors import AlreadyExistsError, InvalidInputError, NotFoundError
+from vzarr.geometry import Coord
+from vzarr.overlay.hierarchy.tree import ArrayEntry, array_of, below
+from vzarr.overlay.views.base import View
+
+_NO_KEY = re.compile(r"(?:^|/)\.{0,2}(?:/|$)|\0")
+
+
+def is_key(key: str) -> bool:
+    """Whether a text can name an object: no empty part, ``.``, ``..`` or NUL, which lead out of the hierarchy."""
+    return not _NO_KEY.search(key)
+
+
+def check_key(key: str) -> None:
+    """Refuse what is no key.
+
+    Raises
+    ------
+    InvalidInputError
+        If `is_key` says so.
+    """
+    if not is_key(key):
+        raise InvalidInputError(f"{key!r} is no key: it has an empty part, '.', '..' or NUL, which name nothing")
+
+
+def check_new(view: View, path: str, *, is_array: bool) -> None:
+    """Refuse a path at which no new group or array can stand.
+
+    Raises
+    ------
+    InvalidInputError
+        If it is no path, or lies inside an array.
+    AlreadyExistsError
+        If a group is to be made where an array is, or the other way round.
+    """
+    if path:
+        check_key(path)
+    inside = array_of(view.entries, path) if path else None
+    if inside is not None:
+        raise InvalidInputError(f"{path!r} lies inside the array {inside[0]!r}")
+    entry = view.entry(path)
+    if entry is not None and isinstance(entry, ArrayEntry) != is_array:
+        raise AlreadyExistsError(f"{path!r} is {'a group' if is_array else 'an array'} already")
+
+
+def check_rename(view: View, source: str, target: str) -> None:
+    """Refuse a rename that has no source, or no free target.
+
+    Raises
+    ------
+    NotFoundError
+        If nothing is at the source.
+    AlreadyExistsError
+        If something is at the target, or below it.
+    InvalidInputError
+        If the target is no path, or lies inside the source or an array.
+    """
+    check_key(source)
+    check_key(target)
+    if view.entry(source) is None:
+        raise NotFoundError(f"nothing at {source!r} to rename")
+    entries = view.entries
+    if any(below(entries, target)) or any(below(view.loose(), target)):
+        raise AlreadyExistsError(f"{target!r} exists already")
+    if target.startswith(f"{source}/") or array_of(entries, target) is not None:
+        raise InvalidInputError(f"{target!r} lies inside {source!r} or an array")
+
+
+def chunk_prefix(entry: ArrayEntry, rest: str) -> Coord | None:
+    """Leading global chunk coordinates of a folder inside an array; None when no chunk lies below it."""
+    spec = entry.spec
+    if spec.separator != "/":
+        return None
+    if spec.prefix:
+        if rest != "c" and not rest.startswith("c/"):
+            return None
+        rest = rest[2:]
+    try:
+        shown = tuple(map(int, rest.split("/"))) if rest else ()
+    except ValueError:
+        return None
+    if len(shown) >= spec.ndim or "/".join(map(str, shown)) != rest or any(c < 0 for c in shown):
+        return None
+    return tuple(c + s for c, s in zip(shown, entry.shift, strict=False))
