@@ -23,8 +23,8 @@ from tests.api.conftest import TOKEN
 from vzarr.api.app import create_app
 from vzarr.api.hub import Hub
 from vzarr.config import Settings
+from vzarr.types.blockstreams import pack_stream
 from vzarr.types.labelmap.blocks import encode_block
-from vzarr.types.labelmap.streams import pack_stream
 
 MEMORY = 400
 """MiB by which no refused request may raise what the process has ever used."""

@@ -18,13 +18,13 @@ from tests.api.test_bad_input import MEMORY, OPEN, ROOT, Served
 from vzarr.api.app import create_app
 from vzarr.api.hub import Hub
 from vzarr.config import Settings
+from vzarr.types.blockstreams import pack_stream
 from vzarr.types.bytecodecs import gzip_raw, lz4_raw
 from vzarr.types.labelmap import proto, verify
 from vzarr.types.labelmap.blocks import encode_block
 from vzarr.types.labelmap.proto import MappingOp
 from vzarr.types.labelmap.runs import runs_of_mask
 from vzarr.types.labelmap.sparsevol import encode_rles
-from vzarr.types.labelmap.streams import pack_stream
 
 BIG = (1 << 63) + 5
 LAST = (1 << 64) - 1

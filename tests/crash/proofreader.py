@@ -13,11 +13,11 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
+from vzarr.types.blockstreams import pack_stream
 from vzarr.types.bytecodecs import gzip_raw
 from vzarr.types.labelmap.blocks import encode_block
 from vzarr.types.labelmap.runs import runs_of_mask
 from vzarr.types.labelmap.sparsevol import encode_rles
-from vzarr.types.labelmap.streams import pack_stream
 
 BLOCK = 16
 SLAB = (2, 2, 2)

@@ -1,12 +1,36 @@
-"""Conflicts of keys, called by the names that people know."""
+"""Keys in conflict: called by the names that people know, or absent for who wants to know nothing of them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from vzarr.errors import ConflictError
 from vzarr.overlay.threeway.disputes import KeyConflict
+from vzarr.types.base import Instance
+
+if TYPE_CHECKING:
+    from vzarr.overlay.kv.versioned import InstanceKeys
+
+
+@dataclass(frozen=True, repr=False)
+class LenientInstance(Instance):
+    """An instance whose keys in conflict may be taken for absent.
+
+    Parameters
+    ----------
+    lenient
+        Whether keys that merged versions changed differently are absent, as DVID has it, instead of an error.
+    """
+
+    lenient: bool = False
+
+    @property
+    def keys(self) -> InstanceKeys:
+        """The instance's sidecar keys at this version."""
+        return super().keys.without_conflicts() if self.lenient else super().keys
 
 
 @contextmanager

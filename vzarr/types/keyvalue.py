@@ -16,13 +16,14 @@ import orjson
 
 from vzarr.errors import InvalidInputError, NotFoundError
 from vzarr.types import conflicts, largevalues, messages, mutations
-from vzarr.types.base import Datatype, Instance
+from vzarr.types.base import Datatype
+from vzarr.types.conflicts import LenientInstance
 from vzarr.types.largevalues import Stored, Upload, ValueWriter
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from vzarr.overlay.kv.versioned import InstanceKeys, InstanceTxn
+    from vzarr.overlay.kv.versioned import InstanceTxn
 
 _VALUE = b"k"
 _TAR_BLOCK = 512
@@ -41,21 +42,8 @@ class Wanted:
 
 
 @dataclass(frozen=True, repr=False)
-class KeyValue(Instance):
-    """Named blobs at a version.
-
-    Parameters
-    ----------
-    lenient
-        Whether keys that merged versions changed differently are absent, as DVID has it, instead of an error.
-    """
-
-    lenient: bool = False
-
-    @property
-    def keys(self) -> InstanceKeys:
-        """The instance's sidecar keys at this version."""
-        return super().keys.without_conflicts() if self.lenient else super().keys
+class KeyValue(LenientInstance):
+    """Named blobs at a version."""
 
     def get(self, key: str) -> bytes:
         """Value of a key.

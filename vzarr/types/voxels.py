@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import orjson
 from numpy.typing import DTypeLike
@@ -21,6 +21,8 @@ from vzarr.types.base import Instance
 
 if TYPE_CHECKING:
     from vzarr.overlay.kv.versioned import InstanceTxn
+
+V = TypeVar("V", bound=Instance)
 
 EXTENTS = b"extents"
 """Key of the extents of a voxel instance: JSON with ``MinPoint`` and ``MaxPoint``, xyz, both inclusive."""
@@ -313,8 +315,8 @@ def metadata_json(extended: Mapping[str, Any]) -> dict[str, Any]:
     return {"Axes": axes, "Properties": dict(extended)}
 
 
-def resolution_config(instance: Instance, value: Any) -> dict[str, str]:
-    """Settings with another voxel size (DVID HTTP API, ``POST D/resolution`` with a JSON list, xyz).
+def resized(instance: V, value: Any) -> V:
+    """Change the size of a voxel in every version (DVID HTTP API, ``POST D/resolution`` with a JSON list, xyz).
 
     Raises
     ------
@@ -326,4 +328,7 @@ def resolution_config(instance: Instance, value: Any) -> dict[str, str]:
     size = [settings.positive(v, "resolution") for v in value if not isinstance(v, str | bool)]
     if len(size) != len(value):
         raise InvalidInputError("resolution is a JSON list of numbers, not of strings")
-    return {**instance.config, "voxelsize": _joined(size)}
+    changed = instance.updated(config={**instance.config, "voxelsize": _joined(size)})
+    if not instance.version.sealed:
+        write_ome(changed)
+    return changed

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
+from vzarr.types.blockstreams import pack_stream
 from vzarr.types.labelmap import proto
 from vzarr.types.labelmap.blocks import encode_block
 from vzarr.types.labelmap.sparsevol import decode_rles, encode_rles
-from vzarr.types.labelmap.streams import pack_stream
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import io
-import struct
 
 import lz4.block
 import numpy as np
@@ -77,7 +76,3 @@ def test_the_request_chooses_among_the_forms_that_the_instance_has():
         blocks.wire_form("jpeg", "lz4")
     with pytest.raises(InvalidInputError, match="don't understand 'compression'"):
         blocks.wire_form("gzip", "lz4")
-
-
-def test_a_stream_frames_each_block_in_xyz():
-    assert b"".join(blocks.frame([((-3, 2, 1), b"abc")])) == struct.pack("<3iI", 1, 2, -3, 3) + b"abc"

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from vzarr.errors import InvalidInputError
+from vzarr.types.blockstreams import unpack_stream
 from vzarr.types.labelmap.blocks import decode_block
 from vzarr.types.labelmap.handle import LabelMap
-from vzarr.types.labelmap.streams import unpack_stream
 
 LO = np.array([-16, 0, 16])
 

@@ -1,4 +1,4 @@
-"""Routes of images (``uint8blk`` and its family): regions and slices, blocks, extents and resolution."""
+"""Routes of images (``uint8blk`` and its family): regions and slices, blocks."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from numpy.typing import NDArray
 
 from vzarr.api import deps, params, wire
 from vzarr.api.params import VoxelRequest
+from vzarr.api.routes import volume
 from vzarr.api.routes.roi import InRoi
 from vzarr.api.routing import read
 from vzarr.errors import InvalidInputError
-from vzarr.types import voxels
 from vzarr.types.imageblk import ImageBlk
 from vzarr.types.imageblk.oblique import Plane
 
 router = APIRouter()
+router.include_router(volume.router)
 
 Handle = Annotated[ImageBlk, Depends(deps.instance)]
 Asked = Annotated[VoxelRequest, Depends(deps.voxel_request)]
 Body = Annotated[bytes, Depends(deps.body)]
-JsonBody = Annotated[Any, Depends(deps.json_body)]
 
 
 @read(router, "/raw/{dims}/{size}/{offset}")
@@ -137,26 +137,6 @@ def get_specificblocks(
     coords = params.parse_blocks_zyx(blocks)
     parts = handle.block_stream([] if params.parse_bool(prefetch) else coords, compression)
     return wire.stream(parts)
-
-
-@read(router, "/metadata")
-def get_metadata(handle: Handle) -> Response:
-    """Axes and properties of the volume (DVID: ``GET D/metadata``)."""
-    return wire.json(handle.metadata_json(), wire.ND_DATA)
-
-
-@router.post("/extents")
-def post_extents(handle: Handle, body: JsonBody) -> Response:
-    """Replace the extents (DVID: ``POST D/extents``); ``{"MinPoint": [x, y, z], "MaxPoint": [x, y, z]}``."""
-    voxels.set_extents(handle, voxels.extents_from_json(body))
-    return wire.empty()
-
-
-@router.post("/resolution")
-def post_resolution(handle: Handle, body: JsonBody) -> Response:
-    """Set the size of a voxel in every version (DVID: ``POST D/resolution``); ``[x, y, z]``."""
-    handle.resized(body)
-    return wire.empty()
 
 
 @read(router, "/rawkey")

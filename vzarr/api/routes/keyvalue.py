@@ -12,16 +12,17 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
 from vzarr.api import deps, wire
-from vzarr.api.hub import Hub
 from vzarr.api.params import parse_bool, parse_int
 from vzarr.api.ranges import parse_range
+from vzarr.api.routes import mutations
 from vzarr.api.routing import read
 from vzarr.errors import InvalidInputError
-from vzarr.types import keyvalue, messages, mutations
+from vzarr.types import keyvalue, messages
 from vzarr.types.keyvalue import KeyValue, Pair
 from vzarr.types.largevalues import Stored
 
 router = APIRouter()
+router.include_router(mutations.router)
 
 _TAR = "application/tar"
 _PROTOBUF = "application/octet-stream"
@@ -60,7 +61,6 @@ App = Annotated[str, Depends(deps.app_name)]
 Key = Annotated[str, Depends(_key)]
 FirstAndLast = Annotated[tuple[str, str], Depends(_first_and_last)]
 BatchFormat = Annotated[str, Depends(_batch_format)]
-AllRepos = Annotated[Hub, Depends(deps.hub)]
 Check = Annotated[str | None, Query(description="true refuses values that are no JSON")]
 ByteRange = Annotated[str | None, Header(alias="Range")]
 
@@ -175,16 +175,3 @@ def post_keyvalues(handle: Handle, body: Body, user: User, app: App) -> Response
     """Set many values at once (DVID: ``POST D/keyvalues``); the body is protobuf ``KeyValues``."""
     handle.put_many(keyvalue.pairs_from_protobuf(body), user=user, app=app)
     return wire.empty()
-
-
-@read(router, "/mutations")
-def get_mutations(handle: Handle) -> Response:
-    """Changes of this version, oldest first (DVID: ``GET D/mutations``)."""
-    return wire.stream(mutations.json_list(mutations.read(handle)), wire.JSON)
-
-
-@read(router, "/mutations-range/{first}/{last}")
-def get_mutations_range(handle: Handle, hub: AllRepos, first: str, last: str) -> Response:
-    """Changes from a version back to an ancestor (DVID: ``GET D/mutations-range/{ancestor}/{version}``)."""
-    records = mutations.read_range(handle, hub.find(first)[1], hub.find(last)[1])
-    return wire.stream(mutations.json_list(records), wire.JSON)

@@ -13,10 +13,12 @@ from vzarr.api.routes import (
     labelmap_nanovdb,
     labelmap_sparsevol,
     labelmap_voxels,
+    volume,
 )
 
 router = APIRouter()
 for part in (
+    volume,
     labelmap_voxels,
     labelmap_bodies,
     labelmap_sparsevol,

@@ -9,12 +9,11 @@ from fastapi import APIRouter, Depends, Response
 
 from vzarr.api import deps, params, wire
 from vzarr.api.params import VoxelRequest
-from vzarr.api.routes.labelmap_params import AsSupervoxels, Body, Handle, JsonBody, Points, Scale
+from vzarr.api.routes.labelmap_params import AsSupervoxels, Body, Handle, Points, Scale
 from vzarr.api.routes.roi import InRoi
 from vzarr.api.routing import read, short
 from vzarr.errors import InvalidInputError
 from vzarr.geometry import Coord
-from vzarr.types import voxels
 from vzarr.types.labelmap import wireforms
 from vzarr.types.labelmap.handle import LabelMap
 
@@ -167,26 +166,6 @@ def get_label(handle: Handle, point: str, supervoxels: AsSupervoxels, scale: Sca
 def get_labels(handle: Handle, points: Points, supervoxels: AsSupervoxels, scale: Scale) -> Response:
     """Labels at points (DVID: ``GET D/labels``); body ``[[x, y, z], ...]``."""
     return wire.json(handle.labels_at(points, scale=scale, supervoxels=supervoxels))
-
-
-@read(router, "/metadata")
-def get_metadata(handle: Handle) -> Response:
-    """Axes and properties of the volume (DVID: ``GET D/metadata``)."""
-    return wire.json(handle.metadata_json(), wire.ND_DATA)
-
-
-@router.post("/extents")
-def post_extents(handle: Handle, body: JsonBody) -> Response:
-    """Replace the extents (DVID: ``POST D/extents``); ``{"MinPoint": [x, y, z], "MaxPoint": [x, y, z]}``."""
-    voxels.set_extents(handle, voxels.extents_from_json(body))
-    return wire.empty()
-
-
-@router.post("/resolution")
-def post_resolution(handle: Handle, body: JsonBody) -> Response:
-    """Set the size of a voxel in every version (DVID: ``POST D/resolution``); ``[x, y, z]``."""
-    handle.resized(body)
-    return wire.empty()
 
 
 @router.post("/info")

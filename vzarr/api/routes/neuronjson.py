@@ -11,8 +11,8 @@ import orjson
 from fastapi import APIRouter, Depends, Header, Query, Response
 
 from vzarr.api import deps, wire
-from vzarr.api.hub import Hub
 from vzarr.api.params import parse_bool, parse_int
+from vzarr.api.routes import mutations as log
 from vzarr.api.routing import allowed_when_sealed, read
 from vzarr.errors import InvalidInputError
 from vzarr.types import keyvalue, messages, mutations
@@ -22,6 +22,7 @@ from vzarr.types.neuronjson.queries import Query as Wanted
 from vzarr.types.neuronjson.records import Shown
 
 router = APIRouter()
+router.include_router(log.router)
 
 _TAR = "application/tar"
 _PROTOBUF = "application/octet-stream"
@@ -98,7 +99,6 @@ Bounds = Annotated[tuple[int, int], Depends(_bounds)]
 Fields = Annotated[Shown, Depends(_shown)]
 BatchFormat = Annotated[str, Depends(_batch_format)]
 How = Annotated[Change, Depends(_change)]
-AllRepos = Annotated[Hub, Depends(deps.hub)]
 AcceptEncoding = Annotated[str, Header(alias="Accept-Encoding")]
 Switch = Annotated[str | None, Query(description="true turns it on")]
 
@@ -302,16 +302,3 @@ def _document_routes(name: str) -> None:
 
 for _document_name in schema.NAMES:
     _document_routes(_document_name)
-
-
-@read(router, "/mutations")
-def get_mutations(handle: Handle) -> Response:
-    """Changes of this version, oldest first, as ``keyvalue`` gives them."""
-    return wire.stream(mutations.json_list(mutations.read(handle)), wire.JSON)
-
-
-@read(router, "/mutations-range/{first}/{last}")
-def get_mutations_range(handle: Handle, hub: AllRepos, first: str, last: str) -> Response:
-    """Changes from a version back to an ancestor, as ``keyvalue`` gives them."""
-    found = mutations.read_range(handle, hub.find(first)[1], hub.find(last)[1])
-    return wire.stream(mutations.json_list(found), wire.JSON)

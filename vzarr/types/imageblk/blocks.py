@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import struct
-from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -12,12 +10,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vzarr.errors import InvalidInputError, UnsupportedError
-from vzarr.geometry import Coord, reverse
 from vzarr.types.bytecodecs import gzip_raw, lz4_raw
 
 _JPEG_QUALITY = 80
 _SNAPPY_LITERAL = 1 << 16
-_HEADER = struct.Struct("<3iI")
 
 
 def split_row(row: NDArray[Any], count: int) -> NDArray[Any]:
@@ -79,18 +75,6 @@ def encode(block: NDArray[Any], form: str) -> bytes:
     if form == "snappy":
         return _snappy(raw)
     return gzip_raw(raw, int(form.partition(":")[2] or 6))
-
-
-def frame(blocks: Iterable[tuple[Coord, bytes]]) -> Iterator[bytes]:
-    """DVID's block stream: int32 bx, by, bz, uint32 number of bytes, then the bytes.
-
-    Parameters
-    ----------
-    blocks
-        Block coordinates in zyx and their payload.
-    """
-    for coord_zyx, payload in blocks:
-        yield _HEADER.pack(*reverse(coord_zyx), len(payload)) + payload
 
 
 def _jpeg(block: NDArray[Any]) -> bytes:

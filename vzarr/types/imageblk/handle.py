@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from vzarr import geometry
 from vzarr.errors import InvalidInputError
 from vzarr.geometry import Box, Coord
-from vzarr.types import settings, voxels
+from vzarr.types import blockstreams, settings, voxels
 from vzarr.types.base import Datatype, Instance, no_key_names
 from vzarr.types.imageblk import blocks, oblique
 from vzarr.types.imageblk.oblique import Plane
@@ -333,7 +333,7 @@ class ImageBlk(Instance):
             If the instance has no such form; raised before the first block is read.
         """
         form = blocks.wire_form(compression, self.config["compression"])
-        return blocks.frame(self._payloads(list(coords), form))
+        return (blockstreams.frame((x, y, z), block) for (z, y, x), block in self._payloads(list(coords), form))
 
     def _payloads(self, coords: list[Coord], form: str) -> Iterator[tuple[Coord, bytes]]:
         if coords and self.version.has_array(self.path):
@@ -363,18 +363,9 @@ class ImageBlk(Instance):
         """DVID's n-dimensional metadata."""
         return voxels.metadata_json(self.extended_json())
 
-    def resized(self, value: Any) -> Self:
-        """Change the size of a voxel in every version; `value` is DVID's JSON list, xyz.
-
-        Raises
-        ------
-        InvalidInputError
-            If it is no list of positive numbers.
-        """
-        changed = self.updated(config=voxels.resolution_config(self, value))
-        if not self.version.sealed:
-            voxels.write_ome(changed)
-        return changed
+    def resized(self, resolution: Any) -> Self:
+        """Set the size of a voxel in every version; JSON list, xyz (DVID HTTP API, ``POST D/resolution``)."""
+        return voxels.resized(self, resolution)
 
 
 def _xyz(zyx: Sequence[int]) -> str:

@@ -13,9 +13,9 @@ from numpy.typing import ArrayLike
 
 from vzarr.errors import InvalidInputError, NotFoundError, UnsupportedError
 from vzarr.geometry import Box, Coord
-from vzarr.types import mutations, voxels
+from vzarr.types import blockstreams, mutations, voxels
 from vzarr.types.base import Instance
-from vzarr.types.labelmap import caches, description, frames, history, index, mapping, proximity, reads, streams
+from vzarr.types.labelmap import caches, description, frames, history, index, mapping, proximity, reads
 from vzarr.types.labelmap.bodies import Body, BodyArray
 from vzarr.types.labelmap.index import LabelIndex
 from vzarr.types.labelmap.proximity import Nearest
@@ -77,7 +77,7 @@ class LabelView(Instance):
 
     def resized(self, resolution: Any) -> Self:
         """Set the size of a voxel in every version; JSON list, xyz (DVID HTTP API, ``POST D/resolution``)."""
-        return self.updated(config=voxels.resolution_config(self, resolution))
+        return voxels.resized(self, resolution)
 
     def info_json(self) -> dict[str, Any]:
         """DVID's JSON about the instance (DVID HTTP API, ``GET D/info``)."""
@@ -165,7 +165,7 @@ class LabelView(Instance):
     ) -> Iterator[bytes]:
         """DVID's stream of the written blocks among those named; see `reads.encoder` for the compression."""
         found = reads.encoded_blocks(self, coords, compression, None if supervoxels else self.lookup, scale)
-        return (streams.frame((x, y, z), block) for (z, y, x), block in found)
+        return (blockstreams.frame((x, y, z), block) for (z, y, x), block in found)
 
     def labels_at(self, points_zyx: ArrayLike, *, scale: int = 0, supervoxels: bool = False) -> Labels:
         """Bodies, or supervoxels, at points.

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from vzarr.errors import InvalidInputError
 from vzarr.geometry import Box, Coord, is_aligned, reverse
+from vzarr.types import blockstreams, bytecodecs
 from vzarr.types.bytecodecs import gzip_raw, lz4_raw, ungzip_raw, unlz4_raw
-from vzarr.types.labelmap import cseg, streams
-from vzarr.types.labelmap.blocks import decode_block
+from vzarr.types.labelmap import cseg
+from vzarr.types.labelmap.blocks import decode_block, max_encoded_size
 from vzarr.types.labelmap.rows import Labels
 from vzarr.types.voxels import VoxelGeometry
 
@@ -105,9 +106,10 @@ def decode_blocks(body: bytes, shape_zyx: Coord) -> dict[Coord, Labels]:
         If the stream or a block is damaged, cut short, or of another shape.
     """
     z, y, x = shape_zyx
+    most = max_encoded_size((z, y, x))
     return {
-        reverse(coord): decode_block(streams.gunzip_block(payload, (z, y, x)), (z, y, x))
-        for coord, payload in streams.unpack_stream(body)
+        reverse(coord): decode_block(bytecodecs.gunzip(payload, most), (z, y, x))
+        for coord, payload in blockstreams.unpack_stream(body)
     }
 
 

@@ -13,7 +13,8 @@ import orjson
 
 from vzarr.errors import ConflictError, InvalidInputError, NotFoundError, SealedError
 from vzarr.types import conflicts, mutations
-from vzarr.types.base import Datatype, Instance
+from vzarr.types.base import Datatype
+from vzarr.types.conflicts import LenientInstance
 from vzarr.types.neuronjson import frames, records, rows, schema, search
 from vzarr.types.neuronjson.queries import Query
 from vzarr.types.neuronjson.records import Post, Record, Shown
@@ -22,27 +23,14 @@ from vzarr.types.neuronjson.search import Found
 if TYPE_CHECKING:
     import pandas as pd
 
-    from vzarr.overlay.kv.versioned import InstanceKeys, InstanceTxn
+    from vzarr.overlay.kv.versioned import InstanceTxn
 
 LAST_BODY = (1 << 64) - 1
 
 
 @dataclass(frozen=True, repr=False)
-class NeuronJson(Instance):
-    """Annotations of bodies at a version.
-
-    Parameters
-    ----------
-    lenient
-        Whether records that merged versions changed differently are absent, as DVID has it, instead of an error.
-    """
-
-    lenient: bool = False
-
-    @property
-    def keys(self) -> InstanceKeys:
-        """The instance's sidecar keys at this version."""
-        return super().keys.without_conflicts() if self.lenient else super().keys
+class NeuronJson(LenientInstance):
+    """Annotations of bodies at a version."""
 
     # ---------------------------------------------------------------- reading
 

@@ -1,4 +1,4 @@
-"""DVID's block streams: int32 x, y, z in block coordinates, uint32 size, then that many bytes; repeated.
+"""DVID's streams of blocks: int32 x, y, z in block coordinates, uint32 size, then that many bytes; repeated.
 
 There is no header, no terminator and no fixed order.
 """
@@ -9,8 +9,6 @@ import struct
 from collections.abc import Iterable, Iterator
 
 from vzarr.errors import InvalidInputError
-from vzarr.types import bytecodecs
-from vzarr.types.labelmap.blocks import Shape, max_encoded_size
 
 _FRAME = struct.Struct("<3iI")
 
@@ -58,8 +56,3 @@ def unpack_stream(body: bytes | memoryview) -> Iterator[tuple[tuple[int, int, in
             raise InvalidInputError(f"block ({x}, {y}, {z}) claims {size} bytes, {len(view) - at} are left")
         yield (x, y, z), view[at : at + size]
         at += size
-
-
-def gunzip_block(data: bytes | memoryview, shape_zyx: Shape) -> bytes:
-    """Inflate the gzip payload of a label block, at most as far as a block of this shape can need."""
-    return bytecodecs.gunzip(data, max_encoded_size(shape_zyx))
