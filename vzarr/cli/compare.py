@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from contextlib import closing
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.markup import escape
 
 import vzarr
 from vzarr.cli.output import AsJson, RepoUrl, columns, emit, examples, moment, short, version_json
-from vzarr.geometry import Box
-from vzarr.overlay.compare.diff import Diff, PathDiff
-
-MOST_BOXES = 20
+from vzarr.overlay.compare.text import lines
 
 
 def register(app: typer.Typer) -> None:
     """Add the verbs of this module to the program."""
-    for verb, lines in (
+    for verb, shown in (
         (
             diff,
             (
@@ -30,7 +26,7 @@ def register(app: typer.Typer) -> None:
         ),
         (blame, ("vzarr blame /data/fly segmentation/0", "vzarr blame /data/fly em/0 --version v1.0 --json")),
     ):
-        app.command(epilog=examples(*lines))(verb)
+        app.command(epilog=examples(*shown))(verb)
 
 
 def blame(
@@ -60,39 +56,4 @@ def diff(
     """Show what differs between two versions: chunks, arrays, attributes, keys."""
     with closing(vzarr.open(url)) as repo:
         found = repo.diff(a, b)
-        emit(found.to_json(boxes=not stat), "\n".join(_lines(found, stat)) or "no difference", as_json=as_json)
-
-
-def _lines(found: Diff, stat: bool) -> Iterator[str]:
-    for path in found.paths:
-        yield f"{path.kind:9}{path.path or '/'}{_counts(path)}"
-        if path.kind == "renamed" and path.before is not None:
-            yield f"         was {path.before['path']}"
-        if path.resized and path.before is not None and path.after is not None:
-            yield f"         space {_space(path.before)} -> {_space(path.after)}"
-        for name, (before, after) in path.attributes.items():
-            yield f"         attribute {name}: {before} -> {after}"
-        if path.metadata:
-            yield "         other metadata"
-        if path.chunks is not None and not stat:
-            yield from (f"         {_corners(box)}" for box in path.chunks.boxes[:MOST_BOXES])
-            if len(path.chunks.boxes) > MOST_BOXES:
-                yield f"         and {len(path.chunks.boxes) - MOST_BOXES} more boxes; --json lists all"
-    yield from (f"{kind:9}{key} (loose)" for key, kind in found.loose.items())
-    yield from (f"keys     {name}: {count} written" for name, count in found.keys.items())
-
-
-def _counts(path: PathDiff) -> str:
-    if not path.chunks:
-        return ""
-    counts = ((n, len(getattr(path.chunks, n))) for n in ("added", "removed", "rewritten"))
-    return ": chunks " + ", ".join(f"{count} {name}" for name, count in counts if count)
-
-
-def _space(side: Mapping[str, Any]) -> str:
-    end = [o + n for o, n in zip(side["origin"], side["shape"], strict=True)]
-    return _corners((tuple(side["origin"]), tuple(end)))
-
-
-def _corners(box: Box) -> str:
-    return "..".join(",".join(map(str, corner)) for corner in box)
+        emit(found.to_json(boxes=not stat), "\n".join(lines(found, boxes=not stat)), as_json=as_json)

@@ -16,6 +16,7 @@ import orjson
 from numpy.typing import NDArray
 
 from vzarr.geometry import Box, Coord
+from vzarr.overlay.compare.text import lines
 from vzarr.overlay.hierarchy import arrays
 from vzarr.overlay.hierarchy.tree import V3_DOC, ArrayEntry, Entry
 from vzarr.overlay.owners.directory import DELETED, FIRST_OWNER, side
@@ -111,9 +112,9 @@ class PathDiff:
         return data
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Diff:
-    """What differs between two versions, false when nothing does.
+    """What differs between two versions, false when nothing does; as text, a line for each thing.
 
     Parameters
     ----------
@@ -138,6 +139,12 @@ class Diff:
 
     def __getitem__(self, path: str) -> PathDiff:
         return {p.path: p for p in self.paths}[path]
+
+    def __str__(self) -> str:
+        return "\n".join(lines(self))
+
+    def __repr__(self) -> str:
+        return f"<Diff {self.a[:8]}..{self.b[:8]}: {'; '.join(lines(self, boxes=False))}>"
 
     def to_json(self, *, boxes: bool = True) -> dict[str, Any]:
         """Plain data."""
