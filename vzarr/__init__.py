@@ -14,12 +14,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from vzarr import errors
 from vzarr.overlay.joining import Joiner
 from vzarr.overlay.repo import Repo
+from vzarr.overlay.sealing.leftout import Limits
 from vzarr.overlay.store import VersionStore
+from vzarr.overlay.transfer import region as regions
 from vzarr.overlay.transfer import verbs as transfer
 from vzarr.overlay.transfer.places import open_place
 from vzarr.overlay.version import Version
@@ -31,6 +33,7 @@ __all__ = ["Repo", "Version", "VersionStore", "clone", "create", "errors", "open
 Repo.opener = registry.open_instance
 Repo.settler = registry.settle
 Repo.adopter = registry.adopt
+regions.Region.reader = registry.region
 Repo.joiner = Joiner(
     registry.is_derived, registry.is_indexed, registry.key_name, registry.merge_conflicts, registry.join
 )
@@ -77,8 +80,9 @@ def open(url: str) -> Repo:
 
 
 def clone(
-    source: str, url: str, *, branches: Collection[str] | None = None, keys: str | None = None, token: str = ""
-) -> Repo:
+    source: str, url: str, *, branches: Collection[str] | None = None, keys: str | None = None, token: str = "",
+    depth: int | None = None, instances: Sequence[str] | None = None, roi: str | None = None,
+) -> Repo:  # fmt: skip
     """Make a repo with all sealed versions of another, and open it.
 
     Parameters
@@ -93,16 +97,21 @@ def clone(
         As for `create`; a clone on an object store without keys is read-only.
     token
         Admin token of the server, where one asks for it.
+    depth, instances, roi
+        Bring only chunks that the newest `depth` versions of each branch need, of these instances, and of volumes only
+        those that touch a region, ``NAME`` or ``NAME,REF``: the instance of type ``roi`` as it is at that version.
 
     Raises
     ------
     NotFoundError
-        If there is no repo at `source`, or nothing of it is sealed.
+        If there is no repo at `source`, nothing of it is sealed, or it lacks what the limits name.
     AlreadyExistsError
         If there is one at `url`.
     FormatError
         If an object of the source is not what was sealed; it is named.
     """
+    named = None if instances is None else tuple(instances)
+    limits = Limits(depth, named, None if roi is None else regions.parse(roi))
     with open_place(source, token) as origin, open_place(url) as target:
-        transfer.clone(origin, target, branches=branches, keys=keys)
+        transfer.clone(origin, target, branches=branches, keys=keys, limits=limits)
     return open(url)

@@ -16,7 +16,7 @@ from vzarr.errors import InvalidInputError
 from vzarr.overlay.repo import Repo
 from vzarr.overlay.sealing.leftout import Limits
 from vzarr.overlay.transfer import mirror as mirroring
-from vzarr.overlay.transfer import verbs
+from vzarr.overlay.transfer import region, verbs
 from vzarr.overlay.transfer.copying import Progress as Told
 from vzarr.overlay.transfer.flatten import flatten_into
 from vzarr.overlay.transfer.places import Place, open_place
@@ -36,6 +36,7 @@ _CLONING = (
     "vzarr clone /data/fly /backup/fly",
     "vzarr clone https://lab.example.org/7f3a /data/fly --branch master",
     "vzarr clone s3://lab/fly /data/fly --depth 1 --instances seg",
+    "vzarr clone s3://lab/fly /data/fly --roi hotknife,v1.0",
     "vzarr clone /data/fly /backup/fly --mirror",
 )
 
@@ -63,6 +64,10 @@ def clone(
         int | None, typer.Option(metavar="N", help="Only chunks that the newest N versions of each branch need.")
     ] = None,
     instances: Annotated[str | None, typer.Option(metavar="A,B", help="Only chunks of these instances.")] = None,
+    roi: Annotated[
+        str | None,
+        typer.Option(metavar="NAME[,REF]", help="Only chunks of volumes that touch this ROI, as it is at a version."),
+    ] = None,
     flatten: Annotated[
         str | None, typer.Option(metavar="REF", help="A new repo whose root is what this version holds.")
     ] = None,
@@ -73,7 +78,7 @@ def clone(
 ) -> None:
     """Make a repo with all sealed versions of another; on an object store without --keys it is read-only."""
     names = None if instances is None else tuple(instances.split(","))
-    limits = Limits(depth, names)
+    limits = Limits(depth, names, None if roi is None else region.parse(roi))
     if (flatten or mirror) and (limits or branch or (flatten and mirror) or (mirror and keys)):
         raise InvalidInputError("--flatten and --mirror take neither limits nor branches, nor each other")
     if flatten:

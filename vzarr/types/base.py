@@ -17,6 +17,7 @@ from vzarr.types import settings
 if TYPE_CHECKING:
     from vzarr.overlay.history.state import InstanceInfo
     from vzarr.overlay.kv.versioned import InstanceKeys, InstanceTxn
+    from vzarr.overlay.transfer.region import Region
     from vzarr.overlay.version import Version
 
 T = TypeVar("T")
@@ -56,6 +57,11 @@ def no_key_names(key: bytes) -> str | None:
 def _not_derived(path: str) -> bool:
     """Take every array for one by itself."""
     return False
+
+
+def _no_region(info: InstanceInfo, keys: InstanceKeys) -> Region:
+    """Refuse to be taken for a region."""
+    raise UnsupportedError(f"{info.name!r} is of type {info.typename}, which is no region of space")
 
 
 def _nothing_to_verify(instance: Any) -> list[str]:
@@ -101,6 +107,9 @@ class Datatype:
     key_name
         What people call a sidecar key about which merged versions may disagree; None for one that follows from
         others, or that `conflicts` and `resume` look after.
+    region
+        Called with the info of an instance and its keys at a version: the blocks of space that it stands for, for who
+        copies only what touches them.
     verify
         Called with a handle: one line for everything in which its parts contradict each other at this version.
     compression
@@ -125,6 +134,7 @@ class Datatype:
     derived: Callable[[str], bool] = _not_derived
     indexed: Callable[[str], bool] = _not_derived
     key_name: Callable[[bytes], str | None] = _name_of_key
+    region: Callable[[InstanceInfo, InstanceKeys], Region] = _no_region
     verify: Callable[[Any], list[str]] = _nothing_to_verify
     compression: str = "lz4"
     tags: bool = False

@@ -17,6 +17,8 @@ from vzarr.types.base import Datatype, Instance
 
 if TYPE_CHECKING:
     from vzarr.overlay.history.state import InstanceInfo, State
+    from vzarr.overlay.kv.versioned import InstanceKeys
+    from vzarr.overlay.transfer.region import Region
     from vzarr.overlay.version import Version
 
 GROUP = "vzarr.types"
@@ -113,6 +115,19 @@ def key_name(info: InstanceInfo, key: bytes) -> str | None:
         If the datatype is not installed.
     """
     return get(info.typename).key_name(key)
+
+
+def region(info: InstanceInfo, keys: InstanceKeys) -> Region:
+    """The blocks of space that an instance stands for, by its keys at a version.
+
+    Raises
+    ------
+    UnsupportedError
+        If it is no region.
+    NotFoundError
+        If its datatype is not installed.
+    """
+    return get(info.typename).region(info, keys)
 
 
 def merge_conflicts(versions: Sequence[Version]) -> list[Any]:

@@ -22,11 +22,13 @@ from numpy.typing import NDArray
 from vzarr import geometry
 from vzarr.errors import ConflictError, InvalidInputError, UnsupportedError
 from vzarr.geometry import Box, Coord
+from vzarr.overlay.transfer.region import Region
 from vzarr.types import settings
 from vzarr.types.base import Datatype, Instance
 from vzarr.types.partition import partition_json
 
 if TYPE_CHECKING:
+    from vzarr.overlay.history.state import InstanceInfo
     from vzarr.overlay.kv.versioned import InstanceKeys, InstanceTxn
 
 Spans = NDArray[np.int64]
@@ -320,6 +322,12 @@ def _z_range(keys: InstanceKeys) -> tuple[int, int] | None:
     return (ends[0], ends[1]) if ends else None
 
 
+def _region(info: InstanceInfo, keys: InstanceKeys) -> Region:
+    """The voxels of a ROI, by its own block size."""
+    block = geometry.reverse(list(map(int, info.config["blocksize"].split(","))))
+    return Region(block, _joined_rows(keys.scan(_key(_LOW), _key(_HIGH) + b"\0")))
+
+
 def _configure(config: Mapping[str, str]) -> dict[str, str]:
     size = settings.integers(config, "blocksize", (32, 32, 32), 1, 1024)
     return {**config, "blocksize": ",".join(map(str, size))}
@@ -337,4 +345,5 @@ ROI = Datatype(
     url="github.com/janelia-flyem/dvid/datatype/roi",
     configure=_configure,
     key_name=_name,
+    region=_region,
 )

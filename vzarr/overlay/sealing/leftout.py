@@ -28,6 +28,9 @@ class Limits:
         Chunks that the newest versions of each branch need, so many of them; None for all versions.
     instances
         Names of the instances whose chunks it has; None for all arrays.
+    roi
+        Name of the region whose chunks of volumes it has, and the version at which the region is meant: a ref, ""
+        for the newest, or its id, as `vzarr.json` has it; None for all space.
 
     Raises
     ------
@@ -37,17 +40,20 @@ class Limits:
 
     depth: int | None = None
     instances: tuple[str, ...] | None = None
+    roi: tuple[str, str] | None = None
 
     def __post_init__(self) -> None:
         if self.depth is not None and self.depth < 1:
             raise InvalidInputError(f"the depth of a clone is at least 1 version, not {self.depth}")
 
     def __bool__(self) -> bool:
-        return self.depth is not None or self.instances is not None
+        return self != Limits()
 
     def __str__(self) -> str:
-        depth = [] if self.depth is None else [f"--depth {self.depth}"]
-        return " ".join(depth + ([] if self.instances is None else [f"--instances {','.join(self.instances)}"]))
+        depth = "" if self.depth is None else f"--depth {self.depth}"
+        instances = "" if self.instances is None else f"--instances {','.join(self.instances)}"
+        roi = "" if self.roi is None else f"--roi {','.join(filter(None, self.roi))}"
+        return " ".join(filter(None, (depth, instances, roi)))
 
     def has(self, path: str) -> bool:
         """Whether an array at a path is among those whose chunks are wanted."""
@@ -55,14 +61,15 @@ class Limits:
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, as ``vzarr.json`` holds them under ``partial``."""
-        return {"depth": self.depth, "instances": self.instances}
+        roi = {} if self.roi is None else {"roi": self.roi}
+        return {"depth": self.depth, "instances": self.instances, **roi}
 
     @classmethod
     def of(cls, meta: Mapping[str, Any]) -> Limits:
         """Limits that ``vzarr.json`` names; none for a whole repo."""
         plain = meta.get("partial") or {}
-        names = plain.get("instances")
-        return cls(plain.get("depth"), None if names is None else tuple(names))
+        names, roi = plain.get("instances"), plain.get("roi")
+        return cls(plain.get("depth"), None if names is None else tuple(names), None if roi is None else tuple(roi))
 
 
 def read(objects: Objects, node: str) -> frozenset[str]:

@@ -31,6 +31,9 @@ class Reading(Protocol):
     def get(self, key: str) -> bytes | None:
         """Bytes of an object, or None when it is absent."""
 
+    def missing(self, key: str) -> StorageError:
+        """The error for an object that should be there, and is not."""
+
 
 class Holding(Reading, Protocol):
     """Where objects are looked for."""
@@ -145,7 +148,7 @@ def listing(source: Reading, state: State, node: str) -> list[Row]:
 def _checked(source: Reading, key: str, digest: str) -> bytes:
     data = source.get(key)
     if data is None:
-        raise StorageError(f"{key} is missing in the source")
+        raise source.missing(key)
     if seal.sha256(data) != digest:
         raise FormatError(f"{key} in the source is not what was sealed: damaged or tampered with")
     return data

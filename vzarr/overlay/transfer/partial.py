@@ -3,29 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from vzarr.errors import NotFoundError
+from vzarr.geometry import Coord
 from vzarr.overlay import layout
-from vzarr.overlay.hierarchy.tree import is_doc
+from vzarr.overlay.hierarchy.tree import ArrayEntry, is_doc
 from vzarr.overlay.history.state import State
 from vzarr.overlay.objects.base import Objects
 from vzarr.overlay.sealing import leftout, seal
 from vzarr.overlay.sealing.leftout import Limits
+from vzarr.overlay.transfer import region
 from vzarr.overlay.transfer.copying import Progress, Reading, Row, Writing, copy_rows, list_nodes
+from vzarr.overlay.transfer.region import Region
 from vzarr.overlay.views.base import SealedView, Storage, loose_place
 
 
-def check_limits(state: State, limits: Limits) -> None:
-    """Refuse limits that name instances which are not there.
+def settled(state: State, tips: Sequence[str], limits: Limits) -> Limits:
+    """Limits as a clone of some versions keeps them: a region is meant at one version, whatever comes later.
 
     Raises
     ------
     NotFoundError
-        If there is one.
+        If they name instances or a version that are not there, or are not cloned.
+    InvalidInputError, SealedError
+        If no region can be read there.
     """
     for name in limits.instances or ():
         if name not in state.instances:
             raise NotFoundError(f"no instance {name!r} in this repo; there are: {', '.join(state.instances) or 'none'}")
+    if limits.roi is None:
+        return limits
+    name, node = region.resolve(state, tips, limits.roi)
+    if not any(state.is_ancestor(state.nodes[node].version_id, state.nodes[tip].version_id) for tip in tips):
+        raise NotFoundError(f"version {node}, at which {name!r} is meant, is not among those that are cloned")
+    return replace(limits, roi=(name, node))
 
 
 def copy_partly(
@@ -56,7 +68,8 @@ def copy_partly(
     """
     rows = list_nodes(source, state, nodes)
     moved = copy_rows(source, target, [row for row in rows if not _is_content(row.key)], progress)
-    wanted = _needed(objects, state, _newest(state, tips, limits.depth), limits)
+    within = None if limits.roi is None else region.load(objects, state, *limits.roi)
+    wanted = _needed(objects, state, _newest(state, tips, limits.depth), limits, within)
     held = {row.key: row for row in rows if _is_content(row.key)}
     out: dict[str, set[str]] = {node: set() for node in nodes}
     for key in held:
@@ -88,18 +101,39 @@ def _newest(state: State, tips: Iterable[str], depth: int | None) -> set[str]:
     return found
 
 
-def _needed(objects: Objects, state: State, nodes: Iterable[str], limits: Limits) -> set[str]:
-    """Keys of all chunks and loose objects that versions show."""
+def _needed(objects: Objects, state: State, nodes: Iterable[str], limits: Limits, within: Region | None) -> set[str]:
+    """Keys of all chunks and loose objects that versions show within the limits."""
     storage = Storage.of(objects, state.root)
+    touched = _Touched(within)
     found: set[str] = set()
     for node in nodes:
         record = seal.load_record(objects, layout.seal(node), state.nodes[node].seal)
         view = SealedView.load(storage, node, record)
+        sizes = {} if within is None else region.factors(view.tree.entries)
         for path, entry in view.tree.arrays().items():
             if limits.has(path):
+                wanted = touched.chunks(entry, sizes.get(path))
                 for coords, page, local in view.owners.chunks(entry.id, entry.spec.ndim):
-                    for coord, place in zip(coords.tolist(), local.tolist(), strict=True):
-                        found.add(storage.chunk_key(str(page.owner(place)), entry, tuple(coord)))
+                    for coord, place in zip(map(tuple, coords.tolist()), local.tolist(), strict=True):
+                        if wanted is None or coord in wanted:
+                            found.add(storage.chunk_key(str(page.owner(place)), entry, coord))
         if limits.instances is None:
             found |= {loose_place(storage, owner, key) for key, owner in view.tree.loose.items()}
     return found
+
+
+class _Touched:
+    """Chunks that a region touches, by their size: most arrays of most versions share a few."""
+
+    def __init__(self, within: Region | None) -> None:
+        self._within = within
+        self._known: dict[tuple[float, ...], set[Coord]] = {}
+
+    def chunks(self, entry: ArrayEntry, factor: Sequence[float] | None) -> set[Coord] | None:
+        """Coordinates; None for all chunks, of what is no volume."""
+        edges = None if factor is None else region.chunk_edges(entry, factor)
+        if self._within is None or edges is None:
+            return None
+        if edges not in self._known:
+            self._known[edges] = self._within.chunks(edges)
+        return self._known[edges]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
+from vzarr.errors import StorageError
 from vzarr.overlay.history.state import State
 from vzarr.overlay.transfer.copying import Row, lacks
 from vzarr.overlay.transfer.plans import Arrival
@@ -31,6 +32,10 @@ class Place(ABC):
     @abstractmethod
     def size(self, key: str) -> int | None:
         """Size of an object, or None when it is absent."""
+
+    def missing(self, key: str) -> StorageError:
+        """The error for an object that should be there, and is not."""
+        return StorageError(f"{key} is missing in {self.url}")
 
     def lacking(self, rows: Sequence[Row]) -> Sequence[Row]:
         """Those of some objects that are not in place, whole and right."""

@@ -5,14 +5,14 @@ from __future__ import annotations
 import secrets
 from contextlib import closing
 
-from vzarr.errors import AlreadyExistsError, InvalidInputError, NotFoundError
+from vzarr.errors import AlreadyExistsError, InvalidInputError, NotFoundError, StorageError
 from vzarr.overlay import layout, opening
 from vzarr.overlay.history.log import RepoLog
 from vzarr.overlay.history.state import State
 from vzarr.overlay.keys.repokeys import mark_pending
 from vzarr.overlay.kv.mutationids import FIRST_MUTATION_ID, begin_mutation_ids
 from vzarr.overlay.objects.base import Objects, ReadOnly
-from vzarr.overlay.sealing.leftout import Limits
+from vzarr.overlay.sealing.leftout import Limits, gone
 from vzarr.overlay.sealing.seal import load_record
 from vzarr.overlay.transfer.place import Place as Place
 from vzarr.overlay.transfer.plans import Arrival
@@ -46,6 +46,10 @@ class StoredPlace(Place):
     def size(self, key: str) -> int | None:
         """See `Place.size`."""
         return self.objects.size(key)
+
+    def missing(self, key: str) -> StorageError:
+        """See `Place.missing`; a partial clone says that it left the object out."""
+        return gone(self.objects, key, str(super().missing(key)))
 
     def knows(self, node: str) -> bool:
         """Whether the log has a version of that id."""

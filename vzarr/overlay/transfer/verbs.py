@@ -10,7 +10,7 @@ from vzarr.overlay.history.refs import check_branch
 from vzarr.overlay.history.state import State
 from vzarr.overlay.sealing.leftout import Limits
 from vzarr.overlay.transfer.copying import Progress, copy_nodes
-from vzarr.overlay.transfer.partial import check_limits, copy_partly
+from vzarr.overlay.transfer.partial import copy_partly, settled
 from vzarr.overlay.transfer.places import Place, StoredPlace, existing
 from vzarr.overlay.transfer.plans import Arrival, heads, missing
 
@@ -57,10 +57,9 @@ def clone(
         raise NotFoundError(f"nothing in {source.url} is sealed yet: commit first")
     target.choose(state.root)
     if limits:
-        check_limits(state, limits)
         if not isinstance(target, StoredPlace):
             raise InvalidInputError("a server takes whole repos: limits are for a clone in a folder or on a store")
-        target.begin_partly(state.root, keys, limits)
+        target.begin_partly(state.root, keys, settled(state, tips, limits))
     else:
         target.begin(state.root, keys)
     return _transfer(source, state, target, tips, progress, None)
