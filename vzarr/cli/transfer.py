@@ -32,6 +32,10 @@ Token = Annotated[
     typer.Option(metavar="TOKEN", help="Admin token of a server that is written to; or VZARR_ADMIN_TOKEN."),
 ]
 
+Unversioned = Annotated[
+    bool, typer.Option("--unversioned", help="Let the sender's unversioned data replace the receiver's, too.")
+]
+
 _CLONING = (
     "vzarr clone /data/fly /backup/fly",
     "vzarr clone https://lab.example.org/7f3a /data/fly --branch master",
@@ -102,17 +106,23 @@ def _flatten(remote: str, url: str, ref: str, keys: str | None, as_json: bool) -
             emit({"root": target.uuid}, f"version {version.uuid} is the root {target.uuid} of {url}", as_json=as_json)
 
 
-def push(url: RepoUrl, remote: Remote, branch: Branches = None, token: Token = None, as_json: AsJson = False) -> None:
+def push(
+    url: RepoUrl, remote: Remote, branch: Branches = None, unversioned: Unversioned = False, token: Token = None,
+    as_json: AsJson = False,
+) -> None:  # fmt: skip
     """Give another repo the sealed versions that it misses."""
     with _place(url, token) as source, _place(remote, token) as target, _bar() as told:
-        done = verbs.push(source, target, branches=branch, progress=told)
+        done = verbs.push(source, target, branches=branch, unversioned=unversioned, progress=told)
     _say(done, f"pushed to {remote}", as_json)
 
 
-def pull(url: RepoUrl, remote: Remote, branch: Branches = None, token: Token = None, as_json: AsJson = False) -> None:
+def pull(
+    url: RepoUrl, remote: Remote, branch: Branches = None, unversioned: Unversioned = False, token: Token = None,
+    as_json: AsJson = False,
+) -> None:  # fmt: skip
     """Get the sealed versions that another repo has; refused where a branch grew on both sides."""
     with _place(remote, token) as source, _place(url, token) as target, _bar() as told:
-        done = verbs.push(source, target, branches=branch, progress=told)
+        done = verbs.push(source, target, branches=branch, unversioned=unversioned, progress=told)
     _say(done, f"pulled from {remote}", as_json)
 
 
@@ -121,12 +131,13 @@ def fetch(
     remote: Remote,
     name: Annotated[str, typer.Option("--as", metavar="NAME", help="What grew on both sides arrives as NAME-BRANCH.")],
     branch: Branches = None,
+    unversioned: Unversioned = False,
     token: Token = None,
     as_json: AsJson = False,
 ) -> None:
     """Get what another repo has beside one's own versions, ready to be merged."""
     with _place(remote, token) as source, _place(url, token) as target, _bar() as told:
-        done = verbs.fetch(source, target, name, branches=branch, progress=told)
+        done = verbs.fetch(source, target, name, branches=branch, unversioned=unversioned, progress=told)
     _say(done, f"fetched from {remote}", as_json)
 
 
@@ -144,5 +155,9 @@ def _bar() -> Iterator[Told]:
 
 
 def _say(done: verbs.Transferred, what: str, as_json: bool) -> None:
-    text = f"{what}: {len(done.versions)} versions, {done.nbytes} bytes" if done.versions else "nothing was missing"
-    emit({"versions": list(done.versions), "bytes": done.nbytes}, text, as_json=as_json)
+    moved = f"{what}: {len(done.versions)} versions, {done.nbytes} bytes"
+    text = moved if done.versions or done.nbytes else "nothing was missing"
+    if done.kept:
+        text += f"\nleft alone, since both have data of their own: {', '.join(done.kept)} (--unversioned replaces them)"
+    value = {"versions": list(done.versions), "bytes": done.nbytes, "kept": list(done.kept)}
+    emit(value, text, as_json=as_json)

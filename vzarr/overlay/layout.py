@@ -118,6 +118,16 @@ def unversioned() -> str:
     return f"nodes/{UNVERSIONED}/keys/latest.json"
 
 
+def snapshot_sums(name: str) -> str:
+    """Key of the checksums of a snapshot's objects."""
+    return f"nodes/{UNVERSIONED}/sums/{name}"
+
+
+def arrived(digest: str) -> str:
+    """Key of an object that waits to be taken in, by its hash: a part of another repo's keys outside of versions."""
+    return f"nodes/{UNVERSIONED}/arrived/{digest}"
+
+
 def stage(uuid: str, lease: str) -> str:
     """Folder for a writer's unfinished files; removed before a commit lists the node."""
     return f"nodes/{uuid}/journal/{lease}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid as uuids
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from vzarr.errors import FormatError, UnsupportedError
@@ -18,8 +18,7 @@ from vzarr.overlay.keys.repokeys import RepoKeys
 from vzarr.overlay.objects.base import Objects
 from vzarr.overlay.sealing import seal
 from vzarr.overlay.threeway.disputes import FAIL, Judge, Strategy
-from vzarr.overlay.transfer import verbs as transfer
-from vzarr.overlay.transfer.places import open_place
+from vzarr.overlay.transfer import remotes
 from vzarr.overlay.version import Version
 from vzarr.overlay.views.base import Storage, View
 from vzarr.overlay.views.commit import seal_version
@@ -288,29 +287,9 @@ class Repo:
         """Append lines to the repo's own log."""
         self._log.publish(lambda _state: ({"op": "repo_log", "lines": list(lines)},), user=user, app=app)
 
-    def push(self, url: str, *, branches: Collection[str] | None = None, token: str = "") -> transfer.Transferred:
-        """Give another repo the sealed versions that it misses, if no branch grew on both sides (see `verbs.push`)."""
-        with open_place(self.url) as here, open_place(url, token) as there:
-            return transfer.push(here, there, branches=branches)
-
-    def pull(self, url: str, *, branches: Collection[str] | None = None, token: str = "") -> transfer.Transferred:
-        """Get the sealed versions that another repo has.
-
-        Raises
-        ------
-        ConflictError
-            If a branch grew on both sides; `fetch` and `merge` bring it together.
-        """
-        with open_place(self.url) as here, open_place(url, token) as there:
-            return transfer.push(there, here, branches=branches)
-
-    def fetch(
-        self, url: str, aside: str, *, branches: Collection[str] | None = None, token: str = ""
-    ) -> transfer.Transferred:
-        """Get what another repo has; what grew on both sides arrives on branches named ``ASIDE-BRANCH``."""
-        with open_place(self.url) as here, open_place(url, token) as there:
-            return transfer.fetch(there, here, aside, branches=branches)
-
+    push = remotes.push
+    pull = remotes.pull
+    fetch = remotes.fetch
     rebuild_keys = rebuildkeys.rebuild_keys
 
     def garbage(self, grace: float = gc.GRACE_SECONDS, *, delete: bool = False) -> list[gc.Garbage]:

@@ -13,8 +13,12 @@ import vzarr
 from tests.api.conftest import TOKEN
 from vzarr.api.hub import Hub
 from vzarr.overlay import layout
-from vzarr.overlay.transfer import exchange
+from vzarr.overlay.keys import unversioned
+from vzarr.overlay.keys.brought import Brought
+from vzarr.overlay.transfer import exchange, outside
+from vzarr.overlay.transfer.places import StoredPlace
 from vzarr.overlay.transfer.plans import Arrival
+from vzarr.types.registry import create
 
 ADMIN = {"Authorization": f"Bearer {TOKEN}"}
 SUM = hashlib.sha256(b"x").hexdigest()
@@ -146,3 +150,69 @@ def test_a_clone_is_begun_where_its_root_says(client: TestClient, sealed: str, h
     for root in (sealed, "..", ".x", "a%2Fb"):
         assert client.post(f"/api/transfer/{root}", headers=ADMIN).status_code in {400, 404}
     assert sorted(p.name for p in Path(hub.root).iterdir()) == sorted([fresh, sealed])
+
+
+def test_keys_of_no_version_wait_until_they_are_published(client: TestClient, other: vzarr.Repo, hub: Hub):
+    create(other["master"].newversion(), "loose", "keyvalue", versioned=False).put("a", b"1")
+    other["master"].commit()
+    send(client, other)
+    snapshots = StoredPlace(other.objects).snapshots()
+    brought = outside.choose(other.state, snapshots.keys(), snapshots, {}, replace=False)[0]
+    body = arrival(other, unversioned=brought.to_json())
+    body["nodes"] = [n.uuid for n in other.versions()[1:]]
+    for key, _ in other.objects.walk(layout.node(other.versions()[1].uuid)):
+        data = other.objects.get(key)
+        where = f"/api/transfer/{other.uuid}/objects/{key}?sha256={hashlib.sha256(data).hexdigest()}"
+        assert client.put(where, content=data, headers=ADMIN).status_code == 200
+    answer = client.post(f"/api/transfer/{other.uuid}/publish", json=body, headers=ADMIN)
+    assert (answer.status_code, answer.headers["vzarr-error"]) == (500, "StorageError")
+    assert "loose" not in hub.repos()[0].state.instances
+    (snapshot,) = brought.snapshots.values()
+    for row in outside.rows(StoredPlace(other.objects), snapshot):
+        where = f"/api/transfer/{other.uuid}/objects/{layout.arrived(row.digest)}?sha256={row.digest}"
+        assert client.put(where, content=other.objects.get(row.key), headers=ADMIN).status_code == 200
+    assert client.post(f"/api/transfer/{other.uuid}/publish", json=body, headers=ADMIN).json() == {"kept": []}
+    assert hub.repos()[0].root["loose"].get("a") == b"1"
+    shown = client.get(f"/api/transfer/{other.uuid}/unversioned").json()
+    (name,) = (row["name"] for row in shown["snapshots"].values())
+    folder = f"/api/transfer/{other.uuid}/objects/nodes/unversioned"
+    assert client.get(f"{folder}/keys/{name}/zarr.json").status_code == 200
+    assert client.get(f"{folder}/sums/{name}").status_code == 200
+    for strange in ("keys/latest.json", "arrived/x", f"sums/{name}x", f"keys/{name}/..%2F..%2F..%2F..%2Fvzarr.json"):
+        assert client.get(f"{folder}/{strange}").status_code == 404, strange
+
+
+def test_what_is_brought_of_no_version_must_make_sense(client: TestClient, other: vzarr.Repo, hub: Hub):
+    labels = create(hub.repos()[0].root.branch("side"), "seg", "labelmap")
+    labels.reserve_labels(3)
+    row = {"name": f"{'1' * 32}~{'2' * 16}", "keys": 1, "time": "2026-01-01T00:00:00Z", "before": "", "sums": SUM}
+    good: dict[str, Any] = {"snapshots": {"1" * 32: row}, "replace": True, "added": []}
+    bodies: list[Any] = [
+        [], {}, 7, {**good, "replace": 1}, {**good, "added": 3}, {**good, "snapshots": []}, {**good, "more": 1},
+        {**good, "snapshots": {"x": row}}, {**good, "snapshots": {"1" * 32: {**row, "name": "../x"}}},
+        {**good, "snapshots": {"1" * 32: {**row, "keys": "1"}}}, {**good, "snapshots": {"1" * 32: {"name": "x"}}},
+        {**good, "snapshots": {"1" * 32: {**row, "sums": "x"}}},
+    ]  # fmt: skip
+    publish = f"/api/transfer/{other.uuid}/publish"
+    for body in bodies:
+        answer = client.post(publish, json={**arrival(other), "nodes": [], "unversioned": body}, headers=ADMIN)
+        assert answer.status_code == 400, body
+    place = f"/api/transfer/{other.uuid}/objects/{layout.arrived(SUM)}"
+    assert client.put(f"{place}?sha256={hashlib.sha256(b'y').hexdigest()}", content=b"y", headers=ADMIN).is_client_error
+    assert client.put(f"{place}?sha256={SUM}", content=b"x", headers=ADMIN).status_code == 200
+    answer = client.post(publish, json={**arrival(other), "nodes": [], "unversioned": good}, headers=ADMIN)
+    assert answer.headers["vzarr-error"] == "FormatError", "no list of checksums"
+
+
+def test_nobody_brings_the_labels_that_a_versioned_instance_gave(client: TestClient, other: vzarr.Repo, hub: Hub):
+    served = hub.repos()[0]
+    seg = create(served.root.branch("side"), "seg", "labelmap")
+    seg.reserve_labels(3)
+    fake = unversioned.store(other.objects, seg.info.data_uuid, [(b"a", bytes(24))], "2026-01-01T00:00:00Z", None)
+    brought = Brought({seg.info.data_uuid: fake}, replace=True)
+    for row in outside.rows(StoredPlace(other.objects), fake):
+        where = f"/api/transfer/{other.uuid}/objects/{layout.arrived(row.digest)}?sha256={row.digest}"
+        assert client.put(where, content=other.objects.get(row.key), headers=ADMIN).status_code == 200
+    body = {**arrival(other), "nodes": [], "unversioned": brought.to_json()}
+    assert client.post(f"/api/transfer/{other.uuid}/publish", json=body, headers=ADMIN).json() == {"kept": []}
+    assert served["side"]["seg"].reserve_labels(1) == (4, 4)

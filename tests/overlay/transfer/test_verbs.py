@@ -153,13 +153,14 @@ class Dying(Place):
     def __init__(self, inner: Place, writes: int) -> None:
         self.inner, self.url, self.left = inner, inner.url, writes
         self.state, self.get, self.size = inner.state, inner.get, inner.size
-        self.begin, self.publish = inner.begin, inner.publish
+        self.begin, self.publish, self.snapshots = inner.begin, inner.publish, inner.snapshots
 
     def state(self): ...
     def get(self, key): ...
     def size(self, key): ...
     def begin(self, root, keys=None): ...
-    def publish(self, plan): ...
+    def publish(self, arrival, brought=None): ...
+    def snapshots(self): ...
 
     def put(self, key: str, data: bytes) -> None:
         if self.left <= 0:
@@ -180,6 +181,21 @@ def test_a_transfer_that_was_cut_off_shows_nothing_and_is_resumed(repo: vzarr.Re
     with vzarr.open(second) as other:
         assert contents(other) == contents(repo)
         assert not list(verify(other.objects))
+
+
+def test_who_is_told_of_objects_may_end_the_transfer(repo: vzarr.Repo, second: str):
+    told: list[tuple[int, int]] = []
+
+    def stop(count: int, size: int) -> None:
+        told.append((count, size))
+        if len(told) >= 20:
+            raise InterruptedError("cancelled")
+
+    with pytest.raises(InterruptedError):
+        clone(place(repo), place(second), progress=stop)
+    total = sum(1 for n in repo.state.nodes for _ in repo.objects.walk(layout.node(n)))
+    assert len(told) < total / 2, "what had not begun is left alone"
+    assert clone(place(repo), place(second)).nbytes > 0
 
 
 def test_a_tampered_object_is_refused_by_name(repo: vzarr.Repo, second: str):

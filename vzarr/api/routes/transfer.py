@@ -18,9 +18,10 @@ from vzarr.api.hub import Hub
 from vzarr.api.ranges import parse_range
 from vzarr.api.routing import read
 from vzarr.errors import FormatError, InvalidInputError, NotFoundError, SealedError
+from vzarr.overlay import layout
 from vzarr.overlay.objects.sharing import share
 from vzarr.overlay.sealing.seal import sha256 as hash_of
-from vzarr.overlay.transfer import exchange
+from vzarr.overlay.transfer import exchange, outside
 from vzarr.overlay.transfer.copying import Row, check_whole, lacks
 from vzarr.overlay.transfer.places import StoredPlace
 
@@ -53,13 +54,20 @@ def get_history(hub: Repos, ref: str) -> Response:
     return wire.json(exchange.state_to_json(state))
 
 
+@read(router, "/{ref}/unversioned")
+def get_unversioned(hub: Repos, ref: str) -> Response:
+    """Snapshots, taken now, of keys that belong to no version (docs/transfer.md)."""
+    return wire.json(exchange.snapshots_to_json(hub.place(ref).snapshots()))
+
+
 @read(router, "/{ref}/objects/{key:path}")
 def get_object(hub: Repos, ref: str, key: str, request: Request) -> Response:
     """An object that a sealed version stored; ranges are answered."""
     place = hub.place(ref)
-    size = place.size(key) if exchange.is_object(key) and place.is_sealed(key.split("/")[1]) else None
+    given = exchange.is_of_snapshot(key) or (exchange.is_object(key) and place.is_sealed(key.split("/")[1]))
+    size = place.size(key) if given else None
     if size is None:
-        raise NotFoundError(f"no sealed version stored an object {key}")
+        raise NotFoundError(f"no sealed version, and no snapshot of what belongs to none, stored an object {key}")
     found = parse_range(request.headers.get("range"), size)
     first, end = found or (0, size)
     headers = {**_FOREVER, "Content-Length": str(end - first)}
@@ -76,7 +84,7 @@ async def put_object(
     hub: Repos, ref: str, key: str, request: Request, sha256: Annotated[str, Query(pattern="^[0-9a-f]{64}$")]
 ) -> Response:
     """Store an object of a version that the log does not know yet; administrators only."""
-    if not exchange.is_object(key):
+    if not (exchange.is_object(key) or key == layout.arrived(sha256)):
         raise InvalidInputError(f"{key!r} is no object of a version")
     data = await _body(request)
     await run_in_threadpool(_put, hub, ref, key, data, sha256)
@@ -101,8 +109,7 @@ def post_begin(hub: Repos, root: str) -> Response:
 async def post_publish(hub: Repos, ref: str, request: Request) -> Response:
     """Add versions whose objects are all there, by the sender's history (docs/transfer.md); administrators only."""
     body = deps.parse_json(await request.body())
-    await run_in_threadpool(_publish, hub, ref, body)
-    return wire.empty()
+    return wire.json({"kept": await run_in_threadpool(_publish, hub, ref, body)})
 
 
 def _checked(read_body: Callable[[Any], T], body: Any) -> T:
@@ -156,8 +163,10 @@ def _lacking(hub: Hub, ref: str, body: Any) -> Response:
     return wire.json({"keys": [key for key in found if key is not None]})
 
 
-def _publish(hub: Hub, ref: str, body: Any) -> None:
+def _publish(hub: Hub, ref: str, body: Any) -> list[str]:
     place = hub.place(ref)
     arrival = _checked(exchange.arrival_from_json, body)
+    brought = _checked(exchange.brought_from_json, body.get("unversioned"))
     check_whole(place, arrival.source, [n for n in arrival.nodes if not place.knows(n)])
-    place.publish(arrival)
+    outside.check_waiting(place, brought)
+    return list(place.publish(arrival, brought))

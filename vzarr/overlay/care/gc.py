@@ -14,6 +14,7 @@ from vzarr.errors import SealedError
 from vzarr.overlay import layout
 from vzarr.overlay.hierarchy.tree import ArrayEntry, Entry
 from vzarr.overlay.history.state import State
+from vzarr.overlay.keys import unversioned
 from vzarr.overlay.keys.authority import Authority
 from vzarr.overlay.objects.base import Objects
 
@@ -32,7 +33,8 @@ class Garbage:
     kind
         ``node`` (a folder that the log does not know), ``unfinished`` (an object that was never put in place),
         ``pins`` (of an adoption that was cut off or deleted, in a root that is open), ``journal`` (of a writer that is
-        gone), ``checkpoint`` (older than those in use) or ``rows`` (of the key authority, of a version that is sealed).
+        gone), ``snapshot`` (of keys outside of versions, that no list names), ``checkpoint`` (older than those in use)
+        or ``rows`` (of the key authority, of a version that is sealed).
     place
         Object, folder, or version whose rows they are; keys are relative to the repo.
     objects, nbytes
@@ -61,6 +63,7 @@ def find(objects: Objects, authority: Authority, state: State, grace: float = GR
         *_nodes(objects, state, old, grace),
         *_unfinished(objects, old, grace),
         *_pins(objects, authority, state, old, grace),
+        *_snapshots(objects, authority, old, grace),
         *_journals(objects, authority, state, old, grace),
         *_checkpoints(objects),
         *_rows(authority, state),
@@ -72,7 +75,7 @@ def remove(objects: Objects, authority: Authority, garbage: Sequence[Garbage]) -
     for each in garbage:
         if each.kind == "rows":
             authority.finish_close(each.place)
-        elif each.kind in ("node", "journal"):
+        elif each.kind in ("node", "journal", "snapshot"):
             objects.delete_tree(each.place)
         elif each.kind == "pins":
             _remove_pins(objects, authority, each.place)
@@ -111,6 +114,21 @@ def _remove_pins(objects: Objects, authority: Authority, key: str) -> None:
             objects.delete(key)
     except SealedError:
         return
+
+
+def _snapshots(objects: Objects, authority: Authority, old: float, grace: float) -> Iterator[Garbage]:
+    """Snapshots that no list names, and objects that wait though no row says so."""
+    folder = layout.node(layout.UNVERSIONED)
+    used = {name for s in unversioned.read(objects).values() for name in (s.name, s.before)}
+    for name in set(objects.list_dir(f"{folder}/keys")[0]) - used:
+        yield from _folder(objects, "snapshot", layout.keys(layout.UNVERSIONED, name), old, grace)
+    for name in set(objects.list_dir(f"{folder}/sums")[1]) - used:
+        if _abandoned(objects, layout.snapshot_sums(name), old, grace):
+            yield Garbage("unfinished", layout.snapshot_sums(name), 1, objects.size(layout.snapshot_sums(name)) or 0)
+    if authority.kv.get(layout.row_pending(layout.UNVERSIONED)) is None:
+        for key, size in objects.walk(layout.arrived("").rstrip("/")):
+            if _abandoned(objects, key, old, grace):
+                yield Garbage("unfinished", key, 1, size)
 
 
 def _journals(objects: Objects, authority: Authority, state: State, old: float, grace: float) -> Iterator[Garbage]:

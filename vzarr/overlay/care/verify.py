@@ -21,6 +21,7 @@ from vzarr.overlay.hierarchy.tree import ArrayEntry, Tree
 from vzarr.overlay.history import refs
 from vzarr.overlay.history.logcheck import Finding, read_log
 from vzarr.overlay.history.state import NodeInfo, State
+from vzarr.overlay.keys import unversioned
 from vzarr.overlay.kv.sealed import Stack, from_bytes
 from vzarr.overlay.kv.sidecar import Sidecar
 from vzarr.overlay.objects.base import Objects
@@ -72,6 +73,7 @@ def verify(objects: Objects, ref: str | None = None) -> Iterator[Finding]:
             yield from _once(check.version(state.nodes[refs.resolve(state, ref)], whole=True))
             return
         yield from _once(f for info in state.nodes.values() for f in check.version(info, whole=False))
+        yield from check.snapshots()
     yield from _litter(objects, state)
 
 
@@ -137,6 +139,15 @@ class _Check:
             pages = _Pages(self, info, Owners(table, self.storage.pages), whole)
             yield from (f for entry in tree.arrays().values() for f in pages.of(entry))
 
+    def snapshots(self) -> Iterator[Finding]:
+        """Every object of the snapshots of keys that belong to no version."""
+        known = yield from _decoded("snapshots", layout.unversioned(), unversioned.read, self.objects)
+        for snapshot in (s for s in (known or {}).values() if s.sums):
+            listed, folder = layout.snapshot_sums(snapshot.name), layout.keys(layout.UNVERSIONED, snapshot.name)
+            data = yield from self._load("sums", listed, snapshot.sums)
+            rows = yield from _decoded("sums", listed, lambda d: list(seal.read_sums(d)), data)
+            yield from self._objects(folder, rows or [])
+
     def owners(self, node: str) -> Owners | None:
         """Pages of a version, or None where they are damaged, which its own check tells."""
         try:
@@ -183,7 +194,7 @@ class _Check:
         if rows is None:
             return
         folder = layout.node(node)
-        yield from self.share(lambda row: self._object(f"{folder}/{row[0]}", row[1], row[2]), rows)
+        yield from self._objects(folder, rows)
         if self._left_out(node):
             message = f"{len(self._left_out(node))} of {len(rows)} objects were left out by a partial clone"
             yield Finding("left-out", folder, message, damage=False)
@@ -192,6 +203,9 @@ class _Check:
         for key, _size in self.objects.walk(folder):
             if key not in known and not key.startswith(f"{folder}/journal/"):
                 yield Finding("object-unlisted", key, "the version was sealed without it", damage=False)
+
+    def _objects(self, folder: str, rows: Iterable[tuple[str, int, str]]) -> Iterator[Finding]:
+        return self.share(lambda row: self._object(f"{folder}/{row[0]}", row[1], row[2]), rows)
 
     def _object(self, key: str, size: int, digest: str) -> Finding | None:
         try:

@@ -12,7 +12,7 @@ from vzarr.overlay import layout
 from vzarr.overlay.history import plans
 from vzarr.overlay.history.dag import Position, ancestry
 from vzarr.overlay.history.state import InstanceInfo, NodeInfo, State
-from vzarr.overlay.keys import keylayers, mergekeys, unversioned
+from vzarr.overlay.keys import brought, keylayers, mergekeys, unversioned
 from vzarr.overlay.keys.authority import Authority
 from vzarr.overlay.keys.keylayers import KeyChanges
 from vzarr.overlay.kv.base import OrderedKV, Reader, Transaction
@@ -25,7 +25,7 @@ from vzarr.overlay.objects.base import Objects
 from vzarr.overlay.sealing.seal import Record
 
 T = TypeVar("T")
-UNVERSIONED = Position(0, 0)
+UNVERSIONED = unversioned.POSITION
 BATCH = 5000
 """Keys that are taken in by one transaction."""
 
@@ -121,6 +121,7 @@ class RepoKeys:
             node = row[len(layout.PENDING) :].decode()
             if node in state.nodes:
                 self._take_in(node, row)
+        brought.take_in(self._objects, self._authority.kv, self.versioned, state)
         self._arrived = state.next
 
     def _take_in(self, node: str, row: bytes) -> None:

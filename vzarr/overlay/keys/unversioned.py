@@ -1,26 +1,33 @@
 """Snapshots of keys that belong to no version, beside the versions: for readers without keys, and for `rebuildkeys`.
 
-A commit writes one of each instance whose keys outside of versions changed since its last.  It says what they were at
-that time; it is no part of any seal.  The format is in docs/format.md.
+A commit writes one of each instance whose keys outside of versions changed since its last, and so does who is about to
+copy them.  It says what they were at that time; it is no part of any seal.  The format is in docs/format.md.
 """
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
 import orjson
 
 from vzarr.errors import FormatError
 from vzarr.overlay import layout
+from vzarr.overlay.history.dag import Position
 from vzarr.overlay.keys import keylayers
 from vzarr.overlay.keys.locks import Locks
+from vzarr.overlay.kv import sidecar
 from vzarr.overlay.kv.base import OrderedKV, Transaction
 from vzarr.overlay.kv.sealed import Layer, SealedKeys, Stack
+from vzarr.overlay.kv.sidecar import Change
 from vzarr.overlay.kv.versioned import VersionedKV
 from vzarr.overlay.objects.base import Objects
+from vzarr.overlay.sealing import seal
+
+POSITION = Position(0, 0)
+"""In place of a version's."""
 
 
 @dataclass(frozen=True)
@@ -37,12 +44,15 @@ class Snapshot:
         When (UTC, RFC 3339).
     before
         Name of the one before, which stays for readers who are about to open it; "" for none.
+    sums
+        SHA-256 of the list of its objects' checksums; equal for equal keys.  "" in snapshots of early repos.
     """
 
     name: str
     keys: int
     time: str
     before: str = ""
+    sums: str = ""
 
     def open(self, objects: Objects) -> SealedKeys:
         """The keys."""
@@ -71,28 +81,47 @@ def read(objects: Objects) -> dict[str, Snapshot]:
     return found
 
 
+def write(objects: Objects, snapshots: Mapping[str, Snapshot]) -> None:
+    """Make some snapshots, by data id, the newest; what they replace is removed by `forget`."""
+    plain = {"format": layout.FORMAT, "instances": {i: asdict(s) for i, s in sorted(snapshots.items())}}
+    objects.put(layout.unversioned(), orjson.dumps(plain, option=orjson.OPT_INDENT_2))
+
+
+def forget(objects: Objects, names: Iterable[str]) -> None:
+    """Remove snapshots that nobody is about to open any more."""
+    for name in set(names) - {""}:
+        objects.delete_tree(layout.keys(layout.UNVERSIONED, name))
+        objects.delete(layout.snapshot_sums(name))
+
+
 def take(objects: Objects, kv: OrderedKV, versioned: VersionedKV, locks: Locks) -> None:
     """Write a snapshot of every instance whose keys outside of versions changed since the last one."""
-    if not versioned.changed_outside(kv):
+    if not versioned.changed_outside(kv) and all(s.sums for s in read(objects).values()):
         return
     with locks.alone(layout.node(layout.UNVERSIONED)):
         turn = b"snapshot " + secrets.token_hex(4).encode()
-        changed = kv.transact(_mark(versioned, turn))
-        known, dropped = read(objects), set[str]()
+        changed, known, dropped = kv.transact(_mark(versioned, turn)), read(objects), set[str]()
         with kv.snapshot() as moment:
             time = datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-            for instance in changed:
-                name = f"{instance.hex()}~{secrets.token_hex(8)}"
+            for instance in {*changed, *(bytes.fromhex(i) for i, s in known.items() if not s.sums)}:
+                last = known.get(instance.hex())
                 rows = versioned.changes(instance, 0, view=moment)
-                layer = keylayers.write_layer(objects, layout.UNVERSIONED, name, rows)
-                last = known.get(instance.hex(), Snapshot("", 0, ""))
-                known[instance.hex()] = replace(last, name=name, keys=layer.size, time=time, before=last.name)
-                dropped.add(last.before)
-        plain = {"format": layout.FORMAT, "instances": {i: asdict(s) for i, s in sorted(known.items())}}
-        objects.put(layout.unversioned(), orjson.dumps(plain, option=orjson.OPT_INDENT_2))
+                known[instance.hex()] = store(objects, instance.hex(), rows, time, last)
+                dropped.add("" if last is None else last.before)
+        write(objects, known)
         kv.transact(_unmark(changed, turn))
-        for name in dropped - {""}:
-            objects.delete_tree(layout.keys(layout.UNVERSIONED, name))
+        forget(objects, dropped)
+
+
+def store(objects: Objects, instance: str, rows: Iterable[Change], time: str, last: Snapshot | None) -> Snapshot:
+    """Write the objects of a snapshot, in place of the last one; it counts once `write` names it."""
+    name, listed = f"{instance}~{secrets.token_hex(8)}", list(rows)
+    parts = sorted(sidecar.encode(listed).items())
+    for part, data in parts:
+        objects.put(f"{layout.keys(layout.UNVERSIONED, name)}/{part}", data)
+    sums = "".join(f"{seal.sha256(data)} {len(data)} {part}\n" for part, data in parts).encode()
+    objects.put(layout.snapshot_sums(name), sums)
+    return Snapshot(name, len(listed), time, "" if last is None else last.name, seal.sha256(sums))
 
 
 def _mark(versioned: VersionedKV, turn: bytes) -> Callable[[Transaction], list[bytes]]:

@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, Protocol
 
 from vzarr.errors import FormatError, StorageError
 from vzarr.overlay import layout
 from vzarr.overlay.history.state import State
+from vzarr.overlay.objects.sharing import share
 from vzarr.overlay.sealing import seal
 from vzarr.overlay.views.paths import is_key
 
 WORKERS = 16
 Progress = Callable[[int, int], None]
-"""Told of each object that is in place: how many there are to be, and its bytes."""
+"""Told of each object that is in place: how many there are to be, and its bytes.  What it raises ends the copying."""
 
 
 class Row(NamedTuple):
-    """An object as a list of checksums names it; its key is that of the repo."""
+    """An object as a list of checksums names it; its key is that of the repo, in the source perhaps another."""
 
     key: str
     size: int
     digest: str
+    origin: str = ""
 
 
 class Reading(Protocol):
@@ -87,8 +89,7 @@ def copy_nodes(
 
 def list_nodes(source: Reading, state: State, nodes: Sequence[str]) -> list[Row]:
     """Every object of some versions (see `listing`)."""
-    with ThreadPoolExecutor(WORKERS) as pool:
-        return [row for rows in pool.map(lambda n: listing(source, state, n), nodes) for row in rows]
+    return [row for rows in share(lambda n: listing(source, state, n), nodes, WORKERS) for row in rows]
 
 
 def copy_rows(source: Reading, target: Writing, rows: Sequence[Row], progress: Progress | None = None) -> int:
@@ -105,15 +106,32 @@ def copy_rows(source: Reading, target: Writing, rows: Sequence[Row], progress: P
         return found
 
     def copy(row: Row) -> int:
-        data = _checked(source, row.key, row.digest)
+        data = checked(source, row.origin or row.key, row.digest)
         target.put(row.key, data)
         tell([row])
         return len(data)
 
-    with ThreadPoolExecutor(WORKERS) as pool:
-        parts = [rows[at : at + target.at_once] for at in range(0, len(rows), target.at_once)]
-        todo = [row for some in pool.map(look, parts) for row in some]
-        return sum(pool.map(copy, todo))
+    parts = [rows[at : at + target.at_once] for at in range(0, len(rows), target.at_once)]
+    todo = [row for some in share(look, parts, WORKERS) for row in some]
+    return sum(share(copy, todo, WORKERS))
+
+
+def adding_up(progress: Progress | None) -> Progress | None:
+    """Who is told of several copies as of one: each object of a later one makes more that there are to be."""
+    if progress is None:
+        return None
+    lock, total, left = threading.Lock(), 0, 0
+
+    def tell(count: int, size: int) -> None:
+        nonlocal total, left
+        with lock:
+            if not left:
+                total, left = total + count, count
+            left -= 1
+            now = total
+        progress(now, size)
+
+    return tell
 
 
 def listing(source: Reading, state: State, node: str) -> list[Row]:
@@ -128,11 +146,11 @@ def listing(source: Reading, state: State, node: str) -> list[Row]:
     """
     digest = state.nodes[node].seal
     assert digest is not None
-    data = _checked(source, layout.seal(node), digest)
+    data = checked(source, layout.seal(node), digest)
     record = seal.Record.from_bytes(data)
     if record.parents != state.nodes[node].parents:
         raise FormatError(f"{layout.seal(node)} names other parents than the log")
-    sums = _checked(source, layout.sums(node), record.sums)
+    sums = checked(source, layout.sums(node), record.sums)
     try:
         stored = list(seal.read_sums(sums))
     except ValueError as e:
@@ -145,7 +163,16 @@ def listing(source: Reading, state: State, node: str) -> list[Row]:
     return [*rows, Row(layout.sums(node), len(sums), record.sums), Row(layout.seal(node), len(data), digest)]
 
 
-def _checked(source: Reading, key: str, digest: str) -> bytes:
+def checked(source: Reading, key: str, digest: str) -> bytes:
+    """An object, held against its checksum.
+
+    Raises
+    ------
+    StorageError
+        If it is missing.
+    FormatError
+        If it is another.
+    """
     data = source.get(key)
     if data is None:
         raise source.missing(key)
@@ -170,8 +197,7 @@ def check_whole(target: Holding, state: State, nodes: Sequence[str]) -> None:
     StorageError, FormatError
         Naming the first that is missing, or of another size.
     """
-    with ThreadPoolExecutor(WORKERS) as pool:
-        for rows in pool.map(lambda n: listing(target, state, n), nodes):
-            for row, size in zip(rows, pool.map(target.size, [r.key for r in rows]), strict=True):
-                if size != row.size:
-                    raise StorageError(f"{row.key} has not arrived whole: push again")
+    rows = list_nodes(target, state, nodes)
+    for row, size in zip(rows, share(lambda row: target.size(row.key), rows, WORKERS), strict=True):
+        if size != row.size:
+            raise StorageError(f"{row.key} has not arrived whole: push again")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict, fields
 from datetime import datetime
 from typing import Any
 
@@ -11,12 +12,16 @@ from vzarr.errors import FormatError, InvalidInputError
 from vzarr.overlay import layout
 from vzarr.overlay.history.refs import check_branch
 from vzarr.overlay.history.state import MASTER, Entry, State, replay
+from vzarr.overlay.keys.brought import Brought
+from vzarr.overlay.keys.unversioned import Snapshot
 from vzarr.overlay.transfer.copying import Row
 from vzarr.overlay.transfer.plans import Arrival, history
 from vzarr.overlay.views.paths import is_key
 
 Check = Callable[[Any], bool]
 _SHA256 = re.compile(r"[0-9a-f]{64}")
+_SNAPSHOT = re.compile(r"[0-9a-f]{32}~[0-9a-f]{16}")
+_WAITING = layout.arrived("")
 
 
 def state_to_json(state: State) -> dict[str, Any]:
@@ -66,6 +71,56 @@ def arrival_from_json(data: Any) -> Arrival:
     return Arrival(state, nodes, aside)
 
 
+def snapshots_to_json(snapshots: Mapping[str, Snapshot]) -> dict[str, Any]:
+    """Snapshots of keys outside of versions as plain data."""
+    return {"format": layout.FORMAT, "snapshots": {instance: asdict(s) for instance, s in snapshots.items()}}
+
+
+def snapshots_from_json(data: Any) -> dict[str, Snapshot]:
+    """Inverse of `snapshots_to_json`.
+
+    Raises
+    ------
+    FormatError
+        If the data come from a newer release, or are none.
+    """
+    if not isinstance(data, dict) or not isinstance(data.get("format"), int):
+        raise FormatError("snapshots are a JSON object with 'format' and 'snapshots'")
+    if data["format"] > layout.FORMAT:
+        raise FormatError(f"the repo has format {data['format']}; this release reads up to {layout.FORMAT}: upgrade")
+    return _snapshots(data.get("snapshots"))
+
+
+def brought_from_json(data: Any) -> Brought:
+    """What is brought of keys outside of versions (see `Brought.to_json`); nothing for None.
+
+    Raises
+    ------
+    FormatError
+        If the data are none.
+    """
+    if data is None:
+        return Brought()
+    if not isinstance(data, dict) or {*data} != {"snapshots", "replace", "added"} or not _is_bool(data["replace"]):
+        raise FormatError("'unversioned' should be a JSON object with 'snapshots', 'replace' and 'added'")
+    if not _is_texts(data["added"]):
+        raise FormatError("'added' should list data ids")
+    return Brought(_snapshots(data["snapshots"]), data["replace"], frozenset(data["added"]))
+
+
+def _snapshots(data: Any) -> dict[str, Snapshot]:
+    if not isinstance(data, dict) or not all(_is_data(i) and _is_snapshot(row) for i, row in data.items()):
+        raise FormatError("'snapshots' should hold by data id an object with the keys of a snapshot (docs/format.md)")
+    return {instance: Snapshot(**row) for instance, row in data.items()}
+
+
+def _is_snapshot(row: Any) -> bool:
+    if not isinstance(row, dict) or {*row} != {f.name for f in fields(Snapshot)}:
+        return False
+    named = _SNAPSHOT.fullmatch(str(row["name"])) and _is_text(row["before"]) and _is_time(row["time"])
+    return bool(named) and type(row["keys"]) is int and (row["sums"] == "" or _is_sha256(row["sums"]))
+
+
 def rows_from_json(data: Any) -> list[Row]:
     """Objects to look for, ``[[KEY, SIZE, SHA-256], ...]``.
 
@@ -87,11 +142,24 @@ def is_object(key: Any) -> bool:
     return first == "nodes" and _is_node(node) and part not in {"", "journal"}
 
 
+def is_waiting(key: Any) -> bool:
+    """Whether a text is the key of an object that waits to be taken in (see `layout.arrived`)."""
+    return isinstance(key, str) and key.startswith(_WAITING) and _is_sha256(key[len(_WAITING) :])
+
+
+def is_of_snapshot(key: str) -> bool:
+    """Whether a text is the key of an object of a snapshot of keys outside of versions, or of their checksums."""
+    for folder in (f"{layout.node(layout.UNVERSIONED)}/keys/", layout.snapshot_sums("")):
+        if key.startswith(folder) and is_key(key) and "\\" not in key:
+            return bool(_SNAPSHOT.fullmatch(key[len(folder) :].partition("/")[0]))
+    return False
+
+
 def _is_row(value: Any) -> bool:
     if not isinstance(value, list) or len(value) != 3:
         return False
     key, size, digest = value
-    return is_object(key) and type(size) is int and _is_sha256(digest)
+    return (is_object(key) or is_waiting(key)) and type(size) is int and _is_sha256(digest)
 
 
 def _check(op: Any, known: set[str], *, first: bool) -> None:

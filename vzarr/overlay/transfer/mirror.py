@@ -7,15 +7,19 @@ from __future__ import annotations
 
 import secrets
 from contextlib import closing
+from dataclasses import replace
 
 import orjson
 
 from vzarr.errors import AlreadyExistsError, AuthorityUnavailableError, InvalidInputError
 from vzarr.overlay import layout, opening
 from vzarr.overlay.history.state import State
+from vzarr.overlay.keys import unversioned
+from vzarr.overlay.keys.unversioned import Snapshot
 from vzarr.overlay.objects.base import Objects
 from vzarr.overlay.objects.memory import MemoryObjects
-from vzarr.overlay.transfer.copying import Progress, copy_nodes
+from vzarr.overlay.transfer import outside
+from vzarr.overlay.transfer.copying import Progress, adding_up, copy_nodes, copy_rows
 from vzarr.overlay.transfer.places import Place, StoredPlace, existing
 from vzarr.overlay.transfer.verbs import Transferred
 
@@ -48,11 +52,11 @@ def mirror(source: Place, target: Place, *, progress: Progress | None = None) ->
     if meta.get("partial"):
         raise InvalidInputError(f"{source.url} is a partial clone, and a mirror has everything: mirror the original")
     _claim(target.objects, meta)
-    there = target.state()
+    there, progress = target.state(), adding_up(progress)
     _check_follows(source.objects, target.objects, there)
     nodes = [n for n, info in state.nodes.items() if info.sealed and not _has(there, n)]
     moved = copy_nodes(source, target, state, nodes, progress)
-    _copy_unversioned(source.objects, target.objects)
+    moved += _copy_unversioned(source, target, progress)
     for number in range(there.next, state.next):
         data = source.objects.get(layout.log_entry(number))
         assert data is not None  # the state is made of these
@@ -91,16 +95,20 @@ def _check_follows(source: Objects, target: Objects, there: State) -> None:
             raise AlreadyExistsError(f"{target.url} does not follow {source.url}: their logs differ at {key}")
 
 
-def _copy_unversioned(source: Objects, target: Objects) -> None:
+def _copy_unversioned(source: StoredPlace, target: StoredPlace, progress: Progress | None) -> int:
     """Snapshots of keys that belong to no version; the list of them last."""
-    folder, listing = layout.node(layout.UNVERSIONED), layout.unversioned()
-    newest = source.get(listing)
-    for key, size in source.walk(folder):
-        data = source.get(key) if key != listing and target.size(key) != size else None
-        if data is not None:
-            target.put(key, data)
-    if newest is not None:
-        target.put(listing, newest)
+    known, dropped, rows = unversioned.read(target.objects), set[str](), []
+    for instance, snapshot in source.snapshots().items():
+        old = known.get(instance, Snapshot("", 0, ""))
+        if old.name != snapshot.name:
+            rows += outside.rows(source, snapshot)
+            known[instance] = replace(snapshot, before=old.name)
+            dropped.add(old.before)
+    moved = copy_rows(source, target, rows, progress)
+    if rows:
+        unversioned.write(target.objects, known)
+    unversioned.forget(target.objects, dropped)
+    return moved
 
 
 def _write_hints(objects: Objects, state: State) -> None:

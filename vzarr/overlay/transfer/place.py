@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from vzarr.errors import StorageError
 from vzarr.overlay.history.state import State
+from vzarr.overlay.keys.brought import Brought
+from vzarr.overlay.keys.unversioned import Snapshot
 from vzarr.overlay.transfer.copying import Row, lacks
 from vzarr.overlay.transfer.plans import Arrival
+
+NOTHING = Brought()
 
 
 class Place(ABC):
@@ -56,8 +60,17 @@ class Place(ABC):
         """
 
     @abstractmethod
-    def publish(self, arrival: Arrival) -> None:
-        """Add versions whose objects are all in place.
+    def snapshots(self) -> Mapping[str, Snapshot]:
+        """What its keys outside of versions are now, by data id; none where there is no repo yet."""
+
+    @abstractmethod
+    def publish(self, arrival: Arrival, brought: Brought = NOTHING) -> Sequence[str]:
+        """Add versions and keys outside of versions, whose objects are all in place.
+
+        Returns
+        -------
+        sequence of str
+            Data ids of which the repo kept data of its own instead.
 
         Raises
         ------

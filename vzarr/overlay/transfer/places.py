@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+import errno
 import secrets
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 
 from vzarr.errors import AlreadyExistsError, InvalidInputError, NotFoundError, StorageError
 from vzarr.overlay import layout, opening
 from vzarr.overlay.history.log import RepoLog
 from vzarr.overlay.history.state import State
+from vzarr.overlay.keys import unversioned
+from vzarr.overlay.keys.authority import Authority
+from vzarr.overlay.keys.brought import Brought, mark, show, take_in
 from vzarr.overlay.keys.repokeys import mark_pending
+from vzarr.overlay.keys.unversioned import Snapshot
 from vzarr.overlay.kv.mutationids import FIRST_MUTATION_ID, begin_mutation_ids
+from vzarr.overlay.kv.versioned import VersionedKV
 from vzarr.overlay.objects.base import Objects, ReadOnly
 from vzarr.overlay.sealing.leftout import Limits, gone
 from vzarr.overlay.sealing.seal import load_record
+from vzarr.overlay.transfer.place import NOTHING
 from vzarr.overlay.transfer.place import Place as Place
 from vzarr.overlay.transfer.plans import Arrival
 from vzarr.overlay.transfer.served import ServedPlace, is_served
 
 STRIPE_MUTATIONS = 10**9
 """Mutation ids of a clone begin so many further on for each stripe."""
+_READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 class StoredPlace(Place):
@@ -93,24 +102,48 @@ class StoredPlace(Place):
         """What it has; no limits for a whole repo."""
         return Limits.of(opening.read_meta(self.objects))
 
-    def publish(self, arrival: Arrival) -> None:
+    def snapshots(self) -> Mapping[str, Snapshot]:
+        """See `Place.snapshots`; they are taken now, where the keys can be reached and written beside."""
+        if self.objects.get(layout.REPO) is None:
+            return {}
+        authority, objects = opening.reach_authority(self.objects, opening.read_meta(self.objects))
+        with closing(authority):
+            if not isinstance(objects, ReadOnly):
+                try:
+                    unversioned.take(objects, authority.kv, _outside(authority), authority.locks)
+                except StorageError as e:
+                    if e.errno not in _READ_ONLY:
+                        raise  # else what the last commit found is the newest that can be had
+        return unversioned.read(self.objects)
+
+    def publish(self, arrival: Arrival, brought: Brought = NOTHING) -> Sequence[str]:
         """See `Place.publish`."""
         meta = opening.read_meta(self.objects)
         authority, objects = opening.reach_authority(self.objects, meta)
-        try:
+        with closing(authority):
             ops = arrival(self.state())
-            if not ops:
-                return
-            arrived = [op["id"] for op in ops if op["op"] == "node"]
             for op in ops:
                 if op["op"] == "node":
                     load_record(self.objects, layout.seal(op["id"]), op["seal"])
+            left: Sequence[str] = list(brought.snapshots) if isinstance(objects, ReadOnly) else ()
             if not isinstance(objects, ReadOnly):
-                mark_pending(authority.kv, arrived)
-            self._log.open()
-            self._log.publish(arrival)
-        finally:
-            authority.close()
+                if ops:
+                    mark_pending(authority.kv, [op["id"] for op in ops if op["op"] == "node"])
+                if brought.snapshots:
+                    mark(authority.kv, brought)
+            elif opening.lacks_keys(self.objects, meta):
+                left = show(self.objects, brought) if brought.snapshots else ()
+            if ops:
+                self._log.open()
+                self._log.publish(arrival)
+            if brought.snapshots and not isinstance(objects, ReadOnly):
+                left = take_in(objects, authority.kv, _outside(authority), self._log.open())
+            return left
+
+
+def _outside(authority: Authority) -> VersionedKV:
+    """Keys outside of versions, none of which descends from another."""
+    return VersionedKV(authority.kv, lambda a, b: a == b)
 
 
 def open_place(url: str, token: str = "") -> Place:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from http.client import HTTPConnection, HTTPResponse, HTTPSConnection
 from http.client import error as BadAnswer
@@ -15,9 +15,11 @@ import orjson
 from vzarr import errors
 from vzarr.errors import FormatError, InvalidInputError, NotFoundError, StorageError, VzarrError
 from vzarr.overlay.history.state import State
+from vzarr.overlay.keys.brought import Brought
+from vzarr.overlay.keys.unversioned import Snapshot
 from vzarr.overlay.transfer import exchange
 from vzarr.overlay.transfer.copying import Row
-from vzarr.overlay.transfer.place import Place
+from vzarr.overlay.transfer.place import NOTHING, Place
 from vzarr.overlay.transfer.plans import Arrival
 
 KIND = "Vzarr-Error"
@@ -102,7 +104,7 @@ class ServedPlace(Place):
     def lacking(self, rows: Sequence[Row]) -> Sequence[Row]:
         """See `Place.lacking`."""
         known = {row.key: row for row in rows}
-        asked = orjson.dumps([list(row) for row in rows])
+        asked = orjson.dumps([row[:3] for row in rows])
         return [known[key] for key in self._json("POST", f"{self._repo()}/lacking", asked)["keys"]]
 
     def put(self, key: str, data: bytes) -> None:
@@ -118,10 +120,20 @@ class ServedPlace(Place):
         self._ref = root
         self._ask("POST", self._repo())
 
-    def publish(self, arrival: Arrival) -> None:
+    def snapshots(self) -> Mapping[str, Snapshot]:
+        """See `Place.snapshots`."""
+        try:
+            return exchange.snapshots_from_json(self._json("GET", f"{self._repo()}/unversioned"))
+        except NotFoundError:
+            return {}
+
+    def publish(self, arrival: Arrival, brought: Brought = NOTHING) -> Sequence[str]:
         """See `Place.publish`."""
-        if arrival(self.state()):
-            self._ask("POST", f"{self._repo()}/publish", orjson.dumps(exchange.arrival_to_json(arrival)))
+        if not arrival(self.state()) and not brought.snapshots:
+            return ()
+        body = {**exchange.arrival_to_json(arrival), "unversioned": brought.to_json()}
+        kept = self._json("POST", f"{self._repo()}/publish", orjson.dumps(body))["kept"]
+        return list(map(str, kept))
 
     def close(self) -> None:
         """Let go of all connections."""

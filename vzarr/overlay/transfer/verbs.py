@@ -9,7 +9,8 @@ from vzarr.errors import AlreadyExistsError, InvalidInputError, NotFoundError
 from vzarr.overlay.history.refs import check_branch
 from vzarr.overlay.history.state import State
 from vzarr.overlay.sealing.leftout import Limits
-from vzarr.overlay.transfer.copying import Progress, copy_nodes
+from vzarr.overlay.transfer import outside
+from vzarr.overlay.transfer.copying import Progress, adding_up, copy_nodes
 from vzarr.overlay.transfer.partial import copy_partly, settled
 from vzarr.overlay.transfer.places import Place, StoredPlace, existing
 from vzarr.overlay.transfer.plans import Arrival, heads, missing
@@ -19,10 +20,21 @@ WHOLE = Limits()
 
 @dataclass(frozen=True)
 class Transferred:
-    """What a transfer did: ids of the versions that arrived, parents first, and bytes that were copied."""
+    """What a transfer did.
+
+    Parameters
+    ----------
+    versions
+        Ids of the versions that arrived, parents first.
+    nbytes
+        Bytes that were copied.
+    kept
+        Names of unversioned instances of which the receiver kept data of its own, which differ from the sender's.
+    """
 
     versions: Sequence[str]
     nbytes: int
+    kept: Sequence[str] = ()
 
 
 def clone(
@@ -42,7 +54,7 @@ def clone(
     limits
         What the clone shall have of the chunks of arrays; everything by default.
     progress
-        Told of each object.
+        Told of each object; what it raises ends the transfer, which goes on there when it is asked for again.
 
     Raises
     ------
@@ -62,13 +74,22 @@ def clone(
         target.begin_partly(state.root, keys, settled(state, tips, limits))
     else:
         target.begin(state.root, keys)
-    return _transfer(source, state, target, tips, progress, None)
+    return _transfer(source, state, target, tips, progress)
 
 
 def push(
-    source: Place, target: Place, *, branches: Collection[str] | None = None, progress: Progress | None = None
-) -> Transferred:
+    source: Place, target: Place, *, branches: Collection[str] | None = None, unversioned: bool = False,
+    progress: Progress | None = None,
+) -> Transferred:  # fmt: skip
     """Give another repo the sealed versions that it misses; pulling is the same the other way round.
+
+    Parameters
+    ----------
+    source, target, branches, progress
+        As in `clone`.
+    unversioned
+        Let the sender's data of unversioned instances take the place of the receiver's; by default the receiver keeps
+        what it has, and gets the sender's only of instances of which it has none.
 
     Raises
     ------
@@ -82,11 +103,11 @@ def push(
     state = existing(source)
     target.choose(state.root)
     existing(target)
-    return _transfer(source, state, target, heads(state, branches), progress, None)
+    return _transfer(source, state, target, heads(state, branches), progress, replace=unversioned)
 
 
 def fetch(
-    source: Place, target: Place, aside: str, *, branches: Collection[str] | None = None,
+    source: Place, target: Place, aside: str, *, branches: Collection[str] | None = None, unversioned: bool = False,
     progress: Progress | None = None,
 ) -> Transferred:  # fmt: skip
     """As `push`, but what grew on both sides arrives on branches of its own, named ``ASIDE-BRANCH``, to be merged."""
@@ -94,24 +115,31 @@ def fetch(
     state = existing(source)
     target.choose(state.root)
     existing(target)
-    return _transfer(source, state, target, heads(state, branches), progress, aside)
+    return _transfer(source, state, target, heads(state, branches), progress, aside, replace=unversioned)
 
 
 def _transfer(
-    source: Place, state: State, target: Place, tips: Sequence[str], progress: Progress | None, aside: str | None
-) -> Transferred:
-    nodes = missing(state, target.state(), tips)
+    source: Place, state: State, target: Place, tips: Sequence[str], progress: Progress | None,
+    aside: str | None = None, *, replace: bool = False,
+) -> Transferred:  # fmt: skip
+    there = target.state()
+    nodes = missing(state, there, tips)
     plan = Arrival(state, nodes, aside)
-    plan(target.state())  # what is refused is refused before anything is copied
+    ops = plan(there)  # what is refused is refused before anything is copied
+    told = adding_up(progress)
     limits = target.limits() if isinstance(target, StoredPlace) else WHOLE
     if limits and isinstance(target, StoredPlace):
-        moved = copy_partly(source, target, target.objects, state, nodes, tips, limits, progress)
+        moved = copy_partly(source, target, target.objects, state, nodes, tips, limits, told)
     else:
-        moved = copy_nodes(source, target, state, nodes, progress)
+        moved = copy_nodes(source, target, state, nodes, told)
+    infos = {info.data_uuid: info.name for info in state.instances.values()}
+    known = {i.data_uuid for i in there.instances.values()} | {op["data_uuid"] for op in ops if op["op"] == "instance"}
+    brought, kept = outside.choose(state, known, source.snapshots(), target.snapshots(), replace=replace)
+    moved += outside.copy(source, target, brought, told)
     try:
-        target.publish(plan)
+        kept += target.publish(plan, brought)
     except AlreadyExistsError:
         # Somebody else may have brought the same versions meanwhile.
         if missing(state, target.state(), tips):
             raise
-    return Transferred(nodes, moved)
+    return Transferred(nodes, moved, sorted(infos[i] for i in kept if i in infos))
