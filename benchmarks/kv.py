@@ -147,7 +147,7 @@ def opening(folder: Path, keys: int, rounds: int) -> list[float]:
     """Seconds from nothing open to the first value, in a repo with so many keys."""
     url = str(folder / "repo")
     with vzarr.create(url) as repo:
-        info = repo.create_instance(repo.root, "notes", "keyvalue")
+        info = repo.record_instance(repo.root, "notes", "keyvalue")
         instance, at = bytes.fromhex(info.data_uuid), repo.state.position(repo.uuid)
         for rows in _batched(_bulk(instance, at, keys)):
             repo.authority.kv.transact(partial(_put_all, rows))

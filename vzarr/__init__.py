@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 
 from vzarr import errors
-from vzarr.overlay.joining import Joiner
+from vzarr.overlay import datatypes
 from vzarr.overlay.repo import Repo
 from vzarr.overlay.sealing.leftout import Limits
 from vzarr.overlay.store import VersionStore
@@ -30,13 +30,7 @@ from vzarr.types import registry
 __version__ = "0.1.0"
 __all__ = ["Repo", "Version", "VersionStore", "clone", "create", "errors", "open"]
 
-Repo.opener = registry.open_instance
-Repo.settler = registry.settle
-Repo.adopter = registry.adopt
-regions.Region.reader = registry.region
-Repo.joiner = Joiner(
-    registry.is_derived, registry.is_indexed, registry.key_name, registry.merge_conflicts, registry.join
-)
+datatypes.use(registry)
 
 
 def create(

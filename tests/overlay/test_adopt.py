@@ -401,7 +401,7 @@ def test_an_interrupted_adoption_is_finished(repo: vzarr.Repo, source: Path, mon
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(vzarr.Repo, "create_instance", cut)
+        patch.setattr(vzarr.Repo, "record_instance", cut)
         with pytest.raises(KeyboardInterrupt):
             repo.adopt("em", str(source))
     assert np.array_equal(whole(repo.root), image())

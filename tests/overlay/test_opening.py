@@ -72,7 +72,7 @@ def test_one_database_serves_many_repos(tmp_path: Path, keys: str):
     for n, repo in enumerate(repos):
         repo.root.create_array("a", dtype="u2", chunks=(4, 4), dimension_names=None)
         repo.root.write("a", (-4, 0), CHUNK * n)
-        info = repo.create_instance(repo.root, "kv", "keyvalue")
+        info = repo.record_instance(repo.root, "kv", "keyvalue")
         repo.root.transact(info, lambda tx, n=n: tx.put(b"k", bytes([n])))
     repos[0].root.commit()
     assert not repos[1].root.sealed
@@ -142,7 +142,7 @@ def test_without_keys_sealed_versions_can_be_read(url: str, database: Path, hist
             lambda: repo[sealed].branch("side"),
             lambda: repo[sealed].tag("v1"),
             lambda: repo.add_log(["x"]),
-            lambda: repo.create_instance(version, "kv", "keyvalue"),
+            lambda: repo.record_instance(version, "kv", "keyvalue"),
             lambda: repo.merge([repo[sealed], repo[sealed]]),
         ):
             with pytest.raises((AuthorityUnavailableError, InvalidInputError)):

@@ -128,14 +128,14 @@ def test_settings_of_the_repo(repo: vzarr.Repo):
 
 
 def test_instances_belong_to_the_repo(repo: vzarr.Repo):
-    made = repo.create_instance(repo.root, "kv", "keyvalue", config={"k": "v"}, user="ann")
+    made = repo.record_instance(repo.root, "kv", "keyvalue", config={"k": "v"}, user="ann")
     assert (made.name, made.typename, made.config, made.version) == ("kv", "keyvalue", {"k": "v"}, repo.uuid)
     assert len(made.data_uuid) == 32
     with pytest.raises(AlreadyExistsError, match="'kv'"):
-        repo.create_instance(repo.root, "kv", "keyvalue")
+        repo.record_instance(repo.root, "kv", "keyvalue")
     child = repo.root.commit().newversion()
     with pytest.raises(SealedError):
-        repo.create_instance(repo.root, "late", "keyvalue")
+        repo.record_instance(repo.root, "late", "keyvalue")
     assert child.instance_info("kv") == made
     changed = repo.update_instance("kv", tags={"t": "1"}, syncs=["x"])
     assert (changed.tags, changed.syncs, changed.config) == ({"t": "1"}, ("x",), {"k": "v"})
@@ -147,8 +147,8 @@ def test_instances_belong_to_the_repo(repo: vzarr.Repo):
 
 
 def test_keys_follow_the_versions(repo: vzarr.Repo):
-    repo.create_instance(repo.root, "kv", "keyvalue")
-    repo.create_instance(repo.root, "plain", "keyvalue", versioned=False)
+    repo.record_instance(repo.root, "kv", "keyvalue")
+    repo.record_instance(repo.root, "plain", "keyvalue", versioned=False)
     root = repo.root
     for name in ("kv", "plain"):
         root.transact(name, lambda tx: (tx.put(b"a", b"1"), tx.put(b"b", b"1")))
@@ -166,7 +166,7 @@ def test_keys_follow_the_versions(repo: vzarr.Repo):
 
 
 def test_a_transaction_that_fails_changes_nothing(repo: vzarr.Repo):
-    repo.create_instance(repo.root, "kv", "keyvalue")
+    repo.record_instance(repo.root, "kv", "keyvalue")
 
     def fail(tx) -> None:
         tx.put(b"a", b"1")

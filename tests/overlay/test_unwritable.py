@@ -26,7 +26,7 @@ def folder(tmp_path: Path) -> Path:
     with vzarr.create(str(tmp_path / "repo")) as repo:
         repo.root.create_array("a", dtype="u1", chunks=(4,), shape=(8,), dimension_names=None)
         repo.root.write("a", (0,), np.arange(8, dtype="u1"))
-        repo.root.transact(repo.create_instance(repo.root, "notes", "keyvalue"), lambda tx: tx.put(b"k", b"v"))
+        repo.root.transact(repo.record_instance(repo.root, "notes", "keyvalue"), lambda tx: tx.put(b"k", b"v"))
         child = repo.root.commit().newversion()
         child.write("a", (0,), np.full(4, 9, "u1"))
     return tmp_path / "repo"

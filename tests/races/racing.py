@@ -21,7 +21,7 @@ TURNS: dict[str, Turn] = {
     "newversion": lambda repo, n, worker: repo[node(n)].newversion(f"by {worker}"),
     "tag": lambda repo, n, worker: repo[f"s{(n + worker) % 2}"].tag(f"t{n}"),
     "branch": lambda repo, n, worker: repo[f"s{worker}"].branch(f"x{n}"),
-    "instance": lambda repo, n, worker: repo.create_instance(repo["open"], f"i{n}", "keyvalue"),
+    "instance": lambda repo, n, worker: repo.record_instance(repo["open"], f"i{n}", "keyvalue"),
 }
 """Changes by name: of one repo, in round n; of equal ones in one round one succeeds."""
 

@@ -66,7 +66,7 @@ def test_a_winner_whose_answer_was_lost_knows_that_it_won(url: str, keys: str, l
         child = version.newversion("open")
         version.branch("side")
         version.tag("v1")
-        repo.create_instance(child, "keys", "keyvalue")
+        repo.record_instance(child, "keys", "keyvalue")
         repo.add_log(["a line"])
         child.write("a", (0, 0), CHUNK * 2)
         child.commit()

@@ -6,12 +6,13 @@ import uuid as uuids
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING
 
 from vzarr.errors import InvalidInputError
-from vzarr.overlay import layout, merge
+from vzarr.overlay import datatypes, layout, merge
+from vzarr.overlay.datatypes import DataConflict
 from vzarr.overlay.history import plans
-from vzarr.overlay.history.state import InstanceInfo, State
+from vzarr.overlay.history.state import State
 from vzarr.overlay.keys.authority import Authority
 from vzarr.overlay.keys.mergekeys import Decided, KeyMerge
 from vzarr.overlay.keys.repokeys import RepoKeys
@@ -22,48 +23,6 @@ from vzarr.overlay.views.shelf import Shelf
 
 if TYPE_CHECKING:
     from vzarr.overlay.version import Version
-
-
-class DataConflict(Protocol):
-    """What a datatype finds in conflict beyond chunks and keys."""
-
-    @property
-    def instance(self) -> str:
-        """Name of the instance."""
-
-    @property
-    def name(self) -> str:
-        """What tells it from the instance's other conflicts."""
-
-    @property
-    def held(self) -> Sequence[Any]:
-        """What each side holds."""
-
-    @property
-    def changed(self) -> tuple[int, ...]:
-        """Places of the sides that disagree."""
-
-
-class Joiner(NamedTuple):
-    """What a merge asks those who know the datatypes.
-
-    Parameters
-    ----------
-    derived, indexed
-        Whether the array at a path is made from others; whether what it holds is counted elsewhere.
-    key_name
-        What a datatype calls a key that can be in conflict; None for one that follows from others.
-    conflicts
-        What versions, about to be merged, disagree about beyond chunks and keys.
-    join
-        Lets the instances of the new version join what it brought together; whoever opens one may do it too.
-    """
-
-    derived: Callable[[State, str], bool]
-    indexed: Callable[[State, str], bool]
-    key_name: Callable[[InstanceInfo, bytes], str | None]
-    conflicts: Callable[[Sequence[Version]], Sequence[DataConflict]]
-    join: Callable[[Version], None]
 
 
 @dataclass(frozen=True)
@@ -105,9 +64,7 @@ class Merges:
     shelf: Shelf
     state: Callable[[], State]
 
-    def prepare(
-        self, parents: Sequence[str], judge: Judge, joiner: Joiner | None, at: Callable[[str], Version]
-    ) -> Merge:
+    def prepare(self, parents: Sequence[str], judge: Judge, at: Callable[[str], Version]) -> Merge:
         """Join sealed versions; nothing is written, and what nobody could decide stays with the judge.
 
         Parameters
@@ -130,14 +87,14 @@ class Merges:
             raise InvalidInputError("a merge needs at least two different versions")
         child, history = uuids.uuid4().hex, History(state.parents)
         tips = history.tips(parents)
-        joined = merge.Merger(child, tips, history, self.shelf.sealed_view, judge, _kinds(joiner, state)).join()
+        joined = merge.Merger(child, tips, history, self.shelf.sealed_view, judge, _kinds(state)).join()
         decided = Decided()
-        if joiner is not None and len(tips) > 1:
+        if len(tips) > 1:
             with self.authority.kv.snapshot() as moment:
                 decided.keys = KeyMerge(self.keys.versioned, moment, state, history, tips).decide(
-                    judge, joiner.key_name
+                    judge, datatypes.known().key_name
                 )
-            for conflict in joiner.conflicts([at(p) for p in parents]):
+            for conflict in datatypes.known().merge_conflicts([at(p) for p in parents]):
                 _decide_data(conflict, tips, judge, decided)
         return Merge(child, tuple(parents), joined, decided)
 
@@ -157,11 +114,13 @@ class Merges:
         objects.put(layout.base(prepared.child), record.to_bytes())
 
 
-def _kinds(joiner: Joiner | None, state: State) -> Callable[[str], Kind]:
+def _kinds(state: State) -> Callable[[str], Kind]:
+    known = datatypes.known()
+
     def kind(path: str) -> Kind:
-        if joiner is not None and joiner.derived(state, path):
+        if known.is_derived(state, path):
             return Kind.DERIVED
-        return Kind.INDEXED if joiner is not None and joiner.indexed(state, path) else Kind.PLAIN
+        return Kind.INDEXED if known.is_indexed(state, path) else Kind.PLAIN
 
     return kind
 

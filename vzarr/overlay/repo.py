@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import uuid as uuids
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
-from vzarr.errors import FormatError, UnsupportedError
-from vzarr.overlay import joining, layout, opening
+from vzarr.errors import FormatError
+from vzarr.overlay import datatypes, joining, layout, opening
 from vzarr.overlay.care import gc, rebuildkeys
 from vzarr.overlay.compare.diff import Diff, diff_views
 from vzarr.overlay.hierarchy import arrays
@@ -24,8 +24,6 @@ from vzarr.overlay.views.base import Storage, View
 from vzarr.overlay.views.commit import seal_version
 from vzarr.overlay.views.shelf import Shelf
 
-Opener = Callable[[Version, str], Any]
-
 
 class Repo:
     """One repo, open.
@@ -37,15 +35,6 @@ class Repo:
     objects
         Where the repo lives.
     """
-
-    opener: ClassVar[Opener | None] = None
-    """Makes the handle of an instance at a version; set by who knows the datatypes."""
-    settler: ClassVar[Callable[[Version], None] | None] = None
-    """Lets the instances of a version finish interrupted writes before it is sealed; set likewise."""
-    joiner: ClassVar[joining.Joiner | None] = None
-    """Joins the data of instances when versions are merged; set likewise."""
-    adopter: ClassVar[Callable[..., Any] | None] = None
-    """Makes an existing volume an instance; set likewise."""
 
     def __init__(self, objects: Objects) -> None:
         meta = opening.read_meta(objects)
@@ -200,8 +189,7 @@ class Repo:
 
     def _settle(self, node: str) -> None:
         self.keys.finish(node)
-        if Repo.settler is not None:
-            Repo.settler(Version(self, node))
+        datatypes.known().settle(Version(self, node))
 
     def add_node(
         self, parents: Sequence[str], branch: str | None, note: str = "", *, uuid: str | None = None,
@@ -258,8 +246,7 @@ class Repo:
         self._log.publish(plans.child(prepared.child, prepared.parents, MASTER, note), user=user, app=app)
         self.keys.finish(prepared.child)
         merged = Version(self, prepared.child)
-        if Repo.joiner is not None:
-            Repo.joiner.join(merged)
+        datatypes.known().join(merged)
         return merged
 
     def merge_conflicts(self, versions: Sequence[Version | str]) -> list[Any]:
@@ -269,7 +256,7 @@ class Repo:
 
     def _merging(self, versions: Sequence[Version | str], judge: Judge) -> joining.Merge:
         parents = [v.uuid if isinstance(v, Version) else self.resolve(v) for v in versions]
-        return self._merges.prepare(parents, judge, Repo.joiner, lambda node: Version(self, node))
+        return self._merges.prepare(parents, judge, lambda node: Version(self, node))
 
     def annotate(self, node: str, op: Op, *, user: str = "", app: str = "") -> None:
         """Publish one operation on an open version."""
@@ -301,12 +288,14 @@ class Repo:
 
     # -- instances
 
-    def create_instance(
+    def record_instance(
         self, version: Version, name: str, typename: str, *, versioned: bool = True,
         config: Mapping[str, str] | None = None, tags: Mapping[str, str] | None = None,
         user: str = "", app: str = "",
     ) -> InstanceInfo:  # fmt: skip
-        """Record an instance; it belongs to the repo, and so is seen from every version.
+        """Enter an instance in the log, unchecked and without arrays; `Version.create_instance` makes whole ones.
+
+        It belongs to the repo, and so is seen from every version.
 
         Raises
         ------
@@ -330,9 +319,7 @@ class Repo:
 
     def adopt(self, name: str, url: str, *, pin: bool | str = False, typename: str | None = None, **who: str) -> Any:
         """Make an existing volume an instance of the open root, in place (see `vzarr.types.adoption.adopt`)."""
-        if Repo.adopter is None:
-            raise UnsupportedError("no datatypes are loaded; import vzarr")
-        return Repo.adopter(self.root, name, url, pin=pin, typename=typename, **who)
+        return datatypes.known().adopt(self.root, name, url, pin=pin, typename=typename, **who)
 
     def update_instance(
         self, name: str, *, config: Mapping[str, str] | None = None, tags: Mapping[str, str] | None = None,
@@ -350,12 +337,6 @@ class Repo:
         op = {"op": "instance_remove", "name": name}
         self._log.publish(plans.on_instance(name, op), user=user, app=app)
         return info
-
-    def open_instance(self, version: Version, name: str) -> Any:
-        """Handle of an instance at a version."""
-        if Repo.opener is None:
-            raise UnsupportedError("no datatypes are loaded; import vzarr")
-        return Repo.opener(version, name)
 
     # -- parts
 

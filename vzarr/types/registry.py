@@ -208,7 +208,7 @@ def create(
     given = settings.lower_keys(config or {})
     tags = settings.pairs(given.pop("tags", ""))
     checked = datatype.check(given)
-    info = version.repo.create_instance(
+    info = version.repo.record_instance(
         version, settings.check_name(name), typename, versioned=versioned, config=checked,
         tags=tags or None, user=user, app=app,
     )  # fmt: skip

@@ -35,8 +35,8 @@ def lose(folder: Path) -> None:
 def folder(tmp_path: Path) -> Path:
     """A repo with a sealed root and an open child, both with keys, versioned and not; closed."""
     with vzarr.create(str(tmp_path / "repo")) as repo:
-        notes = repo.create_instance(repo.root, "notes", "keyvalue")
-        loose = repo.create_instance(repo.root, "loose", "keyvalue", versioned=False)
+        notes = repo.record_instance(repo.root, "notes", "keyvalue")
+        loose = repo.record_instance(repo.root, "loose", "keyvalue", versioned=False)
         repo.root.create_array("a", dtype="u1", chunks=(4,), shape=(8,), dimension_names=None)
         repo.root.transact(notes, lambda tx: tx.put(b"a", b"1"))
         repo.root.transact(loose, lambda tx: (tx.put(b"x", b"1"), tx.put(b"y", b"1")))
@@ -106,7 +106,7 @@ def test_what_was_open_is_refused_until_its_loss_is_accepted(folder: Path, capsy
 def test_every_version_has_its_keys_again(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject):
     folder = tmp_path_factory.mktemp("random") / "repo"
     with vzarr.create(str(folder)) as repo:
-        info = repo.create_instance(repo.root, "notes", "keyvalue")
+        info = repo.record_instance(repo.root, "notes", "keyvalue")
         sealed, tips = [], [repo.root]
         for _ in range(data.draw(st.integers(1, 6))):
             tip = tips.pop(data.draw(st.integers(0, len(tips) - 1)))
@@ -132,7 +132,7 @@ def test_every_version_has_its_keys_again(tmp_path_factory: pytest.TempPathFacto
 def test_ids_go_on_above_all_that_were_given(tmp_path: Path):
     folder = tmp_path / "repo"
     with vzarr.create(str(folder)) as repo:
-        notes = repo.create_instance(repo.root, "notes", "keyvalue")
+        notes = repo.record_instance(repo.root, "notes", "keyvalue")
         seg = registry.create(repo.root, "seg", "labelmap")
         assert allocate.reserve(seg, 7) == (1, 7)
         given = [repo.root.transact(notes, lambda tx: tx.next_mutation_id()) for _ in range(3)]

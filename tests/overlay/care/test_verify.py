@@ -30,7 +30,7 @@ def repo(file_repo: vzarr.Repo) -> vzarr.Repo:
     root.write_chunks("a", {(z, 0, 0): ONES for z in range(4)})
     root.create_array("c", dtype="u1", chunks=CHUNK)
     root.store.write("readme.txt", b"hello")
-    info = repo.create_instance(root, "notes", "keyvalue")
+    info = repo.record_instance(root, "notes", "keyvalue")
     root.transact(info, lambda tx: tx.put(b"k", b"v"))
     left, right = root.commit().newversion(), root.branch("side")
     left.write_chunks("a", {(0, 0, 0): ONES, (20, 0, 0): ONES})

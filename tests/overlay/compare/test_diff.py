@@ -127,7 +127,7 @@ def test_loose_keys(repo: vzarr.Repo, sealing):
 
 
 def test_keys_are_counted_once_however_often_they_were_written(repo: vzarr.Repo):
-    info = repo.create_instance(repo.root, "notes", "keyvalue")
+    info = repo.record_instance(repo.root, "notes", "keyvalue")
     repo.root.transact(info, lambda tx: tx.put(b"a", b"0"))
     left = repo.root.commit().newversion()
     right = repo.root.branch("side")

@@ -61,7 +61,7 @@ def test_a_repo_keeps_its_keys_there(url: str, tmp_path: Path):
         repo.root.create_array("a", dtype="u1", chunks=(4,), shape=(8,), dimension_names=None)
         repo.root.write("a", (0,), np.arange(8, dtype="u1"))
         child = repo.root.commit().newversion()
-        info = repo.create_instance(child, "notes", "keyvalue")
+        info = repo.record_instance(child, "notes", "keyvalue")
         child.transact(info, lambda tx: tx.put(b"k", b"v"))
         child.write("a", (2,), np.full(3, 9, "u1"))
         with vzarr.open(str(tmp_path / "repo")) as other:
@@ -75,7 +75,7 @@ def test_a_repo_keeps_its_keys_there(url: str, tmp_path: Path):
 def test_two_repos_share_a_database(url: str, tmp_path: Path):
     for name in ("one", "two"):
         with vzarr.create(str(tmp_path / name), keys=url, root="same") as repo:
-            info = repo.create_instance(repo.root, "notes", "keyvalue")
+            info = repo.record_instance(repo.root, "notes", "keyvalue")
             assert list(repo.root.keys(info).scan()) == []
             repo.root.transact(info, lambda tx: tx.put(b"k", b"v"))
 

@@ -51,7 +51,7 @@ def look(keys) -> dict[bytes, bytes | type[ConflictError]]:
 @given(st.data())
 def test_folders_say_what_the_key_store_says(data: st.DataObject):
     with vzarr.create(f"memory://{uuid4().hex}") as repo:
-        info = repo.create_instance(repo.root, "notes", "keyvalue")
+        info = repo.record_instance(repo.root, "notes", "keyvalue")
         sealed = []
         tips = [repo.root]
         for _ in range(data.draw(st.integers(1, 7))):
@@ -71,8 +71,8 @@ def test_folders_say_what_the_key_store_says(data: st.DataObject):
 
 def test_a_repo_without_its_keys_is_read_from_folders(tmp_path: Path):
     with vzarr.create(str(tmp_path / "repo")) as repo:
-        info = repo.create_instance(repo.root, "notes", "keyvalue")
-        repo.create_instance(repo.root, "loose", "keyvalue", versioned=False)
+        info = repo.record_instance(repo.root, "notes", "keyvalue")
+        repo.record_instance(repo.root, "loose", "keyvalue", versioned=False)
         repo.root.transact(info, lambda tx: (tx.put(b"a", b"1"), tx.put(b"c", b"2")))
         child = repo.root.commit().newversion()
         child.transact(info, lambda tx: (tx.put(b"a", b"3"), tx.delete(b"c")))
@@ -93,7 +93,7 @@ def test_a_repo_without_its_keys_is_read_from_folders(tmp_path: Path):
 
 def test_versions_that_change_no_keys_share_the_list(tmp_path: Path):
     with vzarr.create(str(tmp_path / "repo")) as repo:
-        info = repo.create_instance(repo.root, "notes", "keyvalue")
+        info = repo.record_instance(repo.root, "notes", "keyvalue")
         repo.root.transact(info, lambda tx: tx.put(b"a", b"1"))
         child = repo.root.commit().newversion().commit()
         assert repo.objects.get(layout.key_layers(child.uuid)) is None
@@ -102,7 +102,7 @@ def test_versions_that_change_no_keys_share_the_list(tmp_path: Path):
 
 def test_a_damaged_layer_is_found(tmp_path: Path):
     with vzarr.create(str(tmp_path / "repo")) as repo:
-        info = repo.create_instance(repo.root, "notes", "keyvalue")
+        info = repo.record_instance(repo.root, "notes", "keyvalue")
         repo.root.transact(info, lambda tx: tx.put(b"a", b"1"))
         repo.root.commit()
         (tmp_path / "repo" / layout.key_layers(repo.uuid)).write_bytes(b"{}")

@@ -21,8 +21,8 @@ def folders(repo: vzarr.Repo) -> list[str]:
 
 
 def test_a_commit_takes_a_snapshot_of_what_changed(repo: vzarr.Repo):
-    loose = repo.create_instance(repo.root, "loose", "keyvalue", versioned=False)
-    other = repo.create_instance(repo.root, "other", "keyvalue", versioned=False)
+    loose = repo.record_instance(repo.root, "loose", "keyvalue", versioned=False)
+    other = repo.record_instance(repo.root, "other", "keyvalue", versioned=False)
     repo.root.transact(loose, lambda tx: (tx.put(b"a", b"1"), tx.put(b"b", b"1")))
     repo.root.transact(other, lambda tx: tx.put(b"x", b"1"))
     child = repo.root.commit().newversion()
@@ -42,7 +42,7 @@ def test_a_commit_takes_a_snapshot_of_what_changed(repo: vzarr.Repo):
 
 
 def test_old_snapshots_go(repo: vzarr.Repo):
-    loose = repo.create_instance(repo.root, "loose", "keyvalue", versioned=False)
+    loose = repo.record_instance(repo.root, "loose", "keyvalue", versioned=False)
     version = repo.root
     for n in range(4):
         version.transact(loose, lambda tx, n=n: tx.put(b"a", b"%d" % n))
@@ -53,7 +53,7 @@ def test_old_snapshots_go(repo: vzarr.Repo):
 
 
 def test_a_change_meanwhile_is_in_the_next_snapshot(repo: vzarr.Repo):
-    loose = repo.create_instance(repo.root, "loose", "keyvalue", versioned=False)
+    loose = repo.record_instance(repo.root, "loose", "keyvalue", versioned=False)
     instance = bytes.fromhex(loose.data_uuid)
     repo.root.transact(loose, lambda tx: tx.put(b"a", b"1"))
     keys = repo.keys.versioned
@@ -74,7 +74,7 @@ def test_nobody_else_is_called_so(repo: vzarr.Repo, tmp_path: Path):
 
 
 def test_a_damaged_list_is_an_error(file_repo: vzarr.Repo):
-    loose = file_repo.create_instance(file_repo.root, "loose", "keyvalue", versioned=False)
+    loose = file_repo.record_instance(file_repo.root, "loose", "keyvalue", versioned=False)
     file_repo.root.transact(loose, lambda tx: tx.put(b"a", b"1"))
     file_repo.root.commit()
     path = Path(file_repo.objects.path(layout.unversioned()))

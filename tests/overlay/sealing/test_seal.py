@@ -23,7 +23,7 @@ def sealed(version: vzarr.Version) -> vzarr.Version:
     version.create_array("a", dtype="u2", chunks=(4, 4), dimension_names=None)
     version.write("a", (0, 0), DATA)
     version.store.write("notes/x", b"loose")
-    version.repo.create_instance(version, "kv", "keyvalue")
+    version.repo.record_instance(version, "kv", "keyvalue")
     version.transact("kv", lambda tx: tx.put(b"k", b"v"))
     return version.commit("done")
 

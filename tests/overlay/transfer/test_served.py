@@ -39,7 +39,7 @@ def repo(tmp_path: Path) -> Iterator[vzarr.Repo]:
         root = repo.root
         root.create_array("a", dtype="u1", chunks=CHUNK)
         root.write("a", (0, 0, 0), np.random.default_rng(0).integers(0, 255, (12, 12, 12), "u1"))
-        info = repo.create_instance(root, "notes 1", "keyvalue")
+        info = repo.record_instance(root, "notes 1", "keyvalue")
         root.transact(info, lambda tx: tx.put(b"k", b"0"))
         child = root.commit("the beginning").newversion()
         child.write("a", (4, 0, 0), np.full((4, 8, 8), 1, "u1"))

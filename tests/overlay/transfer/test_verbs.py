@@ -32,7 +32,7 @@ def repo(tmp_path: Path) -> Iterator[vzarr.Repo]:
         root = repo.root
         root.create_array("a", dtype="u1", chunks=CHUNK)
         root.write("a", (0, 0, 0), voxels(0))
-        info = repo.create_instance(root, "notes", "keyvalue")
+        info = repo.record_instance(root, "notes", "keyvalue")
         root.transact(info, lambda tx: (tx.put(b"k", b"0"), tx.put(b"gone", b"1")))
         child = root.commit("the beginning").newversion()
         child.write("a", (4, 0, 0), voxels(1)[:4])
@@ -243,7 +243,7 @@ def test_instances_of_one_name_made_apart(repo: vzarr.Repo, second: str):
     with vzarr.open(second) as other:
         for each in (repo, other):
             tip = each["master"].branch("mine" if each is repo else "yours")
-            each.create_instance(tip, "rois", "roi")
+            each.record_instance(tip, "rois", "roi")
             tip.commit()
         with pytest.raises(AlreadyExistsError, match="'rois'"):
             push(place(other), place(repo))

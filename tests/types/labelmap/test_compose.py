@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 import vzarr
 from tests.types.labelmap.conftest import blobs
 from vzarr.errors import ConflictError
-from vzarr.overlay.repo import Repo
 from vzarr.overlay.threeway.disputes import Dispute, Held
 from vzarr.types import registry
 from vzarr.types.labelmap import pages, verify
@@ -165,9 +164,10 @@ def test_blocks_in_conflict_are_resolved_by_writing(seg: LabelMap):
 
 @pytest.mark.parametrize("how", ["open", "commit"])
 def test_a_merge_that_died_is_composed_by_who_comes_next(seg: LabelMap, how: str, monkeypatch: pytest.MonkeyPatch):
-    assert Repo.joiner is not None
-    monkeypatch.setattr(Repo, "joiner", Repo.joiner._replace(join=lambda _version: None))
-    monkeypatch.setattr(Repo, "opener", lambda version, name: registry.open_info(version, version.instance_info(name)))
+    monkeypatch.setattr(registry, "join", lambda _version: None)
+    monkeypatch.setattr(
+        registry, "open_instance", lambda version, name: registry.open_info(version, version.instance_info(name))
+    )
     raw = fork(seg, lambda s: s.merge(1, [2]), lambda s: s.merge(1, [3]))
     monkeypatch.undo()
     with pytest.raises(ConflictError):

@@ -107,7 +107,7 @@ def _copy_chunks(view: SealedView, entry: ArrayEntry, root: RootView, path: str)
 
 
 def _copy_instance(version: Version, info: InstanceInfo, target: Repo) -> None:
-    target.create_instance(
+    target.record_instance(
         target.root, info.name, info.typename, versioned=info.versioned, config=info.config, tags=info.tags
     )
     made = target.update_instance(info.name, syncs=info.syncs)

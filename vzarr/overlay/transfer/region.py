@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vzarr.errors import InvalidInputError, NotFoundError, SealedError, UnsupportedError
+from vzarr.errors import InvalidInputError, NotFoundError, SealedError
 from vzarr.geometry import Coord
-from vzarr.overlay import layout
+from vzarr.overlay import datatypes, layout
 from vzarr.overlay.hierarchy import arrays
 from vzarr.overlay.hierarchy.tree import ArrayEntry, Entry
 from vzarr.overlay.history import refs
-from vzarr.overlay.history.state import MASTER, InstanceInfo, State
+from vzarr.overlay.history.state import MASTER, State
 from vzarr.overlay.keys import keylayers
-from vzarr.overlay.kv.instancekeys import InstanceKeys
 from vzarr.overlay.kv.sealed import Stack
 from vzarr.overlay.objects.base import Objects
 from vzarr.overlay.sealing import seal
@@ -40,9 +39,6 @@ class Region:
 
     block: Coord
     spans: NDArray[np.int64]
-
-    reader: ClassVar[Callable[[InstanceInfo, InstanceKeys], Region] | None] = None
-    """Makes the region that an instance's keys hold; set by who knows the datatypes."""
 
     def chunks(self, edges: Sequence[float]) -> set[Coord]:
         """Coordinates of the chunks that the region touches.
@@ -135,8 +131,6 @@ def load(objects: Objects, state: State, name: str, node: str) -> Region:
     InvalidInputError
         If it has no blocks there, or was sealed so long ago that folders alone do not tell.
     """
-    if Region.reader is None:
-        raise UnsupportedError("no datatypes are loaded; import vzarr")
     info = state.instances.get(name)
     if info is None:
         raise NotFoundError(f"the region {name!r}, to which this clone is limited, is no instance any more: clone anew")
@@ -144,7 +138,7 @@ def load(objects: Objects, state: State, name: str, node: str) -> Region:
     if part is None:
         raise InvalidInputError(f"version {node} was sealed by an early release: name a later one")
     keys = keylayers.keys_of(objects, keylayers.read(objects, part).get(info.data_uuid, Stack()))
-    region = Region.reader(info, keys)
+    region = datatypes.known().region(info, keys)
     if not len(region.spans):
         raise InvalidInputError(f"{name!r} has no blocks at version {node}")
     return region
