@@ -34,8 +34,9 @@ datatypes.use(registry)
 
 
 def create(
-    url: str, *, alias: str = "", description: str = "", root: str | None = None, keys: str | None = None
-) -> Repo:
+    url: str, *, alias: str = "", description: str = "", root: str | None = None, keys: str | None = None,
+    passcode: str = "",
+) -> Repo:  # fmt: skip
     """Make a repo with an open, empty root version.
 
     Parameters
@@ -49,6 +50,8 @@ def create(
     keys
         Where the keys of open versions lie, ``sqlite:///PATH``; by default in the repo, which an object store cannot
         do.
+    passcode
+        What must be known to rename or delete its instances; "" for nothing.
 
     Raises
     ------
@@ -57,7 +60,7 @@ def create(
     InvalidInputError, AuthorityUnavailableError
         If `keys` is missing or unfit, or cannot be reached.
     """
-    return Repo.create(url, alias=alias, description=description, root=root, keys=keys)
+    return Repo.create(url, alias=alias, description=description, root=root, keys=keys, passcode=passcode)
 
 
 def open(url: str) -> Repo:

@@ -25,6 +25,7 @@ import vzarr
 from vzarr.errors import InvalidInputError, NotFoundError
 from vzarr.geometry import Coord
 from vzarr.overlay.fsspec import split_url
+from vzarr.overlay.hierarchy.naming import folder_in
 from vzarr.overlay.version import Version
 from vzarr.types import registry, voxels
 from vzarr.types.labelmap.relabel import relabel
@@ -166,7 +167,7 @@ def _groups(
     groups = {"/": xr.Dataset(attrs={"vzarr_version": version.uuid})}
     for name in names:
         scale = 0
-        while scale == 0 or version.has_array(voxels.array_path(name, scale)):
+        while scale == 0 or version.has_array(_path(version, name, scale)):
             groups[f"/{name}/{scale}"] = _dataset(manager, version.uuid, name, scale, dropped, bodies)
             scale += 1
     return groups
@@ -254,14 +255,20 @@ def _range(part: int | slice, size: int) -> range:
 def _voxel_instances(version: Version, scale: int) -> list[str]:
     """Names of the instances that have voxels at a scale of a version."""
     names = sorted(version.repo.state.instances)
-    return [name for name in names if version.has_array(voxels.array_path(name, scale))]
+    return [name for name in names if version.has_array(_path(version, name, scale))]
+
+
+def _path(version: Version, name: str, scale: int) -> str:
+    """Path of an instance's array."""
+    info = version.instance_info(name)
+    return voxels.array_path(folder_in(info, version.repo.known, lambda: version.view.entries), scale)
 
 
 def _variable(
     manager: CachingFileManager[Repo], version: Version, name: str, scale: int, bodies: bool
 ) -> tuple[xr.Variable, dict[str, xr.Variable]]:
     """Lazy voxels of one instance, and its coordinates."""
-    path = voxels.array_path(name, scale)
+    path = _path(version, name, scale)
     array = _array(version, path)
     bounds = version.bounds(path)
     lo = bounds[0] if bounds else (0,) * array.ndim
@@ -274,7 +281,7 @@ def _variable(
         encoding["shards"] = array.shards
     attributes = {"datatype": info.typename, "instance": info.data_uuid}
     variable = xr.Variable(DIMS, indexing.LazilyIndexedArray(data), attributes, encoding)
-    return variable, _coordinates(version.attributes(name)["ome"], scale, lo, array.shape)
+    return variable, _coordinates(version.attributes(path.rpartition("/")[0])["ome"], scale, lo, array.shape)
 
 
 def _array(version: Version, path: str) -> zarr.Array[Any]:

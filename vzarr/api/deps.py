@@ -11,12 +11,12 @@ import orjson
 from starlette.requests import Request
 
 from vzarr.api import security
-from vzarr.api.errors import UnknownReferenceError
+from vzarr.api.errors import references
 from vzarr.api.hub import Hub
 from vzarr.api.params import VoxelRequest
 from vzarr.api.target import TARGET, Target
 from vzarr.config import Settings
-from vzarr.errors import ForbiddenError, InvalidInputError, NotFoundError
+from vzarr.errors import ForbiddenError, InvalidInputError
 from vzarr.overlay.repo import Repo
 from vzarr.overlay.version import Version
 from vzarr.types import registry
@@ -130,7 +130,5 @@ def sibling(version: Version, name: str) -> Any:
     UnknownReferenceError
         There is none; DVID answers 400, not 404.
     """
-    try:
+    with references():
         return registry.open_instance(version, name)
-    except NotFoundError as error:
-        raise UnknownReferenceError(str(error)) from error

@@ -7,6 +7,8 @@ table takes the code of its nearest base.
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -32,6 +34,21 @@ log = logging.getLogger(__name__)
 
 class UnknownReferenceError(NotFoundError):
     """The URL names a version or an instance that is not there; keys and labels in one are not this."""
+
+
+@contextmanager
+def references() -> Iterator[None]:
+    """Context in which what is not found is a version or instance that the request names.
+
+    Raises
+    ------
+    UnknownReferenceError
+        In place of `NotFoundError`.
+    """
+    try:
+        yield
+    except NotFoundError as error:
+        raise UnknownReferenceError(str(error)) from error
 
 
 class BadCallError(UnsupportedError):

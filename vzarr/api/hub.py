@@ -96,13 +96,15 @@ class Hub:
         repo, node = self._by_prefix(prefix)
         return repo, self._version(repo, f"{node}:{branch}" if branch else node)
 
-    def create(self, *, alias: str = "", description: str = "", root: str | None = None) -> Repo:
+    def create(self, *, alias: str = "", description: str = "", root: str | None = None, passcode: str = "") -> Repo:
         """Make a repo in a folder of its own.
 
         Parameters
         ----------
         root
             Id of its root version; a random one if None.
+        passcode
+            See `vzarr.create`.
 
         Raises
         ------
@@ -114,7 +116,8 @@ class Hub:
         node = root or uuid.uuid4().hex
         self._check_new(node)
         with self._lock:
-            repo = vzarr.create(self._url(node), alias=alias, description=description, root=node, keys=self._keys)
+            about = {"alias": alias, "description": description, "passcode": passcode}
+            repo = vzarr.create(self._url(node), root=node, keys=self._keys, **about)
             self._known = _Known(-1, {**self._known.repos, node: repo}, self._known.pending)
             return repo
 

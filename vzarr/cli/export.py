@@ -13,6 +13,7 @@ import vzarr
 from vzarr.cli.output import AsJson, RepoUrl, emit, examples
 from vzarr.overlay.export import references, standalone
 from vzarr.overlay.export.shown.export import flatten_n5
+from vzarr.overlay.namedstore import naming_of
 
 
 class Layout(StrEnum):
@@ -53,7 +54,7 @@ def flatten(
         if layout is Layout.n5:
             done = flatten_n5(version.store, target)
         else:
-            done = standalone.flatten(version.view, target, copy=copy)
+            done = standalone.flatten(version.view, target, copy=copy, naming=naming_of(version, repo.known))
         value = {"version": version.uuid, "target": target, **asdict(done)}
         emit(value, f"wrote {target}: {done.keys} keys, {done.linked} of them hard-linked", as_json=as_json)
 
@@ -69,5 +70,5 @@ def export_refs(
     """Write a version as references (kerchunk), so that fsspec alone reads it in place."""
     with closing(vzarr.open(url)) as repo:
         version = repo[ref]
-        keys = references.export_references(version.view, file)
+        keys = references.export_references(version.view, file, naming=naming_of(version, repo.known))
         emit({"version": version.uuid, "file": file, "keys": keys}, f"wrote {file}: {keys} keys", as_json=as_json)

@@ -89,10 +89,12 @@ def init(
     keys: Annotated[
         str | None, typer.Option(metavar="URL", help="Where the keys of open versions lie; by default in the repo.")
     ] = None,
+    passcode: Annotated[str, typer.Option(help="What must be known to rename or delete its instances.")] = "",
     as_json: AsJson = False,
 ) -> None:
     """Create an empty repo with one open version, the root."""
-    with closing(vzarr.create(url, alias=alias, description=description, root=root, keys=keys)) as repo:
+    made = vzarr.create(url, alias=alias, description=description, root=root, keys=keys, passcode=passcode)
+    with closing(made) as repo:
         emit({"url": repo.url, "root": repo.uuid}, f"created {repo.url}, root {repo.uuid}", as_json=as_json)
 
 

@@ -63,7 +63,7 @@ def index_volume(
     handle.check_indexed()
     count = _counter(scheduler)
     handle.recover()
-    version, path = handle.version, voxels.array_path(handle.name)
+    version, path = handle.version, voxels.array_path(handle.folder)
     if version.has_array(path) and version.chunk_shape(path) != handle.block_zyx:
         chunks = version.chunk_shape(path)
         raise InvalidInputError(f"{path} has chunks of {chunks} and the labelmap blocks of {handle.block_zyx} (zyx)")

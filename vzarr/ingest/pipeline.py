@@ -231,7 +231,7 @@ def _fill(
 
 def _write(handle: Instance, scale: int, z0: int, slab: NDArray[Any]) -> None:
     """Write one slab of one scale."""
-    handle.version.write(voxels.array_path(handle.name, scale), (z0, 0, 0), slab)
+    handle.version.write(voxels.array_path(handle.folder, scale), (z0, 0, 0), slab)
 
 
 def _slabs(source: Source, depth: int) -> Iterator[tuple[int, NDArray[Any]]]:
@@ -253,10 +253,10 @@ def _discarded_on_error(handle: Instance) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        version, name = handle.version, handle.name
-        if name in version.zarr:
-            del version.zarr[name]
-        version.repo.remove_instance(name)
+        version, folder = handle.version, handle.folder
+        if folder in version.zarr:
+            del version.zarr[folder]
+        version.repo.remove_instance(handle.name)
         raise
 
 

@@ -23,7 +23,6 @@ from fsspec.spec import AbstractBufferedFile, AbstractFileSystem
 
 from vzarr.errors import InvalidInputError, UnsupportedError
 from vzarr.overlay.repo import Repo
-from vzarr.overlay.store import VersionStore
 from vzarr.overlay.version import Version
 
 _WITH_REF = re.compile(r"(?:vzarr://)([^/]+)@(?:/|$)")
@@ -75,7 +74,7 @@ class VersionFileSystem(AbstractFileSystem):  # type: ignore[misc]  # fsspec has
         if repo is None and fo is None:
             raise InvalidInputError("name a repo: vzarr://PATH::file:///REPO, or the option repo=")
         self.version = _open(_target(fo, target_protocol) if repo is None else repo, version)
-        self.store = VersionStore(self.version)
+        self.store = self.version.store.with_read_only(False)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.version,)

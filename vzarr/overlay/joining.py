@@ -82,6 +82,7 @@ class Merges:
             If a version is open.
         """
         state = self.state()
+        judge.moot = _of_deleted(state)
         plans.check_parents(state, parents)
         if len(set(parents)) < 2:
             raise InvalidInputError("a merge needs at least two different versions")
@@ -123,6 +124,13 @@ def _kinds(state: State) -> Callable[[str], Kind]:
         return Kind.INDEXED if known.is_indexed(state, path) else Kind.PLAIN
 
     return kind
+
+
+def _of_deleted(state: State) -> Callable[[Dispute], bool]:
+    """Whether a conflict is about a deleted instance."""
+    hidden = {name for info in state.deleted.values() for name in (info.data_uuid, info.path)}
+    hidden -= {info.path for info in state.instances.values()}
+    return lambda dispute: dispute.path.partition("/")[0] in hidden
 
 
 def _decide_data(conflict: DataConflict, tips: Tips, judge: Judge, decided: Decided) -> None:

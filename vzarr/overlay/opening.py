@@ -19,7 +19,7 @@ from vzarr.errors import (
     InvalidInputError,
     NotFoundError,
 )
-from vzarr.overlay import layout
+from vzarr.overlay import layout, passcodes
 from vzarr.overlay.hierarchy import arrays
 from vzarr.overlay.history import plans, refs
 from vzarr.overlay.history.dag import first_parents
@@ -72,14 +72,17 @@ def open_objects(url: str | os.PathLike[str]) -> Objects:
 
 
 def create(
-    objects: Objects, alias: str, description: str, root: str | None, user: str, app: str, keys: str | None = None
-) -> None:
+    objects: Objects, alias: str, description: str, root: str | None, user: str, app: str, keys: str | None = None,
+    passcode: str = "",
+) -> None:  # fmt: skip
     """Make a repo with an open, empty root version.
 
     Parameters
     ----------
     keys
         URL of the key authority; by default the keys are kept beside the objects.
+    passcode
+        See `passcodes`; "" for none.
 
     Raises
     ------
@@ -92,7 +95,7 @@ def create(
     """
     asked = root
     wanted = refs.check_node_id(root) if root is not None else uuids.uuid4().hex
-    root = claim(objects, wanted, check_keys(objects, keys))
+    root = claim(objects, wanted, check_keys(objects, keys), **passcodes.field(passcode))
     if root != wanted:
         # A creation that was cut off left no log; whoever makes the first entry finishes it.
         if objects.get(layout.log_entry(0)) is not None:

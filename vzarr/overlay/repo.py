@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import uuid as uuids
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from vzarr.errors import FormatError
 from vzarr.overlay import datatypes, joining, layout, opening
-from vzarr.overlay.care import gc, rebuildkeys
+from vzarr.overlay.care import collect, gc, rebuildkeys
 from vzarr.overlay.compare.diff import Diff, diff_views
 from vzarr.overlay.hierarchy import arrays
 from vzarr.overlay.history import plans, refs
 from vzarr.overlay.history.log import RepoLog
-from vzarr.overlay.history.state import MASTER, Entry, InstanceInfo, Op, State
+from vzarr.overlay.history.state import MASTER, Entry, Op, State
+from vzarr.overlay.instances import Instances
 from vzarr.overlay.keys.repokeys import RepoKeys
 from vzarr.overlay.objects.base import Objects
 from vzarr.overlay.sealing import seal
@@ -25,7 +26,7 @@ from vzarr.overlay.views.commit import seal_version
 from vzarr.overlay.views.shelf import Shelf
 
 
-class Repo:
+class Repo(Instances):
     """One repo, open.
 
     Use `vzarr.create` and `vzarr.open`.
@@ -55,7 +56,7 @@ class Repo:
     @classmethod
     def create(
         cls, url: str, *, alias: str = "", description: str = "", root: str | None = None, keys: str | None = None,
-        user: str = "", app: str = "",
+        passcode: str = "", user: str = "", app: str = "",
     ) -> Repo:  # fmt: skip
         """Make a repo with an open, empty root version.
 
@@ -69,6 +70,8 @@ class Repo:
             Id of the root version; random by default.
         keys
             URL of the key authority, ``sqlite:///PATH``; by default in the repo, which an object store cannot do.
+        passcode
+            What must be known to rename or delete its instances; "" for nothing.
 
         Raises
         ------
@@ -78,7 +81,7 @@ class Repo:
             If `keys` is missing or unfit, or cannot be reached.
         """
         objects = opening.open_objects(url)
-        opening.create(objects, alias, description, root, user, app, keys)
+        opening.create(objects, alias, description, root, user, app, keys, passcode)
         return cls(objects)
 
     @classmethod
@@ -110,6 +113,11 @@ class Repo:
     def state(self) -> State:
         """All that the log says now."""
         return self._log.refresh()
+
+    @property
+    def known(self) -> State:
+        """All that the log said when it was asked last."""
+        return self._log.known
 
     @property
     def uuid(self) -> str:
@@ -280,63 +288,36 @@ class Repo:
     rebuild_keys = rebuildkeys.rebuild_keys
 
     def garbage(self, grace: float = gc.GRACE_SECONDS, *, delete: bool = False) -> list[gc.Garbage]:
-        """What interrupted writes left behind and no version needs; removed with `delete` (see `gc.find`)."""
-        found = gc.find(self.objects, self.authority, self.state, grace)
-        if delete:
-            gc.remove(self.objects, self.authority, found)
-        return found
+        """What interrupted writes left behind, and what deleted instances keep outside of sealed versions.
 
-    # -- instances
-
-    def record_instance(
-        self, version: Version, name: str, typename: str, *, versioned: bool = True,
-        config: Mapping[str, str] | None = None, tags: Mapping[str, str] | None = None,
-        user: str = "", app: str = "",
-    ) -> InstanceInfo:  # fmt: skip
-        """Enter an instance in the log, unchecked and without arrays; `Version.create_instance` makes whole ones.
-
-        It belongs to the repo, and so is seen from every version.
+        Parameters
+        ----------
+        grace
+            Seconds for which nothing may have happened to it (see `gc.find`).
+        delete
+            Remove it: the instances cannot be undeleted then.
 
         Raises
         ------
-        AlreadyExistsError
-            If the name is taken.
-        SealedError
-            If the version from which it is made is sealed.
+        NotFoundError
+            If an instance is undeleted meanwhile: it stays.
         """
-        info = {
-            "name": name,
-            "typename": typename,
-            "data_uuid": uuids.uuid4().hex,
-            "version": version.uuid,
-            "versioned": versioned,
-            "config": dict(config or {}),
-            "tags": None if tags is None else dict(tags),
-            "syncs": [],
-        }
-        _entry, state = self._log.publish(plans.instance(version.uuid, info), user=user, app=app)
-        return state.instances[name]
+        state = self.state
+        found, gone = gc.find(self.objects, self.authority, state, grace), []
+        if state.deleted:
+            gone = collect.find(self.authority, state, self.view, grace)
+        if delete:
+            gc.remove(self.objects, self.authority, found)
+            for each in gone:
+                self._log.publish(plans.collect_instance(each.place))
+                collect.remove(state.deleted[each.place], self.authority, state, self.view)
+        return [*found, *gone]
+
+    # -- instances (more of them in `instances`)
 
     def adopt(self, name: str, url: str, *, pin: bool | str = False, typename: str | None = None, **who: str) -> Any:
         """Make an existing volume an instance of the open root, in place (see `vzarr.types.adoption.adopt`)."""
         return datatypes.known().adopt(self.root, name, url, pin=pin, typename=typename, **who)
-
-    def update_instance(
-        self, name: str, *, config: Mapping[str, str] | None = None, tags: Mapping[str, str] | None = None,
-        syncs: Sequence[str] | None = None, user: str = "", app: str = "",
-    ) -> InstanceInfo:  # fmt: skip
-        """Replace an instance's unversioned settings; those not given stay."""
-        given: Op = {"config": config, "tags": tags, "syncs": None if syncs is None else list(syncs)}
-        op = {"op": "instance_set", "name": name, **{k: v for k, v in given.items() if v is not None}}
-        _entry, state = self._log.publish(plans.on_instance(name, op), user=user, app=app)
-        return state.instances[name]
-
-    def remove_instance(self, name: str, *, user: str = "", app: str = "") -> InstanceInfo:
-        """Forget an instance of which nothing must remain, such as one whose ingestion failed; gives what it was."""
-        info = self.root.instance_info(name)
-        op = {"op": "instance_remove", "name": name}
-        self._log.publish(plans.on_instance(name, op), user=user, app=app)
-        return info
 
     # -- parts
 

@@ -8,7 +8,7 @@ their meaning while others grow it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Self, TypeGuard
 
@@ -188,6 +188,10 @@ class VersionStore(Store):
             names = self._chunk_names(view, *holder)
             found |= {k[len(base) :].partition("/")[0] for k in names if k.startswith(base)}
         return sorted(found)
+
+    def shown_entries(self) -> Mapping[str, Entry]:
+        """Groups and arrays by path."""
+        return self.version.view.entries
 
     def delete_below(self, folder: str) -> None:
         """Remove every key below a folder."""

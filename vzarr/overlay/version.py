@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import zarr
 
-from vzarr.errors import NotFoundError
 from vzarr.overlay import datatypes
 from vzarr.overlay.hierarchy import arrays
+from vzarr.overlay.history.plans import find_instance
 from vzarr.overlay.history.state import InstanceInfo, NodeInfo
 from vzarr.overlay.kv.versioned import InstanceKeys, InstanceTxn
+from vzarr.overlay.namedstore import store_of
 from vzarr.overlay.store import VersionStore
 from vzarr.overlay.versionarrays import VersionArrays
 from vzarr.overlay.views.base import View
@@ -125,7 +126,7 @@ class Version(VersionArrays):
     @property
     def store(self) -> VersionStore:
         """The version as a zarr store; read-only when it is sealed."""
-        return VersionStore(self, read_only=self.sealed)
+        return store_of(self, self.repo.known, read_only=self.sealed)
 
     @property
     def zarr(self) -> zarr.Group:
@@ -142,10 +143,7 @@ class Version(VersionArrays):
         NotFoundError
             If the repo has none of that name.
         """
-        info = self.repo.state.instances.get(name)
-        if info is None:
-            raise NotFoundError(f"no instance {name!r} in this repo; it has {sorted(self.repo.state.instances)}")
-        return info
+        return find_instance(self.repo.state, name)
 
     def __getitem__(self, name: str) -> Any:
         """Handle of an instance at this version."""

@@ -85,6 +85,8 @@ def _check_free(version: Version, name: str, typename: str) -> None:
     known = version.repo.state.instances.get(name)
     if known is not None and not (known.typename == typename and version.has_array(voxels.array_path(name))):
         raise AlreadyExistsError(f"there is an instance {name!r} already")
+    if known is None and any(info.path == name for info in version.repo.state.every_instance()):
+        raise AlreadyExistsError(f"the group {name!r} belongs to an instance that was renamed or deleted")
 
 
 def _typename(volume: Volume, entry: ArrayEntry) -> str:
@@ -155,6 +157,6 @@ def _instance(version: Version, name: str, typename: str, config: dict[str, str]
         if "multiscales" in attributes.get("ome", {}):
             version.create_group(name, attributes)
     handle.datatype.adopted(handle)
-    lo, hi = version.bounds(voxels.array_path(name)) or ((0,) * _AXES, (1,) * _AXES)
+    lo, hi = version.bounds(voxels.array_path(handle.folder)) or ((0,) * _AXES, (1,) * _AXES)
     voxels.grow_extents(handle, (lo, hi))
     return handle

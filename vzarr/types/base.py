@@ -12,6 +12,7 @@ from html import escape
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from vzarr.errors import InvalidInputError, UnsupportedError
+from vzarr.overlay.hierarchy import naming
 from vzarr.types import settings
 
 if TYPE_CHECKING:
@@ -177,6 +178,12 @@ class Instance:
     def name(self) -> str:
         """Name of the instance."""
         return self.info.name
+
+    @property
+    def folder(self) -> str:
+        """Group of the instance's arrays: called as the instance was when it was made."""
+        repo = self.version.repo
+        return naming.folder_in(self.info, repo.known, lambda: self.version.view.entries)
 
     @property
     def config(self) -> Mapping[str, str]:

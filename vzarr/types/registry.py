@@ -18,6 +18,7 @@ from vzarr.types.base import Datatype, Instance
 if TYPE_CHECKING:
     from vzarr.overlay.history.state import InstanceInfo, State
     from vzarr.overlay.kv.versioned import InstanceKeys
+    from vzarr.overlay.repo import Repo
     from vzarr.overlay.transfer.region import Region
     from vzarr.overlay.version import Version
 
@@ -82,9 +83,15 @@ def settle(version: Version) -> None:
     NotFoundError
         If an instance's datatype is not installed: nobody could tell whether its data are whole.
     """
-    for info in version.repo.state.instances.values():
-        handle = open_info(version, info)
+    for handle in _kept(version):
         handle.datatype.settle(handle)
+
+
+def _kept(version: Version) -> Iterator[Instance]:
+    """Handles on all instances whose data are there; of those that were deleted, if their datatype is installed."""
+    for info in version.repo.state.kept_instances():
+        if not info.deleted or info.typename in _entry_points():
+            yield open_info(version, info)
 
 
 def is_derived(state: State, path: str) -> bool:
@@ -101,8 +108,8 @@ def is_indexed(state: State, path: str) -> bool:
 
 def _owner_of(state: State, path: str) -> tuple[Datatype, str] | None:
     """Datatype of the instance that an array belongs to, and the array's path below it."""
-    name, _, own = path.rpartition("/")
-    info = state.instances.get(name)
+    folder, _, own = path.rpartition("/")
+    info = next((i for i in state.kept_instances() if i.path == folder), None)
     return (get(info.typename), own) if info is not None and info.typename in _entry_points() else None
 
 
@@ -139,16 +146,15 @@ def merge_conflicts(versions: Sequence[Version]) -> list[Any]:
         If an instance's datatype is not installed.
     """
     found: list[Any] = []
-    for info in versions[0].repo.state.instances.values():
-        if info.versioned:
-            found += get(info.typename).conflicts([open_info(version, info) for version in versions])
+    for handle in _kept(versions[0]):
+        if handle.info.versioned:
+            found += handle.datatype.conflicts([handle.at(version) for version in versions])
     return found
 
 
 def join(version: Version) -> None:
     """Let every instance join what a merge brought together in a version."""
-    for info in version.repo.state.instances.values():
-        handle = open_info(version, info)
+    for handle in _kept(version):
         handle.datatype.resume(handle)
 
 
@@ -172,6 +178,28 @@ def verify(version: Version, name: str | None = None) -> Iterator[tuple[str, str
     for info in every if name is None else [version.instance_info(name)]:
         handle = open_info(version, info)
         yield from ((info.name, message) for message in handle.datatype.verify(handle))
+
+
+def rename(repo: Repo, name: str, to: str, **who: str) -> InstanceInfo:
+    """Give an instance another name (see `Repo.rename_instance`).
+
+    Raises
+    ------
+    InvalidInputError
+        If no instance may be called so.
+    """
+    return repo.rename_instance(name, settings.check_name(to), **who)
+
+
+def undelete(repo: Repo, name: str, to: str = "", **who: str) -> InstanceInfo:
+    """Show a deleted instance again (see `Repo.undelete_instance`).
+
+    Raises
+    ------
+    InvalidInputError
+        If no instance may be called so.
+    """
+    return repo.undelete_instance(name, settings.check_name(to) if to else "", **who)
 
 
 def create(

@@ -41,7 +41,7 @@ def merge_preferring(
     """
     infos = [versions[0].instance_info(name) for name in names]
     for info in infos:
-        if any(version.has_array(array_path(info.name)) for version in versions):
+        if any(version.has_array(array_path(info.path)) for version in versions):
             raise UnsupportedError(f'cannot decide about "{info.name}" key by key: it holds voxels')
 
     def prefer(dispute: Dispute) -> Held | None:

@@ -171,17 +171,17 @@ def make_arrays(instance: Instance, dtype: DTypeLike, *, codecs: str, fill_value
     for scale in range(geometry.max_scale + 1):
         # Named by the instance, an array that is made on two branches is one array at their merge.
         instance.version.create_array(
-            array_path(instance.name, scale), dtype=dtype, chunks=geometry.block_zyx, codecs=codecs,
+            array_path(instance.folder, scale), dtype=dtype, chunks=geometry.block_zyx, codecs=codecs,
             fill_value=fill_value, creator=instance.info.data_uuid,
         )  # fmt: skip
 
 
 def write_ome(instance: Instance) -> None:
     """Write the OME-Zarr attributes of a voxel instance into its group, which is made when it is absent."""
-    version, name = instance.version, instance.name
-    version.create_group(name)
-    attributes = {**version.attributes(name), **ome_attributes(name, VoxelGeometry.of(instance.config))}
-    version.create_group(name, attributes)
+    version, folder = instance.version, instance.folder
+    version.create_group(folder)
+    attributes = {**version.attributes(folder), **ome_attributes(instance.name, VoxelGeometry.of(instance.config))}
+    version.create_group(folder, attributes)
 
 
 # ---------------------------------------------------------------- extents

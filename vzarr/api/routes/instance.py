@@ -7,11 +7,11 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query, Response
 
 from vzarr.api import deps, wire
-from vzarr.api.errors import UnknownReferenceError
+from vzarr.api.errors import references
 from vzarr.api.help import type_help
 from vzarr.api.params import parse_bool
 from vzarr.api.routing import read
-from vzarr.errors import InvalidInputError, NotFoundError
+from vzarr.errors import InvalidInputError
 from vzarr.types import blobs
 from vzarr.types.base import Instance
 
@@ -57,10 +57,8 @@ def post_sync(handle: Handle, body: Body, replace: Replace = None) -> Response:
     names = body.get("sync")
     if not isinstance(names, str):
         raise InvalidInputError('the body should name instances: {"sync": "name1,name2"}')
-    try:
+    with references():
         handle.synced([name for name in names.split(",") if name], replace_all=parse_bool(replace))
-    except NotFoundError as error:
-        raise UnknownReferenceError(str(error)) from error
     return wire.empty()
 
 

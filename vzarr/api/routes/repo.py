@@ -8,16 +8,18 @@ from fastapi import APIRouter, Depends, Response
 
 from vzarr.api import deps, repojson, wire
 from vzarr.api.bodies import log_lines, string
-from vzarr.api.errors import UnknownReferenceError
+from vzarr.api.errors import references
 from vzarr.api.hub import Hub
+from vzarr.api.routes import instances
 from vzarr.api.routing import read
-from vzarr.errors import InvalidInputError, NotFoundError
+from vzarr.errors import InvalidInputError
 from vzarr.overlay.repo import Repo
 from vzarr.overlay.version import Version
 from vzarr.types import registry
 from vzarr.types.resolve import merge_preferring
 
 router = APIRouter(redirect_slashes=False)
+router.include_router(instances.router)
 
 InRepo = Annotated[Repo, Depends(deps.repo)]
 AtVersion = Annotated[Version, Depends(deps.version)]
@@ -69,10 +71,8 @@ def post_instance(version: AtVersion, body: Body, user: User, app: App) -> Respo
 
     The version must be open; the instance is then seen from every version.  All values are strings.
     """
-    try:
+    with references():
         handle = registry.create_from_settings(version, body, user=user, app=app)
-    except NotFoundError as error:
-        raise UnknownReferenceError(str(error)) from error
     info = handle.info
     return wire.json({"result": f"Added {info.name} [{info.typename}] to node {version.uuid}"})
 
@@ -107,10 +107,8 @@ def post_resolve(repo: InRepo, hub: Repos, body: Body, user: User, app: App) -> 
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
         raise InvalidInputError('"data" should list one or more instances')
     parents = _parents(repo, hub, body)
-    try:
+    with references():
         child = merge_preferring(parents, names, string(body, "note", ""), user=user, app=app)
-    except NotFoundError as error:
-        raise UnknownReferenceError(str(error)) from error
     return wire.json({"child": child.uuid})
 
 

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Response
 from vzarr.api import deps, repojson, wire
 from vzarr.api.hub import Hub
 from vzarr.api.routing import read
-from vzarr.errors import InvalidInputError, UnsupportedError
+from vzarr.errors import InvalidInputError
 
 router = APIRouter(prefix="/api", tags=["repos"])
 
@@ -19,18 +19,16 @@ Body = Annotated[dict[str, Any], Depends(deps.optional_json_object)]
 
 @router.post("/repos", dependencies=[Depends(deps.admin)])
 def post_repos(hub: Repos, body: Body) -> Response:
-    """Make a repo (DVID: ``POST /api/repos``); body ``{"alias", "description", "root"}``.
+    """Make a repo (DVID: ``POST /api/repos``); body ``{"alias", "description", "root", "passcode"}``.
 
-    All of these are optional strings.  Administrators only.
+    All of these are optional strings; whoever renames or deletes an instance must know the passcode.  Administrators
+    only.
     """
     given = {key.lower(): value for key, value in body.items()}
     if not all(isinstance(value, str) for value in given.values()):
-        raise InvalidInputError("alias, description and root should be strings")
-    if given.get("passcode"):
-        raise UnsupportedError("repos have no passcodes here; leave it out")
-    repo = hub.create(
-        alias=given.get("alias", ""), description=given.get("description", ""), root=given.get("root") or None
-    )
+        raise InvalidInputError("alias, description, root and passcode should be strings")
+    about = {key: given.get(key, "") for key in ("alias", "description", "passcode")}
+    repo = hub.create(root=given.get("root") or None, **about)
     return wire.json({"root": repo.uuid})
 
 

@@ -47,8 +47,8 @@ class _ZarrRoutes(ObjectRoutes):
         if not asked.key.endswith("/"):
             return None
         version, path = self.hub.find(asked.ref)[1], asked.key.rstrip("/")
-        entry = version.view.array(path)
-        if entry is None or not any(entry.origin):
+        entry = version.store.shown_entries().get(path)
+        if not isinstance(entry, ArrayEntry) or not any(entry.origin):
             return None
         origin = ",".join(str(o << _scale_of(path)) for o in entry.origin)
         return f"../{'../' * asked.key.count('/')}{version.uuid}@{origin}/{asked.key}"
@@ -64,9 +64,9 @@ class _Stored(Served):
     """One object of a version's store."""
 
     def __init__(self, version: Version, key: str, origin: Coord | None = None) -> None:
-        self._store, self._view = version.store, version.view
+        self._store = version.store
         self._key, self._origin = key, origin
-        inside = None if origin is None else array_of(version.view.entries, key)
+        inside = None if origin is None else array_of(self._store.shown_entries(), key)
         if origin is not None and inside is not None and inside[1].spec.ndim == len(origin):
             scale = _scale_of(inside[0])
             if any(o % (1 << scale) for o in origin):
@@ -92,7 +92,7 @@ class _Stored(Served):
         path, name = split_doc(self._key)
         if name not in METADATA or b'"multiscales"' not in data:
             return data
-        entries = self._view.entries
+        entries = self._store.shown_entries()
         return placed(path, name, data, {p: self._seen(p, entries[p]) for p in below(entries, path)})
 
     def _seen(self, path: str, entry: Entry) -> Entry:

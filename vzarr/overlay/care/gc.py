@@ -33,10 +33,11 @@ class Garbage:
     kind
         ``node`` (a folder that the log does not know), ``unfinished`` (an object that was never put in place),
         ``pins`` (of an adoption that was cut off or deleted, in a root that is open), ``journal`` (of a writer that is
-        gone), ``snapshot`` (of keys outside of versions, that no list names), ``checkpoint`` (older than those in use)
-        or ``rows`` (of the key authority, of a version that is sealed).
+        gone), ``snapshot`` (of keys outside of versions, that no list names), ``checkpoint`` (older than those in use),
+        ``rows`` (of the key authority, of a version that is sealed) or ``instance`` (what a deleted one keeps outside
+        of sealed versions, see `collect`).
     place
-        Object, folder, or version whose rows they are; keys are relative to the repo.
+        Object, folder, version whose rows they are, or data id; keys are relative to the repo.
     objects, nbytes
         How much there is.
     """

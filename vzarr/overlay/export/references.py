@@ -22,6 +22,7 @@ import orjson
 
 from vzarr.errors import AlreadyExistsError, InvalidInputError, StorageError, UnsupportedError
 from vzarr.overlay.export.standalone import chunk_places, documents, place_bytes, place_url, places
+from vzarr.overlay.hierarchy.naming import PLAIN, Naming
 from vzarr.overlay.hierarchy.tree import ArrayEntry
 from vzarr.overlay.hierarchy.zarr2 import as_v2
 from vzarr.overlay.objects.localpaths import local_target
@@ -31,8 +32,13 @@ RECORD_SIZE = 10_000
 """References in one parquet file."""
 
 
-def references(view: View) -> Mapping[str, Any]:
+def references(view: View, naming: Naming = PLAIN) -> Mapping[str, Any]:
     """A version as references in kerchunk's format, version 1: metadata inline, every chunk a URL.
+
+    Parameters
+    ----------
+    view, naming
+        The version, and how it is shown.
 
     Raises
     ------
@@ -42,19 +48,21 @@ def references(view: View) -> Mapping[str, Any]:
         If the version has chunks in conflict.
     """
     _check_reachable(view)
-    refs: dict[str, Any] = {key: _inline(data) for key, data in documents(view)}
-    for key, place in places(view):
+    refs: dict[str, Any] = {key: _inline(data) for key, data in documents(view, naming)}
+    for key, place in places(view, naming):
         url = place_url(view, place)
         # Chunks that are decoded on the way are nowhere as the metadata describe them: they go into the document.
         refs[key] = [url] if url is not None else _base64(place_bytes(view, place))
     return {"version": 1, "refs": refs}
 
 
-def export_references(view: View, target: str | os.PathLike[str]) -> int:
+def export_references(view: View, target: str | os.PathLike[str], *, naming: Naming = PLAIN) -> int:
     """Write a version's references and give their number.
 
     Parameters
     ----------
+    view, naming
+        The version, and how it is shown.
     target
         ``FILE.json``, or ``FOLDER.parq`` or ``FOLDER.parquet`` (extra ``parquet``), which must be free.
 
@@ -69,12 +77,12 @@ def export_references(view: View, target: str | os.PathLike[str]) -> int:
     """
     path = local_target(target)
     if path.suffix == ".json":
-        found = references(view)
+        found = references(view, naming)
         return _publish(path, lambda draft: _write_json(found, draft))
     if path.suffix in (".parq", ".parquet"):
         if path.exists():
             raise AlreadyExistsError(f"{path} exists")
-        return _publish(path, lambda draft: _write_parquet(view, draft))
+        return _publish(path, lambda draft: _write_parquet(view, draft, naming))
     raise InvalidInputError(f"references are written as FILE.json or FOLDER.parq, not {path.name!r}")
 
 
@@ -113,12 +121,12 @@ def _base64(data: bytes) -> str:
     return "base64:" + base64.b64encode(data).decode()
 
 
-def _write_parquet(view: View, draft: Path) -> int:
+def _write_parquet(view: View, draft: Path, naming: Naming) -> int:
     _check_reachable(view)
     metadata = {}
     draft.mkdir(parents=True)
     count = 0
-    for path, entry in sorted(view.entries.items()):
+    for path, entry in sorted(naming.entries(view.entries).items()):
         try:
             docs = as_v2(entry.shown_docs())
         except UnsupportedError as e:

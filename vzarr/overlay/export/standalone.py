@@ -16,6 +16,7 @@ from pathlib import Path
 from vzarr.errors import AlreadyExistsError, StorageError
 from vzarr.geometry import Coord
 from vzarr.overlay.hierarchy.consolidated import V2_NAME, corrected, is_consolidated
+from vzarr.overlay.hierarchy.naming import PLAIN, Naming
 from vzarr.overlay.hierarchy.placed import placed
 from vzarr.overlay.hierarchy.tree import ArrayEntry, split_doc
 from vzarr.overlay.objects.localpaths import local_target
@@ -35,20 +36,20 @@ class Flattened:
     linked: int
 
 
-def documents(view: View) -> Iterator[tuple[str, bytes]]:
+def documents(view: View, naming: Naming = PLAIN) -> Iterator[tuple[str, bytes]]:
     """Metadata keys of a version and their bytes, consolidated ones too.
 
     An array's origin is the attribute ``vzarr_origin``, and part of the translation in its group's OME metadata.
     """
-    entries = view.entries
+    entries = naming.entries(view.entries)
     docs = {p: {n: placed(p, n, d, entries) for n, d in e.shown_docs().items()} for p, e in sorted(entries.items())}
     for path, named in docs.items():
         for name, data in sorted(named.items()):
             shown = corrected(path, name, data, docs) if is_consolidated(name, data) else data
             yield f"{path}/{name}" if path else name, shown
-    for key in sorted(view.loose()):
+    for key, stored in sorted(naming.shown(view.loose())):
         path, name = split_doc(key)
-        found = view.read_loose(key) if name == V2_NAME else None
+        found = view.read_loose(stored) if name == V2_NAME else None
         if found is not None:
             yield key, corrected(path, name, found[0], docs)
 
@@ -105,7 +106,7 @@ def _path(view: View, place: Place) -> str | None:
     return view.storage.objects.path(place)
 
 
-def places(view: View) -> Iterator[tuple[str, Place]]:
+def places(view: View, naming: Naming = PLAIN) -> Iterator[tuple[str, Place]]:
     """All other keys of a version, and where each is; adopted sources are listed.
 
     Raises
@@ -113,14 +114,15 @@ def places(view: View) -> Iterator[tuple[str, Place]]:
     ConflictError
         If there are chunks that merged versions changed differently.
     """
-    for path, entry in sorted(view.entries.items()):
+    for path, entry in sorted(naming.entries(view.entries).items()):
         if isinstance(entry, ArrayEntry):
             base = f"{path}/" if path else ""
             for coord, place in chunk_places(view, entry):
                 yield base + entry.spec.key(coord), place
-    for key, node in sorted(view.loose().items()):
+    loose = view.loose()
+    for key, stored in sorted(naming.shown(loose)):
         if split_doc(key)[1] != V2_NAME:
-            yield key, loose_place(view.storage, node, key)
+            yield key, loose_place(view.storage, loose[stored], stored)
 
 
 def chunk_places(view: View, entry: ArrayEntry) -> Iterator[tuple[Coord, Place]]:
@@ -146,11 +148,13 @@ def chunk_places(view: View, entry: ArrayEntry) -> Iterator[tuple[Coord, Place]]
             yield shown, SourceChunk(source, coord)
 
 
-def flatten(view: View, target: str | os.PathLike[str], *, copy: bool = False) -> Flattened:
+def flatten(view: View, target: str | os.PathLike[str], *, copy: bool = False, naming: Naming = PLAIN) -> Flattened:
     """Write a version as a plain, stand-alone Zarr folder.
 
     Parameters
     ----------
+    view, naming
+        The version, and how it is shown.
     target
         Folder to make; it appears when it is complete.
     copy
@@ -168,7 +172,7 @@ def flatten(view: View, target: str | os.PathLike[str], *, copy: bool = False) -
         If an object of the version is missing, or the folder cannot be written.
     """
     with whole_folder(target) as draft:
-        return _write(view, draft, copy)
+        return _write(view, draft, copy, naming)
 
 
 @contextmanager
@@ -200,12 +204,12 @@ def whole_folder(target: str | os.PathLike[str]) -> Iterator[Path]:
         raise StorageError(e.errno or errno.EIO, f"could not write {final}: {e.strerror or e}") from e
 
 
-def _write(view: View, folder: Path, copy: bool) -> Flattened:
+def _write(view: View, folder: Path, copy: bool, naming: Naming) -> Flattened:
     keys = linked = 0
-    for key, data in documents(view):
+    for key, data in documents(view, naming):
         _target(folder, key).write_bytes(data)
         keys += 1
-    for key, place in places(view):
+    for key, place in places(view, naming):
         keys += 1
         if not copy and _link(_path(view, place), _target(folder, key)):
             linked += 1

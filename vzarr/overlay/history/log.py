@@ -76,6 +76,11 @@ class RepoLog:
                 self._start_from(hint)
             return self.refresh()
 
+    @property
+    def known(self) -> State:
+        """State as of the last time that the log was asked."""
+        return self._state
+
     def refresh(self) -> State:
         """State with every entry that exists now, or within `one_look` that existed then."""
         looked = _looked.get()

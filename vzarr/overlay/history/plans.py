@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from vzarr.errors import AlreadyExistsError, NotFoundError, SealedError
-from vzarr.overlay.history.state import MASTER, Op, State
+from vzarr.errors import AlreadyExistsError, InvalidInputError, NotFoundError, SealedError
+from vzarr.overlay.history.state import MASTER, InstanceInfo, Op, State
 
 Plan = Callable[[State], Sequence[Op]]
 
@@ -97,20 +97,119 @@ def instance(node: str, info: Mapping[str, Any]) -> Plan:
         if name in state.instances:
             raise AlreadyExistsError(f"an instance named {name!r} exists already")
         line = f'New data instance "{name}" of type "{info["typename"]}" with config {info["config"]}'
-        return {"op": "instance", **info}, {"op": "repo_log", "lines": [line]}
+        return {"op": "instance", **info, **_folder(state, info)}, _logged(line)
 
     return plan
+
+
+def _folder(state: State, info: Mapping[str, Any]) -> Mapping[str, str]:
+    """Where a new instance has its arrays, if another one's are, or were, in the folder of its name."""
+    taken = any(known.path == info["name"] for known in state.every_instance())
+    return {"folder": f"{info['name']}~{info['data_uuid'][:8]}"} if taken else {}
 
 
 def on_instance(name: str, op: Op) -> Plan:
     """One operation on an instance that must exist."""
 
     def plan(state: State) -> Sequence[Op]:
-        if name not in state.instances:
-            raise NotFoundError(f"no instance {name!r} in this repo")
+        find_instance(state, name)
         return (op,)
 
     return plan
+
+
+def rename_instance(name: str, to: str) -> Plan:
+    """Another name for an instance; its data id and the folder of its arrays stay."""
+
+    def plan(state: State) -> Sequence[Op]:
+        find_instance(state, name)
+        if to in state.instances:
+            raise AlreadyExistsError(f"an instance named {to!r} exists already")
+        return {"op": "instance_rename", "name": name, "to": to}, _logged(f'Renamed data instance "{name}" to "{to}"')
+
+    return plan
+
+
+def delete_instance(name: str) -> Plan:
+    """Hide an instance in every version, until it is undeleted or collected."""
+
+    def plan(state: State) -> Sequence[Op]:
+        info = find_instance(state, name)
+        line = f'Deleted data instance "{name}" of type "{info.typename}", data id {info.data_uuid}'
+        return {"op": "instance_delete", "name": name}, _logged(line)
+
+    return plan
+
+
+def undelete_instance(name: str, to: str) -> Plan:
+    """Show a deleted instance again, under its old name or another (`to`, unless "")."""
+
+    def plan(state: State) -> Sequence[Op]:
+        info = find_deleted(state, name)
+        if info.collected:
+            raise NotFoundError(f"instance {name!r} cannot come back: it was deleted at {info.deleted}, then collected")
+        shown = to or info.name
+        if shown in state.instances:
+            raise AlreadyExistsError(f"there is an instance {shown!r} by now: give the deleted one another name")
+        line = f'Undeleted data instance "{shown}", data id {info.data_uuid}'
+        return {"op": "instance_undelete", "data_uuid": info.data_uuid, "name": shown}, _logged(line)
+
+    return plan
+
+
+def collect_instance(data_uuid: str) -> Plan:
+    """The end of a deleted instance: from now on it cannot be undeleted."""
+
+    def plan(state: State) -> Sequence[Op]:
+        info = state.deleted.get(data_uuid)
+        if info is None:
+            raise NotFoundError(f"no deleted instance has the data id {data_uuid}: it is there again")
+        return ({"op": "instance_collect", "data_uuid": data_uuid},)
+
+    return plan
+
+
+def find_instance(state: State, name: str) -> InstanceInfo:
+    """The instance of a name.
+
+    Raises
+    ------
+    NotFoundError
+        If there is none; one that was deleted is named as such.
+    """
+    info = state.instances.get(name)
+    if info is not None:
+        return info
+    gone = [i for i in state.deleted.values() if i.name == name]
+    if gone:
+        raise NotFoundError(f"instance {name!r} was deleted at {gone[-1].deleted}")
+    raise NotFoundError(f"no instance {name!r} in this repo; it has {sorted(state.instances)}")
+
+
+def find_deleted(state: State, name: str) -> InstanceInfo:
+    """The deleted instance of a name, or of a data id.
+
+    Raises
+    ------
+    NotFoundError
+        If there is none.
+    InvalidInputError
+        If several had that name.
+    """
+    if name in state.deleted:
+        return state.deleted[name]
+    found = [i for i in state.deleted.values() if i.name == name]
+    left = [i for i in found if not i.collected] or found
+    if not left:
+        raise NotFoundError(f"no instance {name!r} was deleted in this repo")
+    if len(left) > 1:
+        ids = ", ".join(i.data_uuid for i in left)
+        raise InvalidInputError(f"several instances {name!r} were deleted: name one by its data id, {ids}")
+    return left[0]
+
+
+def _logged(line: str) -> Op:
+    return {"op": "repo_log", "lines": [line]}
 
 
 def check_parents(state: State, parents: Sequence[str]) -> None:

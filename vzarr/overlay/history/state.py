@@ -17,6 +17,8 @@ import orjson
 
 from vzarr.errors import FormatError
 from vzarr.overlay.history.dag import Position
+from vzarr.overlay.history.instances import InstanceInfo as InstanceInfo
+from vzarr.overlay.history.instances import by_kind, with_tuples
 from vzarr.overlay.history.nodes import MASTER as MASTER
 from vzarr.overlay.history.nodes import NodeInfo as NodeInfo
 from vzarr.overlay.history.nodes import Nodes, Packed
@@ -51,21 +53,6 @@ class Entry:
     ops: tuple[Op, ...]
 
 
-@dataclass(frozen=True)
-class InstanceInfo:
-    """One named set of data of one datatype, as the log knows it."""
-
-    name: str
-    typename: str
-    data_uuid: str
-    version: str
-    versioned: bool = True
-    config: Mapping[str, str] = field(default_factory=dict)
-    tags: Mapping[str, str] | None = None
-    syncs: tuple[str, ...] = ()
-    created: str = ""
-
-
 _SCALARS = ("next", "root", "alias", "description", "created", "updated")
 _HEAD = struct.Struct("<II")
 """How a checkpoint begins: length of its head, and CRC-32 of all after these eight bytes."""
@@ -92,6 +79,31 @@ class State:
     log: tuple[str, ...] = ()
     nodes: Nodes = field(default_factory=Nodes)
     instances: Mapping[str, InstanceInfo] = field(default_factory=dict)
+    deleted: Mapping[str, InstanceInfo] = field(default_factory=dict)
+    """Instances that were deleted, by data id."""
+
+    @cached_property
+    def renamed(self) -> bool:
+        """Whether some folder of an instance is not called like it, or is not to be seen."""
+        return bool(self.deleted) or any(info.folder for info in self.instances.values())
+
+    def every_instance(self) -> Iterator[InstanceInfo]:
+        """Instances that are there, and those that were deleted."""
+        yield from self.instances.values()
+        yield from self.deleted.values()
+
+    def kept_instances(self) -> Iterator[InstanceInfo]:
+        """Instances whose data are still there; deleted ones go by their data ids, for others may have their names."""
+        yield from self.instances.values()
+        for info in self.deleted.values():
+            if not info.collected:
+                yield replace(info, name=info.data_uuid, folder=info.path)
+
+    def rivals(self, info: InstanceInfo) -> list[InstanceInfo]:
+        """Instances that other repos brought, and whose arrays are in a folder of the same name as this one's."""
+        if not self.renamed:
+            return []
+        return [i for i in self.every_instance() if i.path == info.path and i.data_uuid != info.data_uuid]
 
     def children(self, node: str) -> list[str]:
         """Ids of a version's children, oldest first."""
@@ -172,7 +184,7 @@ class State:
         """Bytes of a checkpoint; the state must be `compact`."""
         packed = self.nodes.packed
         head = {name: getattr(self, name) for name in (*_SCALARS, "log")}
-        instances = [vars(i) for i in self.instances.values()]
+        instances = [i.to_json() for i in self.every_instance()]
         data = orjson.dumps({**head, "instances": instances, "nodes": packed.head()})
         rest = data + packed.to_bytes()
         return _HEAD.pack(len(data), zlib.crc32(rest)) + rest
@@ -197,7 +209,7 @@ class State:
             **{k: plain[k] for k in _SCALARS},
             log=tuple(plain["log"]),
             nodes=Nodes(Packed.from_bytes(data[end:], plain["nodes"])),
-            instances=_instances(plain["instances"]),
+            **by_kind(plain["instances"]),
         )
 
     def since(self, base: State) -> dict[str, Any]:
@@ -205,8 +217,8 @@ class State:
         data: dict[str, Any] = {name: getattr(self, name) for name in _SCALARS}
         data["log"] = self.log[len(base.log) :]
         data["nodes"] = dict(self.nodes.changed)
-        if self.instances != base.instances:
-            data["instances"] = [vars(i) for i in self.instances.values()]
+        if (self.instances, self.deleted) != (base.instances, base.deleted):
+            data["instances"] = [i.to_json() for i in self.every_instance()]
         return data
 
     def then(self, data: Mapping[str, Any]) -> State:
@@ -219,31 +231,24 @@ class State:
         """
         if not {*map(len, data["nodes"].values())} <= {len(NodeInfo.FIELDS)}:
             raise ValueError("a version has not all its fields")
+        known = {"instances": self.instances, "deleted": self.deleted}
         return State(
             **{k: data[k] for k in _SCALARS},
             log=(*self.log, *data["log"]),
             nodes=Nodes(self.nodes.packed, data["nodes"]),
-            instances=_instances(data["instances"]) if "instances" in data else self.instances,
+            **(by_kind(data["instances"]) if "instances" in data else known),
         )
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> State:
         """A state from a checkpoint as earlier releases wrote it."""
-        nodes = [NodeInfo(**_tuples(n, "parents", "log")) for n in data["nodes"]]
+        nodes = [NodeInfo(**with_tuples(n, "parents", "log")) for n in data["nodes"]]
         return cls(
             **{k: data[k] for k in _SCALARS},
             log=tuple(data["log"]),
             nodes=Nodes().edited({n.id: n for n in nodes}).compact(),
-            instances=_instances(data["instances"]),
+            **by_kind(data["instances"]),
         )
-
-
-def _instances(rows: Iterable[Mapping[str, Any]]) -> dict[str, InstanceInfo]:
-    return {i["name"]: InstanceInfo(**_tuples(i, "syncs")) for i in rows}
-
-
-def _tuples(data: Mapping[str, Any], *names: str) -> dict[str, Any]:
-    return {k: tuple(v) if k in names else v for k, v in data.items()}
 
 
 def replay(state: State, entries: Iterable[Entry]) -> State:
@@ -254,7 +259,8 @@ def replay(state: State, entries: Iterable[Entry]) -> State:
     FormatError
         If an entry holds an operation that this release does not know, or entries are missing.
     """
-    draft = _Draft({k: getattr(state, k) for k in _SCALARS}, list(state.log), state.nodes, dict(state.instances))
+    scalars = {k: getattr(state, k) for k in _SCALARS}
+    draft = _Draft(scalars, list(state.log), state.nodes, dict(state.instances), dict(state.deleted))
     for entry in entries:
         if entry.number != draft.scalars["next"]:
             raise FormatError(f"log entry {draft.scalars['next']} is missing")
@@ -266,6 +272,7 @@ def replay(state: State, entries: Iterable[Entry]) -> State:
         log=tuple(draft.log),
         nodes=state.nodes.edited(draft.nodes),
         instances=draft.instances,
+        deleted=draft.deleted,
     )
 
 
@@ -275,6 +282,7 @@ class _Draft:
     log: list[str]
     before: Nodes
     instances: dict[str, InstanceInfo]
+    deleted: dict[str, InstanceInfo]
     nodes: dict[str, NodeInfo] = field(default_factory=dict)
     count: int = 0
     lines: dict[int, str] = field(default_factory=dict)
@@ -337,12 +345,34 @@ class _Draft:
         self.nodes[node] = replace(self.node(node), updated=time, **changes)
 
     def op_instance(self, op: Op, time: str) -> None:
-        info = {"created": time, **{k: v for k, v in op.items() if k != "op"}}
-        self.instances[op["name"]] = InstanceInfo(**_tuples(info, "syncs"))
+        fields = {"created": time, **{k: v for k, v in op.items() if k != "op"}}
+        info = InstanceInfo(**with_tuples(fields, "syncs"))
+        if info.deleted:
+            self.deleted[info.data_uuid] = info
+        else:
+            self.instances[info.name] = info
 
     def op_instance_set(self, op: Op, time: str) -> None:
         changes: dict[str, Any] = {k: op[k] for k in ("config", "tags", "syncs") if k in op}
-        self.instances[op["name"]] = replace(self.instances[op["name"]], **_tuples(changes, "syncs"))
+        self.instances[op["name"]] = replace(self.instances[op["name"]], **with_tuples(changes, "syncs"))
 
     def op_instance_remove(self, op: Op, time: str) -> None:
         del self.instances[op["name"]]
+
+    def op_instance_rename(self, op: Op, time: str) -> None:
+        old = self.instances[op["name"]]
+        new = replace(old, name=op["to"], folder="" if op["to"] == old.path else old.path)
+        # In its old place: people know instances by their order, too.
+        self.instances = {i.name: i for i in (new if i is old else i for i in self.instances.values())}
+
+    def op_instance_delete(self, op: Op, time: str) -> None:
+        info = self.instances.pop(op["name"])
+        self.deleted[info.data_uuid] = replace(info, deleted=time)
+
+    def op_instance_undelete(self, op: Op, time: str) -> None:
+        old = self.deleted.pop(op["data_uuid"])
+        folder = "" if op["name"] == old.path else old.path
+        self.instances[op["name"]] = replace(old, name=op["name"], folder=folder, deleted="")
+
+    def op_instance_collect(self, op: Op, time: str) -> None:
+        self.deleted[op["data_uuid"]] = replace(self.deleted[op["data_uuid"]], collected=True)

@@ -126,7 +126,7 @@ class KeyMerge:
     def decide(self, judge: Judge, name_of: NameOf) -> dict[str, list[Choice]]:
         """Let a judge decide about every key in conflict; costs what the versions changed."""
         found: dict[str, list[Choice]] = {}
-        for info in self._state.instances.values():
+        for info in self._state.kept_instances():
             if info.versioned:
                 choices = list(self._decide_instance(info, judge, name_of))
                 if choices:

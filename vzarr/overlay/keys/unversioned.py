@@ -124,6 +124,16 @@ def store(objects: Objects, instance: str, rows: Iterable[Change], time: str, la
     return Snapshot(name, len(listed), time, "" if last is None else last.name, seal.sha256(sums))
 
 
+def drop(objects: Objects, locks: Locks, instance: str) -> None:
+    """Remove the snapshots of an instance, by its data id; nothing happens where there are none."""
+    with locks.alone(layout.node(layout.UNVERSIONED)):
+        known = read(objects)
+        last = known.pop(instance, None)
+        if last is not None:
+            write(objects, known)
+            forget(objects, (last.name, last.before))
+
+
 def _mark(versioned: VersionedKV, turn: bytes) -> Callable[[Transaction], list[bytes]]:
     """Let who writes from now on say again that the keys changed."""
 

@@ -159,6 +159,8 @@ class Judge:
 
     strategy: Strategy = FAIL
     keep: bool | Callable[[Any], bool] = False
+    moot: Callable[[Dispute], bool] = lambda _dispute: False
+    """Whether nobody can see what is in conflict: then the first side is right, whatever the strategy."""
     open: dict[Any, None] = field(default_factory=dict)
     """Conflicts that stand against the merge."""
 
@@ -172,7 +174,9 @@ class Judge:
     def decide(self, dispute: Dispute) -> int | Value | None:
         """Place of a side, or a value for what is in conflict; None where it stays a conflict."""
         found: int | Value | None = None
-        if callable(self.strategy):
+        if self.moot(dispute):
+            found = dispute.changed[0]
+        elif callable(self.strategy):
             found = _answered(dispute, self.strategy(dispute))
         elif self.strategy != FAIL:
             found = dispute.changed[0 if self.strategy == OURS else -1]

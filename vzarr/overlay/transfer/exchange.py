@@ -166,11 +166,11 @@ def _check(op: Any, known: set[str], *, first: bool) -> None:
     kind = op.get("op") if isinstance(op, dict) else None
     if kind not in _FIELDS or (kind == "repo") != first:
         raise FormatError("a history is one operation 'repo', then 'node' and 'instance'")
-    fields: Mapping[str, Check] = _FIELDS[kind]
-    if {*op} != {"op", *fields}:
+    fields, rare = _FIELDS[kind], _RARE.get(kind, {})
+    if not {"op", *fields} <= {*op} <= {"op", *fields, *rare}:
         raise FormatError(f"an operation {kind!r} has the keys {', '.join(fields)}")
-    for name, check in fields.items():
-        if not check(op[name]):
+    for name, check in {**fields, **rare}.items():
+        if name in op and not check(op[name]):
             raise FormatError(f"{name!r} of an operation {kind!r} cannot be {str(op[name])[:80]!r}")
     if kind == "node":
         _check_known(op["parents"], known)
@@ -246,3 +246,5 @@ _FIELDS: dict[str, dict[str, Check]] = {
     },
 }  # fmt: skip
 """Keys of each operation, and what each value must be."""
+_RARE: dict[str, dict[str, Check]] = {"instance": {"folder": _is_name, "deleted": _is_time, "collected": _is_bool}}
+"""Keys that may be left out."""

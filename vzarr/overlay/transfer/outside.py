@@ -37,7 +37,7 @@ def choose(
     replace
         Whether the sender's data take the place of the receiver's.
     """
-    infos = {info.data_uuid: info for info in state.instances.values()}
+    infos = {info.data_uuid: info for info in state.every_instance()}
     fresh = {i: s for i, s in theirs.items() if i not in mine or mine[i].sums != s.sums}
     added = fresh.keys() - infos.keys()
     # What a versioned instance keeps outside of versions is each repo's own (see `Brought.against`).

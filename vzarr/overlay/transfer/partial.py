@@ -22,6 +22,8 @@ from vzarr.overlay.views.base import SealedView, Storage, loose_place
 def settled(state: State, tips: Sequence[str], limits: Limits) -> Limits:
     """Limits as a clone of some versions keeps them: a region is meant at one version, whatever comes later.
 
+    Instances go by the groups of their arrays, which stay when one gets another name.
+
     Raises
     ------
     NotFoundError
@@ -32,6 +34,8 @@ def settled(state: State, tips: Sequence[str], limits: Limits) -> Limits:
     for name in limits.instances or ():
         if name not in state.instances:
             raise NotFoundError(f"no instance {name!r} in this repo; there are: {', '.join(state.instances) or 'none'}")
+    if limits.instances is not None:
+        limits = replace(limits, instances=tuple(state.instances[name].path for name in limits.instances))
     if limits.roi is None:
         return limits
     name, node = region.resolve(state, tips, limits.roi)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from vzarr.errors import AlreadyExistsError, ConflictError, InvalidInputError, NotFoundError
 from vzarr.overlay.history.dag import ancestry
@@ -119,14 +119,15 @@ def _node(source: State, node: str, branch: str) -> Op:
 
 
 def _instances(source: State, target: State, known: Collection[str]) -> list[Op]:
-    ids = {i.data_uuid for i in target.instances.values()}
+    """Instances that the target does not know; what became of those that it knows is its own affair."""
+    ids = {i.data_uuid for i in target.every_instance()}
     ops: list[Op] = []
-    for info in source.instances.values():
+    for info in source.every_instance():
         if info.data_uuid in ids or info.version not in known:
             continue
-        if info.name in target.instances:
+        if info.name in target.instances and not info.deleted:
             raise AlreadyExistsError(f"both repos made an instance {info.name!r} of their own: rename one of them")
-        ops.append({"op": "instance", **asdict(info)})
+        ops.append({"op": "instance", **info.to_json()})
     return ops
 
 

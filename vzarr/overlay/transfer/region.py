@@ -92,7 +92,7 @@ def factors(entries: Mapping[str, Entry]) -> dict[str, tuple[float, ...]]:
 
 
 def resolve(state: State, tips: Sequence[str], roi: tuple[str, str]) -> tuple[str, str]:
-    """Name of a region and id of the version at which it is meant.
+    """Name that a region was made with, and id of the version at which it is meant.
 
     Parameters
     ----------
@@ -118,7 +118,7 @@ def resolve(state: State, tips: Sequence[str], roi: tuple[str, str]) -> tuple[st
     node = refs.resolve(state, ref) if ref else (main or tips)[-1]
     if not state.nodes[node].sealed:
         raise SealedError(f"version {node} is open: name a sealed one at which {name!r} is meant")
-    return name, node
+    return info.path, node
 
 
 def load(objects: Objects, state: State, name: str, node: str) -> Region:
@@ -131,7 +131,7 @@ def load(objects: Objects, state: State, name: str, node: str) -> Region:
     InvalidInputError
         If it has no blocks there, or was sealed so long ago that folders alone do not tell.
     """
-    info = state.instances.get(name)
+    info = next((i for i in state.every_instance() if i.path == name), None)
     if info is None:
         raise NotFoundError(f"the region {name!r}, to which this clone is limited, is no instance any more: clone anew")
     part = seal.load_record(objects, layout.seal(node), state.nodes[node].seal).layers

@@ -132,8 +132,8 @@ def _transfer(
         moved = copy_partly(source, target, target.objects, state, nodes, tips, limits, told)
     else:
         moved = copy_nodes(source, target, state, nodes, told)
-    infos = {info.data_uuid: info.name for info in state.instances.values()}
-    known = {i.data_uuid for i in there.instances.values()} | {op["data_uuid"] for op in ops if op["op"] == "instance"}
+    infos = {info.data_uuid: info.name for info in state.every_instance()}
+    known = {i.data_uuid for i in there.every_instance()} | {op["data_uuid"] for op in ops if op["op"] == "instance"}
     brought, kept = outside.choose(state, known, source.snapshots(), target.snapshots(), replace=replace)
     moved += outside.copy(source, target, brought, told)
     try:

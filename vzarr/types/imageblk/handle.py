@@ -87,7 +87,7 @@ class ImageBlk(Instance):
     @property
     def path(self) -> str:
         """Path of the finest array."""
-        return voxels.array_path(self.name)
+        return voxels.array_path(self.folder)
 
     @property
     def dtype(self) -> np.dtype[Any]:

@@ -76,7 +76,7 @@ class BodyArray:
     @property
     def origin(self) -> Coord:
         """Global coordinates (zyx, voxels of `scale`) of the first voxel."""
-        bounds = self.view.version.bounds(voxels.array_path(self.view.name, self.scale))
+        bounds = self.view.version.bounds(voxels.array_path(self.view.folder, self.scale))
         return bounds[0] if bounds else (0, 0, 0)
 
     def __getitem__(self, key: Any) -> Labels:

@@ -259,7 +259,7 @@ class _Merge:
 
     def _source(self, merged: Instance, blocks: Labels) -> NDArray[np.int64]:
         """From which side the merge has each block; `_UNKNOWN` for a block in conflict."""
-        path = voxels.array_path(merged.name)
+        path = voxels.array_path(merged.folder)
         if not blocks.size or not merged.version.has_array(path):
             return np.zeros(blocks.size, np.int64)
         coords = [tuple(c) for c in unpack_blocks(blocks).tolist()]

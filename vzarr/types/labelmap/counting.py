@@ -57,7 +57,7 @@ def index_voxels(
     SealedError
         If the version is not open.
     """
-    version, path = instance.version, voxels.array_path(instance.name)
+    version, path = instance.version, voxels.array_path(instance.folder)
     mark = recount.mark_of(instance)
     coords = version.chunk_coords(path) if version.has_array(path) else np.empty((0, 3), np.int64)
     with version.writing():

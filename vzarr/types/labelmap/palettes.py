@@ -141,7 +141,7 @@ def palette_batches(
     instance: Instance, coords: Iterable[Coord], scale: int = 0
 ) -> Iterator[Sequence[tuple[Coord, Palette]]]:
     """As `palettes`, some blocks at a time, for who asks something else about all of these at once."""
-    path = voxels.array_path(instance.name, scale)
+    path = voxels.array_path(instance.folder, scale)
     todo = iter(coords)
     view = instance.version.view
     entry = view.array(path)
@@ -200,7 +200,7 @@ class BlockView:
     def of(cls, instance: Instance, scale: int = 0) -> BlockView:
         """Blocks of an instance at its version."""
         view = instance.version.view
-        return cls(view, view.array(voxels.array_path(instance.name, scale)))
+        return cls(view, view.array(voxels.array_path(instance.folder, scale)))
 
     def runs(self, coord: Coord, wanted: Labels) -> BlockRuns:
         """Runs of the voxels of a block that have one of some labels."""

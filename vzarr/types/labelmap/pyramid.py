@@ -33,7 +33,7 @@ def write_coarser(instance: Instance, changed: Blocks, scale: int = 0) -> None:
     """
     geometry = VoxelGeometry.of(instance.config)
     for above in range(scale + 1, geometry.max_scale + 1):
-        path = voxels.array_path(instance.name, above)
+        path = voxels.array_path(instance.folder, above)
         children: dict[Coord, list[Coord]] = {}
         for coord in changed:
             children.setdefault(tuple(c >> 1 for c in coord), []).append(coord)
@@ -59,7 +59,7 @@ def mend(instance: Instance) -> None:
     """
     geometry = VoxelGeometry.of(instance.config)
     for scale in range(1, geometry.max_scale + 1):
-        path, below = (voxels.array_path(instance.name, s) for s in (scale, scale - 1))
+        path, below = (voxels.array_path(instance.folder, s) for s in (scale, scale - 1))
         if not instance.version.has_array(path):
             return
         stuck = set(instance.version.conflicts(below))

@@ -30,7 +30,7 @@ _MOST_BY_PALETTE = 64
 
 def read_region(instance: Instance, box: Box, scale: int = 0) -> Labels:
     """Supervoxels of any box of a scale; 0 where nothing was written, and at a scale that there is not."""
-    path = voxels.array_path(instance.name, scale)
+    path = voxels.array_path(instance.folder, scale)
     if not instance.version.has_array(path):
         return np.zeros(shape_of(box), np.uint64)
     return instance.version.read(path, *box)
@@ -87,7 +87,7 @@ def blocks_in_box(instance: Instance, box: Box, scale: int = 0) -> Iterator[Coor
 
 def _covered(instance: Instance, box: Box, scale: int) -> Box | None:
     """Part of a box that the array of a scale covers; None for nothing."""
-    path = voxels.array_path(instance.name, scale)
+    path = voxels.array_path(instance.folder, scale)
     covered = instance.version.bounds(path) if instance.version.has_array(path) else None
     inside = None if covered is None else intersect(box, covered)
     return None if inside is None or is_empty(inside) else inside
@@ -95,7 +95,7 @@ def _covered(instance: Instance, box: Box, scale: int) -> Box | None:
 
 def read_blocks(instance: Instance, coords: Iterable[Coord], scale: int = 0) -> Iterator[tuple[Coord, Labels]]:
     """Blocks that were written, of those asked for, as supervoxels."""
-    path = voxels.array_path(instance.name, scale)
+    path = voxels.array_path(instance.folder, scale)
     if not instance.version.has_array(path):
         return
     for coord, block in instance.version.read_chunks(path, coords):
@@ -105,7 +105,7 @@ def read_blocks(instance: Instance, coords: Iterable[Coord], scale: int = 0) -> 
 
 def stored_blocks(instance: Instance, coords: Iterable[Coord], scale: int = 0) -> dict[Coord, Labels | None]:
     """Blocks that are about to be overwritten; None for those that are not there, or in conflict after a merge."""
-    path, wanted = voxels.array_path(instance.name, scale), list(coords)
+    path, wanted = voxels.array_path(instance.folder, scale), list(coords)
     try:
         return dict(instance.version.read_chunks(path, wanted))
     except ConflictError:

@@ -205,7 +205,7 @@ def _read(
     """Blocks as far as there are any; those that are `known` are not read again."""
     wanted = list(coords)
     absent = [c for c in wanted if c not in known]
-    read = instance.version.read_chunks(voxels.array_path(instance.name), absent)
+    read = instance.version.read_chunks(voxels.array_path(instance.folder), absent)
     return {c: known[c] for c in wanted if c in known} | {c: b for c, b in read if b is not None}
 
 

@@ -178,8 +178,8 @@ def _finish(instance: Instance, intent: Intent) -> None:
     shape = VoxelGeometry.of(instance.config).block_zyx
     coords = [tuple(c) for c in unpack_blocks(intent.blocks).tolist()]
     if intent.aside:
-        instance.version.place_chunks(voxels.array_path(instance.name), intent.aside)
-    found = instance.version.read_chunks(voxels.array_path(instance.name), coords)
+        instance.version.place_chunks(voxels.array_path(instance.folder), intent.aside)
+    found = instance.version.read_chunks(voxels.array_path(instance.folder), coords)
     stored = {c: np.zeros(shape, np.uint64) if b is None else b for c, b in found}
     _store(instance, intent, intent.split.rewrite(stored, shape) if intent.split else stored)
 
@@ -187,7 +187,7 @@ def _finish(instance: Instance, intent: Intent) -> None:
 def _store(instance: Instance, intent: Intent, blocks: Blocks) -> int | None:
     """Store blocks and all that follows from them, and take the intent away; None if it was gone."""
     if intent.aside:
-        instance.version.place_chunks(voxels.array_path(instance.name), intent.aside)
+        instance.version.place_chunks(voxels.array_path(instance.folder), intent.aside)
     else:
         put_chunks(instance, blocks)
     if intent.downres:
@@ -213,7 +213,7 @@ def _store(instance: Instance, intent: Intent, blocks: Blocks) -> int | None:
 def put_chunks(instance: Instance, blocks: Blocks, scale: int = 0, aside: str = "") -> None:
     """Store whole blocks of a scale."""
     step = pyramid.grain(VoxelGeometry.of(instance.config), scale)
-    instance.version.write_chunks(voxels.array_path(instance.name, scale), blocks, step=step, aside=aside)
+    instance.version.write_chunks(voxels.array_path(instance.folder, scale), blocks, step=step, aside=aside)
 
 
 def put_aside(instance: Instance, blocks: Blocks) -> str:

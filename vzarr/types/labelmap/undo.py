@@ -157,7 +157,7 @@ def _join(instance: Instance, number: int, deed: Deed, author: Author) -> int:
         found = _check_parts(instance.keys, join, deed.empty)
         packed = np.unique(np.concatenate([c.blocks for c in found.values()]))
         coords = [tuple(c) for c in unpack_blocks(packed).tolist()]
-        read = instance.version.read_chunks(voxels.array_path(instance.name), coords)
+        read = instance.version.read_chunks(voxels.array_path(instance.folder), coords)
         stored = {c: b for c, b in read if b is not None}
 
         def decide(tx: InstanceTxn) -> Join:

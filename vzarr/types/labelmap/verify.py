@@ -36,7 +36,7 @@ def check(instance: Instance) -> list[str]:
 
 def _expected(instance: Instance) -> dict[int, dict[int, Counts]]:
     """Index that the voxels make: body -> supervoxel -> counts."""
-    path = voxels.array_path(instance.name)
+    path = voxels.array_path(instance.folder)
     if not instance.version.has_array(path):
         return {}
     coords = [tuple(c) for c in instance.version.chunk_coords(path).tolist()]
@@ -85,7 +85,7 @@ def check_scales(instance: Instance) -> list[str]:
 
 
 def _wrong_blocks(instance: Instance, scale: int) -> Iterator[Coord]:
-    path, below = (voxels.array_path(instance.name, s) for s in (scale, scale - 1))
+    path, below = (voxels.array_path(instance.folder, s) for s in (scale, scale - 1))
     version, block = instance.version, VoxelGeometry.of(instance.config).block_zyx
     coords = {tuple(c) for c in version.chunk_coords(path).tolist()}
     coords |= {tuple(n >> 1 for n in c) for c in version.chunk_coords(below).tolist()}

@@ -91,7 +91,7 @@ class LabelView(Instance):
 
     def array(self, scale: int = 0) -> zarr.Array[Any]:
         """The Zarr array of a scale, holding supervoxels."""
-        return cast("zarr.Array[Any]", self.version.zarr[voxels.array_path(self.name, scale)])
+        return cast("zarr.Array[Any]", self.version.zarr[voxels.array_path(self.folder, scale)])
 
     @property
     def supervoxels(self) -> zarr.Array[Any]:

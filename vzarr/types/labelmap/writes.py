@@ -30,7 +30,7 @@ BATCH_VOXELS = 1 << 26
 def ensure_arrays(instance: Instance) -> None:
     """Make the arrays of scales that the version lacks."""
     scales = range(VoxelGeometry.of(instance.config).max_scale + 1)
-    if not all(instance.version.has_array(voxels.array_path(instance.name, s)) for s in scales):
+    if not all(instance.version.has_array(voxels.array_path(instance.folder, s)) for s in scales):
         voxels.make_arrays(instance, np.uint64, codecs="labels")
 
 

@@ -32,7 +32,7 @@ class ShownVersion:
     @classmethod
     def of(cls, store: VersionStore) -> Self:
         """The version behind a store as it is now."""
-        return cls(store, store.version.view.entries)
+        return cls(store, store.shown_entries())
 
     def pyramid(self, path: str) -> Pyramid | None:
         """The pyramid that the format has at a path."""
