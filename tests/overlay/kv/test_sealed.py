@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.overlay.kv.test_sidecar import encode
 from vzarr.errors import FormatError
 from vzarr.overlay.kv.sealed import Layer, SealedKeys, Stack, folded, folds, from_bytes, to_bytes
-from vzarr.overlay.kv.sidecar import encode
 
 KEYS = st.sampled_from([b"", b"a", b"a\0", b"ab", b"b", b"\xff", b"\xff\xff"])
 CHANGES = st.dictionaries(KEYS, st.none() | st.binary(max_size=3))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,16 @@ from hypothesis import strategies as st
 
 from vzarr.errors import FormatError, InvalidInputError
 from vzarr.overlay.kv import sidecar
-from vzarr.overlay.kv.sidecar import Sidecar, encode
+from vzarr.overlay.kv.sidecar import Change, Sidecar
+
+
+def encode(changes: Iterable[Change]) -> dict[str, bytes]:
+    """The objects of a sidecar, by name."""
+    objects: dict[str, bytes] = {}
+    count = sidecar.write(changes, objects.__setitem__)
+    assert count == len(Sidecar(objects.get))
+    return objects
+
 
 SOME = [(b"", b"empty key"), (b"\0", b""), (b"a", None), (b"b", b"\0\0")]
 MANY = [(b"%06d" % i, None if i % 7 == 0 else b"v" * (i % 50)) for i in range(100_000)]
@@ -64,6 +74,31 @@ def test_plain_zarr_reads_it(tmp_path, changes, consolidated):
 def test_same_changes_same_bytes():
     assert encode(SOME) == encode(iter(SOME))
     assert encode(SOME) != encode(SOME[1:])
+
+
+def test_objects_leave_as_soon_as_they_are_full():
+    """Changes of 64 MiB: never more than a few MiB wait to be written, or are kept by who reads them."""
+    given = left = kept = 0
+    noise = np.random.default_rng(1)
+    objects: dict[str, bytes] = {}
+
+    def changes() -> Iterator[Change]:
+        nonlocal given, kept
+        for n in range(1024):
+            value = noise.bytes(1 << 16)
+            given += len(value)
+            kept = max(kept, given - left)
+            yield b"%06d" % n, value
+
+    def put(name: str, data: bytes) -> None:
+        nonlocal left
+        objects[name] = data
+        left += len(data)
+
+    assert sidecar.write(changes(), put) == 1024
+    assert given == 64 << 20
+    assert kept < 4 << 20
+    assert sum(len(value or b"") for _, value in Sidecar(objects.get)) == given
 
 
 def test_a_small_sidecar_is_a_few_small_objects():

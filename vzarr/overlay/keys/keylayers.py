@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from vzarr.overlay import layout
@@ -14,6 +14,22 @@ from vzarr.overlay.sealing import seal
 
 JOINED, FOLDED = "joined", "folded"
 """Endings of a layer's folder: what a merge brought together, and several layers in one."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Changes in order of keys, looked up anew each time: they may be larger than memory.
+
+    Parameters
+    ----------
+    look_up
+        Begins with the first.
+    """
+
+    look_up: Callable[[], Iterator[Change]]
+
+    def __iter__(self) -> Iterator[Change]:
+        return self.look_up()
 
 
 @dataclass(frozen=True)
@@ -34,9 +50,9 @@ class KeyChanges:
         The mutation id that the repo is to give next; 0 where it gave none.
     """
 
-    own: Sequence[tuple[str, Sequence[Change]]] = ()
+    own: Mapping[str, Iterable[Change]] = field(default_factory=dict)
     below: Mapping[str, Stack] = field(default_factory=dict)
-    joined: Mapping[str, Sequence[Change]] = field(default_factory=dict)
+    joined: Mapping[str, Iterable[Change]] = field(default_factory=dict)
     conflicts: Mapping[str, Sequence[bytes]] = field(default_factory=dict)
     mutations: int = 0
 
@@ -51,22 +67,25 @@ def write(objects: Objects, node: str, changes: KeyChanges, base: seal.Part | No
     """
     counts = {}
     stacks = dict(changes.below)
-    own = dict(changes.own)
-    for instance in sorted({*own, *changes.joined}):
+    for instance in sorted({*changes.own, *changes.joined}):
         top = None
-        if instance in own:
-            counts[instance] = len(own[instance])
-            top = write_layer(objects, node, instance, own[instance])
+        if instance in changes.own:
+            top = write_layer(objects, node, instance, changes.own[instance])
+            counts[instance] = top.size
         if instance in changes.joined:
             top = write_layer(objects, node, f"{instance}~{JOINED}", changes.joined[instance])
         assert top is not None
-        rows = changes.joined.get(instance, own.get(instance, ()))
         below = stacks.get(instance, Stack())
-        written = {key for key, _value in rows}
-        conflicts = {*(k for k in below.conflicts if k not in written), *changes.conflicts.get(instance, ())}
+        settled = _settled(below.conflicts, changes.joined.get(instance) or changes.own[instance])
+        conflicts = {*below.conflicts} - settled | {*changes.conflicts.get(instance, ())}
         layers = _fold(objects, node, instance, (top, *below.layers))
         stacks[instance] = Stack(layers, tuple(sorted(conflicts)))
     return counts, seal.write_part(objects, node, layout.key_layers, to_bytes(stacks), base)
+
+
+def _settled(conflicts: Sequence[bytes], rows: Iterable[Change]) -> set[bytes]:
+    """Keys in conflict that a version wrote."""
+    return set(conflicts).intersection(key for key, _value in rows) if conflicts else set()
 
 
 def read(objects: Objects, part: seal.Part) -> dict[str, Stack]:
@@ -91,12 +110,9 @@ def _getter(objects: Objects) -> Callable[[str, str], bytes | None]:
 
 def write_layer(objects: Objects, node: str, name: str, rows: Iterable[Change]) -> Layer:
     """Write one sidecar of a node, in place of what lies there."""
-    listed = list(rows)
     folder = layout.keys(node, name)
     objects.delete_tree(folder)
-    for part, data in sidecar.encode(listed).items():
-        objects.put(f"{folder}/{part}", data)
-    return Layer(node, name, len(listed))
+    return Layer(node, name, sidecar.write(rows, lambda part, data: objects.put(f"{folder}/{part}", data)))
 
 
 def _fold(objects: Objects, node: str, instance: str, layers: tuple[Layer, ...]) -> tuple[Layer, ...]:

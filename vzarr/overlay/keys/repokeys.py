@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
-from itertools import islice
 from typing import TypeVar
 
 from vzarr.errors import AuthorityUnavailableError, ConflictError
@@ -14,7 +13,7 @@ from vzarr.overlay.history.dag import Position, ancestry
 from vzarr.overlay.history.state import InstanceInfo, NodeInfo, State
 from vzarr.overlay.keys import brought, keylayers, mergekeys, unversioned
 from vzarr.overlay.keys.authority import Authority
-from vzarr.overlay.keys.keylayers import KeyChanges
+from vzarr.overlay.keys.keylayers import KeyChanges, Rows
 from vzarr.overlay.kv.base import OrderedKV, Reader, Transaction
 from vzarr.overlay.kv.mutationids import FIRST_MUTATION_ID, peek_mutation_id
 from vzarr.overlay.kv.sealed import Stack
@@ -26,8 +25,8 @@ from vzarr.overlay.sealing.seal import Record
 
 T = TypeVar("T")
 UNVERSIONED = unversioned.POSITION
-BATCH = 5000
-"""Keys that are taken in by one transaction."""
+BATCH, WEIGHT = 5000, 4 << 20
+"""Keys that are taken in by one transaction, and bytes of their values."""
 
 
 class RepoKeys:
@@ -126,8 +125,8 @@ class RepoKeys:
 
     def _take_in(self, node: str, row: bytes) -> None:
         position = self._state().position(node)
-        for instance, rows in self._sealed_changes(node):
-            for some in batched(rows, BATCH):
+        for instance, rows in self._sealed_changes(node).items():
+            for some in batched(rows, BATCH, WEIGHT):
                 restore = partial(self._restore, instance=instance, position=position, rows=some)
                 self._authority.kv.transact(restore)
         self._authority.kv.transact(lambda txn: txn.delete(row))
@@ -154,7 +153,7 @@ class RepoKeys:
         if self.reachable:
             self.arrive()
             return list(self.versioned.changes(bytes.fromhex(info.data_uuid), self._state().nodes[node].version_id))
-        return list(dict(self._sealed_changes(node)).get(info.data_uuid, ()))
+        return list(self._sealed_changes(node).get(info.data_uuid, ()))
 
     def written(self, a: str, b: str) -> dict[str, int]:
         """Instance -> number of keys that were written in versions behind only one of two versions."""
@@ -165,16 +164,18 @@ class RepoKeys:
         alone = set(ancestry(a, state.parents)) ^ set(ancestry(b, state.parents))
         touched: dict[str, set[bytes]] = {}
         for node in alone:
-            for instance, rows in self._own(state.nodes[node]) if self.reachable else self._sealed_changes(node):
-                touched.setdefault(names.get(instance, instance), set()).update(key for key, _value in rows)
+            rows = self._own(state.nodes[node]) if self.reachable else self._sealed_changes(node)
+            for instance, changes in rows.items():
+                touched.setdefault(names.get(instance, instance), set()).update(key for key, _value in changes)
         return {name: len(keys) for name, keys in sorted(touched.items())}
 
     def sealing(self, info: NodeInfo) -> KeyChanges:
         """What the commit of a version has to write of its keys; those outside of versions are written at once."""
         self.arrive()
         unversioned.take(self._objects, self._authority.kv, self.versioned, self._authority.locks)
+        own = self._own(info)  # nobody writes any more
         with self._authority.kv.snapshot() as moment:
-            own, given = self._own(info, moment), peek_mutation_id(moment)
+            given = peek_mutation_id(moment)
             mutations = given if given > FIRST_MUTATION_ID else 0
             if not info.parents:
                 return KeyChanges(own, mutations=mutations)
@@ -185,9 +186,10 @@ class RepoKeys:
             brought = self._brought(info, None if below is None else info.parents[0], moment)
             return KeyChanges(own, below or {}, *self._seen(info, brought, moment), mutations)
 
-    def _own(self, info: NodeInfo, view: Reader | None = None) -> list[tuple[str, list[Change]]]:
+    def _own(self, info: NodeInfo, view: Reader | None = None) -> dict[str, Iterable[Change]]:
         changed = self.versioned.instances_changed(info.version_id, view=view)
-        return [(i.hex(), list(self.versioned.changes(i, info.version_id, view=view))) for i in changed]
+        changes = self.versioned.changes
+        return {i.hex(): Rows(partial(changes, i, info.version_id, view=view)) for i in changed}
 
     def _brought(self, info: NodeInfo, known: str | None, view: Reader) -> dict[str, set[bytes]]:
         """Keys by instance that a version may see otherwise than an ancestor of it: all that was written since."""
@@ -195,7 +197,7 @@ class RepoKeys:
         beside = set(ancestry(info.id, state.parents)) - set(ancestry(known, state.parents) if known else ())
         found: dict[str, set[bytes]] = {}
         for node in beside:
-            for instance, rows in self._own(state.nodes[node], view):
+            for instance, rows in self._own(state.nodes[node], view).items():
                 found.setdefault(instance, set()).update(key for key, _value in rows)
         return found
 
@@ -220,10 +222,10 @@ class RepoKeys:
         part = self._record(node).layers
         return None if part is None else keylayers.read(self._objects, part)
 
-    def _sealed_changes(self, node: str) -> list[tuple[str, Iterable[Change]]]:
+    def _sealed_changes(self, node: str) -> dict[str, Iterable[Change]]:
         if not self._state().nodes[node].sealed:
-            return []
-        return [(i, Sidecar(self._reader(layout.keys(node, i)))) for i in self._record(node).keys]
+            return {}
+        return {i: Sidecar(self._reader(layout.keys(node, i))) for i in self._record(node).keys}
 
     def _reader(self, folder: str) -> Callable[[str], bytes | None]:
         return lambda name: self._objects.get(f"{folder}/{name}")
@@ -244,8 +246,15 @@ def mark_pending(kv: OrderedKV, nodes: Iterable[str]) -> None:
     kv.transact(mark)
 
 
-def batched(rows: Iterable[Change], count: int) -> Iterator[list[Change]]:
-    """Rows, some at a time."""
-    rest = iter(rows)
-    while part := list(islice(rest, count)):
+def batched(rows: Iterable[Change], count: int, weight: int) -> Iterator[list[Change]]:
+    """Rows, so many at a time, or fewer that come to so many bytes."""
+    part: list[Change] = []
+    size = 0
+    for key, value in rows:
+        part.append((key, value))
+        size += len(key) + len(value or b"")
+        if len(part) == count or size >= weight:
+            yield part
+            part, size = [], 0
+    if part:
         yield part

@@ -115,13 +115,16 @@ def take(objects: Objects, kv: OrderedKV, versioned: VersionedKV, locks: Locks) 
 
 def store(objects: Objects, instance: str, rows: Iterable[Change], time: str, last: Snapshot | None) -> Snapshot:
     """Write the objects of a snapshot, in place of the last one; it counts once `write` names it."""
-    name, listed = f"{instance}~{secrets.token_hex(8)}", list(rows)
-    parts = sorted(sidecar.encode(listed).items())
-    for part, data in parts:
+    name, lines = f"{instance}~{secrets.token_hex(8)}", dict[str, str]()
+
+    def put(part: str, data: bytes) -> None:
         objects.put(f"{layout.keys(layout.UNVERSIONED, name)}/{part}", data)
-    sums = "".join(f"{seal.sha256(data)} {len(data)} {part}\n" for part, data in parts).encode()
+        lines[part] = f"{seal.sha256(data)} {len(data)} {part}\n"
+
+    count = sidecar.write(rows, put)
+    sums = "".join(line for _, line in sorted(lines.items())).encode()
     objects.put(layout.snapshot_sums(name), sums)
-    return Snapshot(name, len(listed), time, "" if last is None else last.name, seal.sha256(sums))
+    return Snapshot(name, count, time, "" if last is None else last.name, seal.sha256(sums))
 
 
 def drop(objects: Objects, locks: Locks, instance: str) -> None:

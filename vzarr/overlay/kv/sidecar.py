@@ -48,60 +48,111 @@ CHUNK_BYTES = {
     "value_offsets": 1 << 17,
     "deleted": 1 << 17,
 }
-CACHED_CHUNKS = 16
+CACHED_CHUNKS = {"keys": 16, "values": 4, "key_offsets": 16, "value_offsets": 16, "deleted": 4}
+"""Chunks to keep of an array that is read: a search comes by the same ones again and again."""
 BLOCK = 4096
 
 _zstd = Zstd(level=1)
 
 
-def encode(changes: Iterable[Change]) -> dict[str, bytes]:
-    """The objects of a sidecar, by their names within its group.
+def write(changes: Iterable[Change], put: Callable[[str, bytes], object]) -> int:
+    """Write the objects of a sidecar, each as soon as it is full: memory is bounded by a few chunks and one value.
 
     Parameters
     ----------
     changes
         Keys in ascending order, each with its value, or None where it was deleted.
+    put
+        ``put(name, data)`` takes an object of the group.
+
+    Returns
+    -------
+    int
+        Number of keys.
 
     Raises
     ------
     InvalidInputError
         The keys are not in ascending order, or one occurs twice.
     """
+    columns = {name: _Growing(name, put) for name in ARRAYS}
+    for name in ("key_offsets", "value_offsets"):
+        columns[name].add(bytes(8))
+    last: bytes | None = None
+    for keys, values, deleted in _blocks(changes):
+        for key in keys:
+            if last is not None and key <= last:
+                raise InvalidInputError(f"changes are given in ascending order of keys: {key!r} follows {last!r}")
+            last = key
+        for name, parts in (("key", keys), ("value", values)):
+            columns[f"{name}_offsets"].add(_ends(columns[f"{name}s"].length, parts))
+            columns[f"{name}s"].add(b"".join(parts))
+        columns["deleted"].add(bytes(deleted))
+    count = columns["deleted"].length
+    metadata = {name: column.end() for name, column in columns.items()}
+    for name, document in metadata.items():
+        put(f"{name}/zarr.json", _json(document))
+    put("zarr.json", _json(_group_metadata(metadata)))
+    return count
+
+
+def _blocks(changes: Iterable[Change]) -> Iterator[tuple[list[bytes], list[bytes], list[bool]]]:
+    """Keys, values, and which of them are deleted: so many at a time as are quickly told from numpy."""
     keys: list[bytes] = []
     values: list[bytes] = []
     deleted: list[bool] = []
+    weight = 0
     for key, value in changes:
-        if keys and key <= keys[-1]:
-            raise InvalidInputError(f"changes are given in ascending order of keys: {key!r} follows {keys[-1]!r}")
         keys.append(key)
         values.append(value or b"")
         deleted.append(value is None)
-    columns: dict[str, np.ndarray[Any, Any]] = {
-        "keys": np.frombuffer(b"".join(keys), np.uint8),
-        "key_offsets": _offsets(keys),
-        "values": np.frombuffer(b"".join(values), np.uint8),
-        "value_offsets": _offsets(values),
-        "deleted": np.array(deleted, bool),
-    }
-    objects: dict[str, bytes] = {}
-    metadata = {name: _metadata(name, len(column)) for name, column in columns.items()}
-    objects["zarr.json"] = _json(_group_metadata(metadata))
-    for name, column in columns.items():
-        objects[f"{name}/zarr.json"] = _json(metadata[name])
-        objects.update(_chunks(name, column, _chunk_length(metadata[name])))
-    return objects
+        weight += len(key) + len(value or b"")
+        if len(keys) == BLOCK or weight > CHUNK_BYTES["values"]:
+            yield keys, values, deleted
+            keys, values, deleted, weight = [], [], [], 0
+    yield keys, values, deleted
 
 
-def _offsets(parts: list[bytes]) -> np.ndarray[Any, np.dtype[np.uint64]]:
-    return np.cumsum([0, *map(len, parts)], dtype="<u8")
+def _ends(start: int, parts: list[bytes]) -> bytes:
+    """Where parts end that are put after so many bytes."""
+    return (np.cumsum([len(part) for part in parts], dtype="<u8") + np.uint64(start)).astype("<u8").tobytes()
 
 
-def _chunks(name: str, column: np.ndarray[Any, Any], length: int) -> Iterator[tuple[str, bytes]]:
-    for number, start in enumerate(range(0, len(column), length)):
-        chunk = np.zeros(length, column.dtype)
-        part = column[start : start + length]
-        chunk[: len(part)] = part
-        yield f"{name}/c/{number}", bytes(_zstd.encode(chunk))
+class _Growing:
+    """One of the arrays while it is written."""
+
+    def __init__(self, name: str, put: Callable[[str, bytes], object]) -> None:
+        self._name, self._put = name, put
+        self._itemsize = np.dtype(ARRAYS[name]).itemsize
+        self._full = CHUNK_BYTES[name] // self._itemsize * self._itemsize
+        self._waiting = bytearray()
+        self._chunks = 0
+
+    @property
+    def length(self) -> int:
+        """Items so far."""
+        return (self._chunks * self._full + len(self._waiting)) // self._itemsize
+
+    def add(self, data: bytes) -> None:
+        """Append items."""
+        self._waiting += data
+        whole = len(self._waiting) // self._full * self._full
+        for start in range(0, whole, self._full):
+            self._leave(self._waiting[start : start + self._full])
+        del self._waiting[:whole]
+
+    def end(self) -> dict[str, Any]:
+        """Write what is left, and give the array's metadata."""
+        metadata = _metadata(self._name, self.length)
+        if self._waiting:
+            # A lone chunk is as long as the array; others are filled up.
+            self._leave(self._waiting.ljust(_chunk_length(metadata) * self._itemsize, b"\0"))
+            self._waiting.clear()
+        return metadata
+
+    def _leave(self, chunk: bytearray) -> None:
+        self._put(f"{self._name}/c/{self._chunks}", bytes(_zstd.encode(chunk)))
+        self._chunks += 1
 
 
 def _metadata(name: str, length: int) -> dict[str, Any]:
@@ -149,7 +200,7 @@ class _Column:
         self._dtype = np.dtype(ARRAYS[name]).newbyteorder("<")
         self.length = int(metadata["shape"][0])
         self._chunk_length = _chunk_length(metadata)
-        self._chunk = lru_cache(CACHED_CHUNKS)(self._load)
+        self._chunk = lru_cache(CACHED_CHUNKS[name])(self._load)
 
     def _load(self, number: int) -> np.ndarray[Any, Any]:
         name = f"{self._name}/c/{number}"
