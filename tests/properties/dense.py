@@ -171,7 +171,7 @@ class Outcome:
     conflicts: set[Any] = field(default_factory=set)
 
 
-def merge(joiner: Joiner, heads: Sequence[str], strategy: str, box: Callable[[Coord], Box]) -> Outcome:
+def merge(joiner: Joiner, heads: Sequence[str], strategy: str, box: Callable[[Any, Coord], Box]) -> Outcome:
     """Join versions and decide by a strategy: ``ours``, ``theirs``, or ``fail``, where conflicts decide nothing."""
     tips = joiner.tips(heads)
     whole, own = joiner.joined(tips), {t: joiner.load(t) for t in tips}
@@ -194,7 +194,7 @@ def merge(joiner: Joiner, heads: Sequence[str], strategy: str, box: Callable[[Co
                 for k, v in thing.attrs.items()
             }
             chunks = {
-                c: choose(v, lambda w, c=c, name=name: w.things[name].chunks.get(c), (path, box(c)), holders)
+                c: choose(v, lambda w, c=c, name=name: w.things[name].chunks.get(c), (path, box(name, c)), holders)
                 for c, v in thing.chunks.items()
             }
             attrs, chunks = ({k: v for k, v in d.items() if v is not None} for d in (attrs, chunks))

@@ -15,7 +15,7 @@ from vzarr.geometry import Box, Coord
 from vzarr.overlay.compare.blame import Blame, blame_array
 from vzarr.overlay.hierarchy import arrays
 from vzarr.overlay.hierarchy.tree import ArrayEntry
-from vzarr.overlay.reading import regions
+from vzarr.overlay.reading import regions, windows
 from vzarr.overlay.views import paths
 from vzarr.overlay.views.base import View, refuse_sealed
 from vzarr.overlay.views.grid import Grid
@@ -135,7 +135,8 @@ class VersionArrays(ABC):
         """Write a box of voxels; chunks at its border are read, changed and written whole, and the array grows."""
         view, start = self._open(), tuple(map(int, lo))
         regions.check_axes(self._entry(path), start, voxels.shape)
-        self._grow(view, path, (start, tuple(a + n for a, n in zip(start, voxels.shape, strict=True))), step)
+        end = tuple(a + n for a, n in zip(start, voxels.shape, strict=True))
+        windows.cover(view, path, self._entry(path), (start, end), step)
         regions.write_region(view, self._entry(path), start, voxels)
 
     def write_chunks(
@@ -163,7 +164,7 @@ class VersionArrays(ABC):
         view = self._open()
         box = extent or regions.bounding_box(chunks, self.chunk_shape(path))
         if box is not None:
-            self._grow(view, path, box, step)
+            windows.cover(view, path, self._entry(path), box, step)
         regions.write_chunks(view, self._entry(path), chunks, aside)
 
     def place_chunks(self, path: str, aside: str) -> None:
@@ -217,9 +218,14 @@ class VersionArrays(ABC):
 
         Handles that are open keep the origin they had; open a new one to see voxels before it.
         """
-        lo, hi = self._entry(path).window
-        start = tuple(a - b for a, b in zip(lo, before, strict=True))
-        self._open().grow(path, (start, tuple(a + b for a, b in zip(hi, after, strict=True))), step)
+        windows.grow(self._open(), path, self._entry(path), before, after, step)
+
+    def resize(self, path: str, lo: Sequence[int], hi: Sequence[int]) -> None:
+        """Make an array cover a box of voxels and no more; chunks that then lie wholly outside are deleted.
+
+        The box must begin where a chunk does.  Readers see it at once; who dies before all is deleted may do it again.
+        """
+        windows.resize(self._open(), path, self._entry(path), (tuple(map(int, lo)), tuple(map(int, hi))))
 
     def rename(self, source: str, target: str) -> None:
         """Give a group or array, with all below it, another path in this version."""
@@ -240,9 +246,3 @@ class VersionArrays(ABC):
         if not isinstance(view, OpenView | RootView):
             raise refuse_sealed(self.uuid)
         return view
-
-    def _grow(self, view: OpenView | RootView, path: str, box: Box, step: int) -> None:
-        covered = self.bounds(path)
-        inside = covered is not None and all(c <= a and b <= d for a, b, c, d in zip(*box, *covered, strict=True))
-        if not inside:
-            view.grow(path, box, step)

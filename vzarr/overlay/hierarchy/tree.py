@@ -336,8 +336,8 @@ def _array_v2(doc: Mapping[str, Any]) -> ArraySpec | None:
     return ArraySpec(len(shape), shape, chunks, "", doc.get("dimension_separator") or ".", meaning)
 
 
-def with_window(entry: ArrayEntry, box: Box, step: int = 1) -> ArrayEntry:
-    """An array whose window also covers a box of voxels (global coordinates).
+def with_window(entry: ArrayEntry, box: Box, step: int = 1, *, exact: bool = False) -> ArrayEntry:
+    """An array whose window also covers a box of voxels (global coordinates), or with `exact` is that box.
 
     Parameters
     ----------
@@ -350,10 +350,15 @@ def with_window(entry: ArrayEntry, box: Box, step: int = 1) -> ArrayEntry:
     Raises
     ------
     InvalidInputError
-        If the window would have to start elsewhere, and the chunk grid is not regular.
+        If the window would have to start elsewhere, and the chunk grid is not regular; or, with `exact`, if no chunk
+        begins where the box does.
     """
     spec = entry.spec
-    origin, end = entry.window
+    origin, end = box if exact else entry.window
+    if exact and any(o % c if c else o for o, c in zip(origin, spec.chunks or (0,) * spec.ndim, strict=True)):
+        raise InvalidInputError(f"no chunk of {entry.id.path!r} begins at {origin}; chunks are {spec.chunks}")
+    if any(b < a for a, b in zip(*box, strict=True)):
+        raise InvalidInputError(f"a box that begins at {box[0]} cannot end at {box[1]}")
     if any(a < o for a, o in zip(box[0], origin, strict=True)):
         if spec.chunks is None:
             raise InvalidInputError("an array with an irregular chunk grid cannot grow below its first voxel")

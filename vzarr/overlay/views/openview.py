@@ -219,13 +219,13 @@ class OpenView(View):
         left = (replace(entry, docs=docs) if ".zarray" in docs else Entry(docs)) if docs else None
         self.authority.edit(self.node, lambda txn: self._put_entry(txn, path, left))
 
-    def grow(self, path: str, box: Box, step: int = 1) -> None:
-        """Make an array's window cover a box of voxels (see `with_window`)."""
+    def grow(self, path: str, box: Box, step: int = 1, *, exact: bool = False) -> None:
+        """Make an array's window cover, or be, a box of voxels (see `with_window`)."""
 
         def change(txn: Transaction) -> None:
             old = self._row_entry(txn, path)
             if isinstance(old, ArrayEntry):
-                self._put_entry(txn, path, with_window(old, box, step))
+                self._put_entry(txn, path, with_window(old, box, step, exact=exact))
 
         self.authority.edit(self.node, change)
 

@@ -248,16 +248,16 @@ class RootView(View):
             self.authority.edit(self.node, lambda txn: txn.delete(layout.row_tree(self.node, path)))
         self.delete_loose(key)
 
-    def grow(self, path: str, box: Box, step: int = 1) -> None:
-        """Make an array's window cover a box of voxels (see `with_window`)."""
+    def grow(self, path: str, box: Box, step: int = 1, *, exact: bool = False) -> None:
+        """Make an array's window cover, or be, a box of voxels (see `with_window`)."""
 
         def change(txn: Transaction) -> Mapping[str, ArrayEntry]:
             row = txn.get(layout.row_tree(self.node, path))
             old = Entry.from_json(orjson.loads(row)) if row else self._read(path)
             if not isinstance(old, ArrayEntry):
                 return {}
-            new = with_window(old, box, step)
-            if not new.is_plain:
+            new = with_window(old, box, step, exact=exact)
+            if row or not new.is_plain:
                 return {path: new}
             for name, data in new.docs.items():
                 if data != old.docs[name]:
