@@ -142,6 +142,7 @@ def check_store(version: vzarr.Version, model: Model) -> None:
     """Every key, and voxels by region, and who wrote each chunk."""
     keys = {f"{p}/zarr.json".lstrip("/") for p in (*model.groups, *model.arrays)} | set(model.loose)
     for path, array in model.arrays.items():
+        assert version.has_array(path)
         shift = [o // array.kind.side for o in array.lo]
         for coord in array.chunks:
             # After a merge some may lie outside the window: one side wrote what the other cut off.

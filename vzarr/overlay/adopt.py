@@ -68,7 +68,7 @@ def adopt_volume(version: Version, name: str, volume: Volume, *, pin: str = "") 
     scales = [formats.shown(s) for s in volume.scales]
     entries = {f"{name}/{n}": _entry(volume, n, scale) for n, scale in enumerate(scales)}
     groups = {arrays.doc_key(name): arrays.group_doc(group_attributes(name, volume, scales))}
-    if _is_there(view, name, entries):
+    if _is_there(view, name, groups, entries):
         view.adopt({k: v for k, v in groups.items() if view.entry(name) is None}, {})
         return [e for path, e in view.entries.items() if path in entries and isinstance(e, ArrayEntry)]
     if pin:
@@ -132,11 +132,11 @@ def _named(docs: Mapping[str, bytes], axes: Sequence[str]) -> bytes:
     return orjson.dumps(doc)
 
 
-def _is_there(view: RootView, name: str, entries: Mapping[str, ArrayEntry]) -> bool:
-    """Whether an interrupted adoption has left just these arrays."""
+def _is_there(view: RootView, name: str, groups: Mapping[str, bytes], entries: Mapping[str, ArrayEntry]) -> bool:
+    """Whether an interrupted adoption has left just these arrays, and not only the group around them."""
     found = view.entries
     taken = [p for p in found if p == name or p.startswith(f"{name}/")]
-    if not taken:
+    if not taken or (taken == [name] and groups[arrays.doc_key(name)] in found[name].docs.values()):
         return False
 
     def same(path: str, entry: ArrayEntry) -> bool:

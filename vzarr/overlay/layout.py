@@ -186,9 +186,9 @@ def row_tree(uuid: str, path: str) -> bytes:
     return node_rows(uuid) + b"t" + path.encode()
 
 
-def row_moving(uuid: str) -> bytes:
-    """Row of what is moved to another path in an open root."""
-    return node_rows(uuid) + b"r"
+def row_moving(uuid: str, name: str) -> bytes:
+    """Row of what is moved to another path, or removed, in an open root."""
+    return node_rows(uuid) + b"r" + name.encode()
 
 
 def row_loose(uuid: str, key: str) -> bytes:

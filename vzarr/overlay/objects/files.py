@@ -144,9 +144,17 @@ class FileObjects(Objects):
         return dirs, files
 
     def delete_tree(self, prefix: str) -> None:
-        """Remove a folder and all below it."""
+        """Remove a folder and all below it; none of it is seen from the moment on at which it is renamed."""
+        folder, gone = f"{self.root}/{prefix}", f"{self.root}/tmp/{uuid.uuid4().hex}"
         try:
-            shutil.rmtree(f"{self.root}/{prefix}")
+            try:
+                os.rename(f"{folder}/", gone)
+            except FileNotFoundError:
+                if not os.path.isdir(folder):
+                    return
+                os.makedirs(os.path.dirname(gone), exist_ok=True)
+                os.rename(f"{folder}/", gone)
+            shutil.rmtree(gone)
         except OSError as e:
             if e.errno not in _ABSENT:
                 raise _failed("delete", prefix, e) from e
@@ -167,6 +175,8 @@ class FileObjects(Objects):
         """Rename a folder."""
         try:
             os.makedirs(os.path.dirname(f"{self.root}/{target}"), exist_ok=True)
+            if next(self.walk(target), None) is None:
+                self.delete_tree(target)  # folders without a file in them
             os.rename(f"{self.root}/{source}", f"{self.root}/{target}")
         except OSError as e:
             raise _failed("rename", source, e) from e

@@ -230,17 +230,19 @@ class OpenView(View):
         self.authority.edit(self.node, change)
 
     def rename(self, source: str, target: str) -> None:
-        """Give a group or array, and all below it, another path; loose keys are stored anew."""
+        """Give a group or array, and all below it, another path; loose keys are stored anew, before they are seen."""
         self.look()
-        loose = list(below(self._loose, source))
-        for key in loose:
-            found = self.read_loose(key)
-            if found is not None:
-                self.put_loose(target + key[len(source) :], found[0])
+        loose = {key: target + key[len(source) :] for key in below(self._loose, source)}
+        with self.writer.write() as stage:
+            for key, new in loose.items():
+                found = self.read_loose(key)
+                if found is not None:
+                    self.storage.objects.put(layout.loose(self.node, new), found[0], stage=stage)
 
         def change(txn: Transaction) -> None:
-            for key in loose:
+            for key, new in loose.items():
                 txn.put(layout.row_loose(self.node, key), _GONE)
+                txn.put(layout.row_loose(self.node, new), b"1")
             for path in list(below(self._entries, source)):
                 self._put_entry(txn, target + path[len(source) :], self._entries[path])
                 self._put_entry(txn, path, None)

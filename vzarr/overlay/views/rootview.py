@@ -219,7 +219,7 @@ class RootView(View):
         if doc is not None and is_array_doc(name, doc) and RESERVED.search(path):
             raise InvalidInputError(f"array name {path!r} ends like the folders of arrays made in later versions")
         entry = self.marked().get(path)
-        if entry is not None and entry.source is not None and _remakes(entry, name, data):
+        if entry is not None and _remakes(entry, name, data):
             self.delete_dir(path)
             entry = None
         if entry is not None and doc is not None:
@@ -284,9 +284,7 @@ class RootView(View):
                     if tuple(row[: len(leading or ())]) == leading:
                         self.delete_chunk(inside[1], tuple(row))
                 return
-            if gone:
-                self.authority.edit(self.node, lambda txn: self._unmark(txn, gone))
-            self.storage.objects.delete_tree(f"{self.folder}/{prefix}" if prefix else self.folder)
+            moves.remove(self.authority, self.storage.objects, self.node, prefix)
 
     def put_chunk(self, entry: ArrayEntry, coord: Coord, data: bytes) -> None:
         """Store a chunk (global coordinates)."""
@@ -305,7 +303,7 @@ class RootView(View):
                 self.storage.objects.delete(key)
 
     def adopt(self, groups: Mapping[str, bytes], adopted: Mapping[str, ArrayEntry]) -> None:
-        """Take in arrays whose chunks are elsewhere, in one transaction, and then write the groups around them.
+        """Write groups, and then take in arrays whose chunks are elsewhere, in one transaction.
 
         Parameters
         ----------
@@ -322,10 +320,10 @@ class RootView(View):
             return {path: replace(entry, id=ArrayId(self.node, path)) for path, entry in adopted.items()}
 
         with self.writer.write():
-            if adopted:
-                self._edit_marked(change)
             for key, data in groups.items():
                 self._put(key, data)
+            if adopted:
+                self._edit_marked(change)
 
     def read_loose(self, key: str, offset: int = 0, length: int | None = None) -> Found | None:
         """Bytes of a key that is no chunk and no metadata, at its own place."""
@@ -345,10 +343,6 @@ class RootView(View):
     def _put(self, key: str, data: bytes) -> None:
         with self.writer.write() as stage:
             self.storage.objects.put(f"{self.folder}/{key}", data, stage=stage)
-
-    def _unmark(self, txn: Transaction, paths: list[str]) -> None:
-        for path in paths:
-            txn.delete(layout.row_tree(self.node, path))
 
     def _edit_marked(self, change: Callable[[Transaction], Mapping[str, ArrayEntry]]) -> None:
         """Write rows of arrays that are not plain, then their documents: cut off between, the rows are the truth."""
