@@ -19,6 +19,7 @@ from vzarr.errors import InvalidInputError
 from vzarr.geometry import Coord
 from vzarr.overlay import layout
 from vzarr.overlay.hierarchy.consolidated import V2_NAME, corrected, is_consolidated
+from vzarr.overlay.hierarchy.meaning import same_meaning
 from vzarr.overlay.hierarchy.tree import (
     ArrayEntry,
     ArrayId,
@@ -344,7 +345,7 @@ class VersionStore(Store):
     def _put_doc(self, view: OpenView | RootView, key: str, data: bytes) -> None:
         path, name = split_doc(key)
         entry, spec = view.array(path), spec_of(name, data)
-        if entry is not None and spec is not None and spec.meaning == entry.spec.meaning:
+        if entry is not None and spec is not None and same_meaning(entry.docs, {name: data}):
             # Others may have let the array grow since this handle showed it: whoever did not change the shape
             # that was shown did not mean to take that back.
             lo, hi = entry.window

@@ -32,6 +32,7 @@ class Garbage:
     ----------
     kind
         ``node`` (a folder that the log does not know), ``unfinished`` (an object that was never put in place),
+        ``removed`` (a folder whose removal was cut off),
         ``pins`` (of an adoption that was cut off or deleted, in a root that is open), ``journal`` (of a writer that is
         gone), ``snapshot`` (of keys outside of versions, that no list names), ``checkpoint`` (older than those in use),
         ``rows`` (of the key authority, of a version that is sealed) or ``instance`` (what a deleted one keeps outside
@@ -76,7 +77,7 @@ def remove(objects: Objects, authority: Authority, garbage: Sequence[Garbage]) -
     for each in garbage:
         if each.kind == "rows":
             authority.finish_close(each.place)
-        elif each.kind in ("node", "journal", "snapshot"):
+        elif each.kind in ("node", "journal", "snapshot", "removed"):
             objects.delete_tree(each.place)
         elif each.kind == "pins":
             _remove_pins(objects, authority, each.place)
@@ -91,9 +92,12 @@ def _nodes(objects: Objects, state: State, old: float, grace: float) -> Iterator
 
 
 def _unfinished(objects: Objects, old: float, grace: float) -> Iterator[Garbage]:
-    for key, size in objects.walk("tmp"):
+    folders, files = objects.list_dir("tmp")
+    for name in folders:
+        yield from _folder(objects, "removed", f"tmp/{name}", old, grace)
+    for key in (f"tmp/{name}" for name in files):
         if _abandoned(objects, key, old, grace):
-            yield Garbage("unfinished", key, 1, size)
+            yield Garbage("unfinished", key, 1, objects.size(key) or 0)
 
 
 def _pins(objects: Objects, authority: Authority, state: State, old: float, grace: float) -> Iterator[Garbage]:
@@ -164,7 +168,7 @@ def _rows(authority: Authority, state: State) -> Iterator[Garbage]:
 def _folder(objects: Objects, kind: str, folder: str, old: float, grace: float) -> Iterator[Garbage]:
     found = list(objects.walk(folder))
     if all(_abandoned(objects, key, old, grace) for key in [folder, *(k for k, _ in found)]):
-        yield Garbage(kind, folder, len(found), sum(size for _, size in found))
+        yield Garbage(kind, folder, len(found), sum(max(0, size) for _, size in found))
 
 
 def _abandoned(objects: Objects, key: str, old: float, grace: float) -> bool:
@@ -173,6 +177,6 @@ def _abandoned(objects: Objects, key: str, old: float, grace: float) -> bool:
     if path is None:
         return grace <= 0
     try:
-        return Path(path).stat().st_mtime <= old
+        return Path(path).lstat().st_mtime <= old
     except FileNotFoundError:
         return False

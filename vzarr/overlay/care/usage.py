@@ -66,7 +66,7 @@ def _stored(objects: Objects, info: NodeInfo) -> Iterator[tuple[str, int]]:
     data = objects.get(layout.sums(info.id)) if info.sealed else None
     folder = layout.node(info.id)
     if data is None:
-        yield from ((key[len(folder) + 1 :], size) for key, size in objects.walk(folder))
+        yield from ((key[len(folder) + 1 :], max(0, size)) for key, size in objects.walk(folder))
         return
     yield from ((key, size) for key, size, _digest in seal.read_sums(data))
     yield "sums/sha256", len(data)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, TypeVar
 
 import numpy as np
@@ -24,7 +24,7 @@ from vzarr.overlay.history.state import NodeInfo, State
 from vzarr.overlay.keys import unversioned
 from vzarr.overlay.kv.sealed import Stack, from_bytes
 from vzarr.overlay.kv.sidecar import Sidecar
-from vzarr.overlay.objects.base import Objects
+from vzarr.overlay.objects.base import LINK, Objects
 from vzarr.overlay.owners.directory import CONFLICT, DELETED, FIRST_OWNER, Owners, Page, Ref, Table, coords_in, side
 from vzarr.overlay.sealing import leftout, seal
 from vzarr.overlay.threeway.pages import common_codes
@@ -98,8 +98,16 @@ def _litter(objects: Objects, state: State) -> Iterator[Finding]:
             yield Finding("commit-interrupted", folder, message, damage=False)
         if node in state.nodes and state.nodes[node].sealed and any(True for _ in objects.walk(f"{folder}/journal")):
             yield Finding("journal-left", f"{folder}/journal", "unfinished objects of a sealed version", damage=False)
-    for key, _size in objects.walk("tmp"):
-        yield Finding("unfinished", key, "an unfinished object", damage=False)
+        if node in state.nodes and not state.nodes[node].sealed:
+            yield from (_link(key) for key, size in objects.walk(folder) if size == LINK)
+    for name in chain(*objects.list_dir("tmp")):
+        yield Finding("unfinished", f"tmp/{name}", "an unfinished object, or a folder on its way out", damage=False)
+
+
+def _link(key: str) -> Finding:
+    return Finding(
+        "link", key, "a symbolic link: what it leads to may change, and is no part of the repo", damage=False
+    )
 
 
 class _Check:
@@ -200,8 +208,10 @@ class _Check:
             yield Finding("left-out", folder, message, damage=False)
         known = {f"{folder}/{name}" for name, _size, _digest in rows}
         known |= {layout.seal(node), layout.sums(node), layout.left_out(node)}
-        for key, _size in self.objects.walk(folder):
-            if key not in known and not key.startswith(f"{folder}/journal/"):
+        for key, size in self.objects.walk(folder):
+            if size == LINK:
+                yield _link(key)
+            elif key not in known and not key.startswith(f"{folder}/journal/"):
                 yield Finding("object-unlisted", key, "the version was sealed without it", damage=False)
 
     def _objects(self, folder: str, rows: Iterable[tuple[str, int, str]]) -> Iterator[Finding]:

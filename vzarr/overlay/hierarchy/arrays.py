@@ -74,17 +74,22 @@ def array_docs(
     return {V3_DOC: held[V3_DOC].to_bytes()}
 
 
-def as_zarr_writes(doc: bytes) -> bytes:
-    """An array's Zarr 3 document in zarr's own words: what two writers did to it can then be compared.
+def as_zarr_writes(doc: bytes, name: str = V3_DOC) -> bytes:
+    """An array's document in zarr's own words: what two writers did to it can then be compared.
+
+    Parameters
+    ----------
+    doc, name
+        The document and its file name, ``zarr.json`` or ``.zarray``.
 
     Raises
     ------
     Exception
         Whatever zarr raises for what it cannot open.
     """
-    held: dict[str, Any] = {V3_DOC: default_buffer_prototype().buffer.from_bytes(doc)}
+    held: dict[str, Any] = {name: default_buffer_prototype().buffer.from_bytes(doc)}
     zarr.open_array(MemoryStore(held), mode="r+").update_attributes({})
-    written: bytes = held[V3_DOC].to_bytes()
+    written: bytes = held[name].to_bytes()
     return written
 
 

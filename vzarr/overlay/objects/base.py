@@ -11,6 +11,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from typing import NoReturn
 
+LINK = -1
+"""In place of a size: a symbolic link, which is no object of the store's own."""
+
 
 class Objects(ABC):
     """One place that holds objects by key.
@@ -64,7 +67,7 @@ class Objects(ABC):
 
     @abstractmethod
     def walk(self, prefix: str = "") -> Iterator[tuple[str, int]]:
-        """Keys below the folder `prefix` and their sizes, in sorted order."""
+        """Keys below the folder `prefix` and their sizes, in sorted order; symbolic links are not followed (`LINK`)."""
 
     @abstractmethod
     def list_dir(self, prefix: str) -> tuple[list[str], list[str]]:

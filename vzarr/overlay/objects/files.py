@@ -1,4 +1,8 @@
-"""Objects as files below a folder of a local file system, one system call a line."""
+"""Objects as files below a folder of a local file system, one system call a line.
+
+The folder itself may be a symbolic link.  Below it none is listed as a folder or written through, for what it leads to
+is somebody else's; a link to a file can be read, and replaced.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from vzarr.errors import StorageError
-from vzarr.overlay.objects.base import Objects
+from vzarr.overlay.objects.base import LINK, Objects
 
 # A name that is too long for the file system cannot be there.
 _ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG)
@@ -22,6 +26,7 @@ class FileObjects(Objects):
     def __init__(self, root: Path) -> None:
         super().__init__(f"file://{root}")
         self.root = str(root)
+        self._own: set[str] = set()
 
     def path(self, key: str) -> str:
         """Local path of a key."""
@@ -54,11 +59,23 @@ class FileObjects(Objects):
 
     def _open(self, key: str) -> int | None:
         try:
-            return os.open(f"{self.root}/{key}", os.O_RDONLY)
+            return os.open(f"{self.root}/{key}", os.O_RDONLY | os.O_NOFOLLOW)
         except OSError as e:
             if e.errno in _ABSENT:
                 return None
+            if e.errno == errno.ELOOP:
+                return self._open_link(key)
             raise _failed("read", key, e) from e
+
+    def _open_link(self, key: str) -> int:
+        """What a symbolic link leads to; where that is no file, something is wrong, and not absent."""
+        path = f"{self.root}/{key}"
+        try:
+            if os.path.isdir(path):
+                raise StorageError(errno.EISDIR, f"could not read {key}: it is a symbolic link to a folder")
+            return os.open(path, os.O_RDONLY)
+        except OSError as e:
+            raise e if isinstance(e, StorageError) else _failed("read", key, e, "a symbolic link: ") from e
 
     def read_into(self, key: str, buffer: bytearray) -> memoryview | None:
         """Read a whole file into a buffer (see `Objects.read_into`): fresh memory costs more than reading."""
@@ -84,6 +101,7 @@ class FileObjects(Objects):
 
     def put(self, key: str, data: bytes, *, stage: str = "tmp") -> None:
         """Write a temporary file in `stage` and rename it to the key."""
+        self._check_way(key)
         staged = self._stage(data, stage)
         target = f"{self.root}/{key}"
         try:
@@ -100,6 +118,7 @@ class FileObjects(Objects):
 
     def create(self, key: str, data: bytes) -> bool:
         """Write a temporary file and hard-link it to the key: only one linker wins."""
+        self._check_way(key)
         staged = self._stage(data, "tmp")
         target = f"{self.root}/{key}"
         try:
@@ -118,6 +137,7 @@ class FileObjects(Objects):
 
     def delete(self, key: str) -> None:
         """Unlink a file; a folder or nothing at the key is left as it is."""
+        self._check_way(key)
         try:
             os.unlink(f"{self.root}/{key}")
         except OSError as e:
@@ -132,8 +152,12 @@ class FileObjects(Objects):
             key = f"{above}/{entry.name}" if above else entry.name
             if entry.is_dir(follow_symlinks=False):
                 todo += [(key, e) for e in reversed(self._scan(key))]
+            elif entry.is_symlink():
+                yield key, LINK
             else:
-                yield key, entry.stat().st_size
+                size = _size_of(entry)
+                if size is not None:
+                    yield key, size
 
     def list_dir(self, prefix: str) -> tuple[list[str], list[str]]:
         """Names in a folder."""
@@ -146,7 +170,11 @@ class FileObjects(Objects):
     def delete_tree(self, prefix: str) -> None:
         """Remove a folder and all below it; none of it is seen from the moment on at which it is renamed."""
         folder, gone = f"{self.root}/{prefix}", f"{self.root}/tmp/{uuid.uuid4().hex}"
+        self._check_way(prefix)
         try:
+            if os.path.islink(folder):
+                os.unlink(folder)
+                return
             try:
                 os.rename(f"{folder}/", gone)
             except FileNotFoundError:
@@ -161,6 +189,8 @@ class FileObjects(Objects):
 
     def move(self, source: str, target: str) -> None:
         """Rename a file."""
+        self._check_way(source)
+        self._check_way(target)
         old, new = f"{self.root}/{source}", f"{self.root}/{target}"
         try:
             try:
@@ -173,6 +203,8 @@ class FileObjects(Objects):
 
     def rename_tree(self, source: str, target: str) -> None:
         """Rename a folder."""
+        self._check_way(source)
+        self._check_way(target)
         try:
             os.makedirs(os.path.dirname(f"{self.root}/{target}"), exist_ok=True)
             if next(self.walk(target), None) is None:
@@ -187,6 +219,23 @@ class FileObjects(Objects):
             os.makedirs(f"{self.root}/{prefix}", exist_ok=True)
         except OSError as e:
             raise _failed("make folder", prefix, e) from e
+
+    def _check_way(self, key: str) -> None:
+        """Refuse a key whose folders are not all the store's own."""
+        folder = key.rpartition("/")[0]
+        if folder in self._own or not folder:
+            return
+        at = self.root
+        for name in folder.split("/"):
+            at += f"/{name}"
+            if os.path.islink(at):
+                linked = at[len(self.root) + 1 :]
+                raise StorageError(
+                    errno.ELOOP, f"could not change {key}: {linked} is a symbolic link, and leads elsewhere"
+                )
+        if len(self._own) > 1 << 16:
+            self._own.clear()
+        self._own.add(folder)
 
     def _scan(self, prefix: str) -> list[os.DirEntry[str]]:
         try:
@@ -219,8 +268,18 @@ class FileObjects(Objects):
         return staged
 
 
-def _failed(verb: str, key: str, cause: OSError) -> StorageError:
-    return StorageError(cause.errno or errno.EIO, f"could not {verb} {key}: {cause.strerror or cause}")
+def _size_of(entry: os.DirEntry[str]) -> int | None:
+    """Size of a file that was listed; None where it is gone since."""
+    try:
+        return entry.stat().st_size
+    except FileNotFoundError:
+        return None
+    except OSError as e:
+        raise _failed("list", entry.name, e) from e
+
+
+def _failed(verb: str, key: str, cause: OSError, what: str = "") -> StorageError:
+    return StorageError(cause.errno or errno.EIO, f"could not {verb} {key}: {what}{cause.strerror or cause}")
 
 
 def _unlink(path: str) -> None:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from vzarr.errors import StorageError
 from vzarr.geometry import Coord, intersect, iter_coords
 from vzarr.overlay import layout
 from vzarr.overlay.hierarchy.marks import marked
 from vzarr.overlay.hierarchy.tree import ArrayEntry, ArrayId, Tree
 from vzarr.overlay.keys import keylayers
 from vzarr.overlay.keys.keylayers import KeyChanges
-from vzarr.overlay.objects.base import Objects
+from vzarr.overlay.objects.base import LINK, Objects
 from vzarr.overlay.owners.directory import DELETED, FIRST_OWNER, Changes, Owners, PackWriter
 from vzarr.overlay.sealing import seal
 from vzarr.overlay.sources.adopted import source_box
@@ -48,6 +50,23 @@ class Listing:
         """All of them."""
         return [key for key, _size in self._rows]
 
+    def refuse_links(self) -> None:
+        """Refuse a folder in which there are symbolic links.
+
+        Raises
+        ------
+        StorageError
+            Naming them.
+        """
+        links = [key for key, size in self._rows if size == LINK]
+        if links:
+            more = f" and {len(links) - 3} more" if len(links) > 3 else ""
+            raise StorageError(
+                errno.ELOOP,
+                f"symbolic links cannot be sealed: {', '.join(links[:3])}{more}; put what they lead to in their place,"
+                " or adopt it (vzarr adopt), and commit again",
+            )
+
     def walk(self, prefix: str = "") -> Iterator[tuple[str, int]]:
         """Keys below a folder, and their sizes."""
         for at in range(bisect_left(self._rows, (f"{prefix}/", 0)), len(self._rows)):
@@ -69,12 +88,18 @@ def seal_version(view: OpenView | RootView, base: Base, parents: tuple[str, ...]
         Ids of its parents.
     changes
         Its key changes.
+
+    Raises
+    ------
+    StorageError
+        If a symbolic link is in its folder: what it leads to may change after the version was sealed.
     """
     objects, node = view.storage.objects, view.node
     objects.delete_tree(f"{layout.node(node)}/journal")
     view.look()
     # One walk is the truth for pages and checksums alike; a root's folder may have millions of files.
     listing = Listing(objects, layout.zarr(node))
+    listing.refuse_links()
     stored = set(listing.keys)
     if isinstance(view, OpenView):
         tree = view.tree()

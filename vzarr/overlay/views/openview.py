@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from vzarr.errors import ConflictError, InvalidInputError
 from vzarr.geometry import Box, Coord
 from vzarr.overlay import layout
+from vzarr.overlay.hierarchy.meaning import same_meaning
 from vzarr.overlay.hierarchy.tree import (
     ArrayEntry,
     ArrayId,
@@ -334,7 +335,7 @@ class OpenView(View):
         """Entry for documents: the old identity unless the meaning of stored bytes changes."""
         if not any(is_array_doc(n, parse_doc(n, d) or {}) for n, d in docs.items()):
             return Entry(docs)
-        if isinstance(old, ArrayEntry) and parse_array(docs).meaning == old.spec.meaning:
+        if isinstance(old, ArrayEntry) and same_meaning(docs, old.docs):
             return replace(old, docs=docs)
         row = txn.get(layout.row_state(self.node))
         counter = orjson.loads(row)["counter"] if row else 0

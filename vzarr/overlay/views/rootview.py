@@ -18,6 +18,7 @@ from vzarr.errors import AlreadyExistsError, InvalidInputError
 from vzarr.geometry import Box, Coord
 from vzarr.overlay import layout
 from vzarr.overlay.hierarchy.marks import marked
+from vzarr.overlay.hierarchy.meaning import same_meaning
 from vzarr.overlay.hierarchy.tree import (
     DOC_NAMES,
     RESERVED,
@@ -363,8 +364,7 @@ class RootView(View):
 
 def _remakes(entry: ArrayEntry, name: str, data: bytes) -> bool:
     """Whether a document makes an array anew instead of editing it."""
-    spec = spec_of(name, data)
-    return name != ".zattrs" and (spec is None or spec.meaning != entry.spec.meaning)
+    return name != ".zattrs" and (spec_of(name, data) is None or not same_meaning(entry.docs, {name: data}))
 
 
 class _Known(Mapping[str, Entry]):
