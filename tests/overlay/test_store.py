@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +13,9 @@ import zarr
 import vzarr
 from vzarr.errors import InvalidInputError, SealedError
 from vzarr.overlay import layout
+from vzarr.overlay.care.rebuild import rebuild_pages
+from vzarr.overlay.care.verify import verify
+from vzarr.overlay.fsspec import VersionFileSystem
 
 DATA = np.arange(64, dtype="u2").reshape(8, 8) + 1
 
@@ -165,3 +170,76 @@ def test_metadata_that_are_none_are_kept_as_they_are(version: vzarr.Version):
     version.create_group("x")
     assert version.store.read("x/zarr.json")[0].startswith(b"{")
     assert sorted(version.zarr.group_keys()) == ["x"]
+
+
+OUTSIDE = [
+    "..",
+    "../..",
+    ".",
+    "a/..",
+    "a/../..",
+    "../../OTHER",
+    "a/./c",
+    "a//c",
+    "a\0",
+    "a\nb",
+    "\udc80",
+    "/../..",
+    "..//",
+]
+
+
+@pytest.mark.parametrize("state", ["plain", "marked", "child", "sealed"])
+def test_nothing_outside_is_listed_opened_or_deleted(file_repo: vzarr.Repo, state: str):
+    version = file_repo.root
+    version.create_array("a", dtype="u2", chunks=(4, 4), codecs=(), dimension_names=None)
+    version.write("a", (0, 0), DATA)
+    if state == "marked":
+        version.grow("a", (4, 0), (0, 0))
+    if state in ("child", "sealed"):
+        version = version.commit()
+    if state == "child":
+        version = version.newversion()
+    other = vzarr.create(f"{file_repo.url}/nodes/{version.uuid}/OTHER")  # where "../OTHER" would lead to
+    other.close()
+    before = dict(file_repo.objects.walk())
+    store = version.store
+    files = VersionFileSystem(version)
+    for path in OUTSIDE:
+        assert store.names(path) == []
+        assert [*store.keys(f"{path}/")] == []
+        assert not version.has_array(path)
+        assert not files.exists(path)
+        with pytest.raises(SealedError if version.sealed else InvalidInputError):
+            files.rm(path, recursive=True)
+        with pytest.raises(ValueError, match=r"read-only|is no key"):
+            store.delete_below(path)
+        if not version.sealed:
+            with pytest.raises(InvalidInputError):
+                files.pipe_file(f"{path}/x", b"1")
+    assert {k: n for k, n in file_repo.objects.walk() if not k.startswith("keys/")} == {
+        k: n for k, n in before.items() if not k.startswith("keys/")
+    }
+
+
+def test_keys_are_any_other_text(painted: vzarr.Version):
+    odd = ["...", "~/x", "a\\..\\..\\x", " ", "C:/x", "é", "\u2028", "a/c/-1/0", "a/c/00/0", "\r\x85", "%2e%2e/x", "🧠"]
+    for key in odd:
+        painted.store.write(key, key.encode())
+    assert set(odd) <= set(painted.store.keys())
+    sealed = painted.commit()
+    for version in (sealed, sealed.newversion()):
+        assert all(version.store.read(key) == (key.encode(), len(key.encode())) for key in odd)
+    assert not list(verify(painted.repo.objects))
+    rebuild_pages(painted.repo.objects, painted.repo.state, painted.uuid)
+
+
+@pytest.mark.parametrize("name", [b"a\nb", b"\xff\xfe"])
+def test_files_whose_names_are_no_keys_are_not_sealed(file_repo: vzarr.Repo, name: bytes):
+    root = file_repo.root
+    path = os.fsencode(file_repo.objects.path(f"nodes/{root.uuid}/zarr")) + b"/" + name
+    Path(os.fsdecode(path)).write_bytes(b"1")
+    with pytest.raises(InvalidInputError, match="names cannot be sealed"):
+        root.commit()
+    Path(os.fsdecode(path)).unlink()
+    assert root.commit().sealed

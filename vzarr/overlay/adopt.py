@@ -168,7 +168,7 @@ def _pinned(view: RootView, entry: ArrayEntry, scale: SourceArray, *, hashed: bo
 def object_keys(files: Files, scale: SourceArray) -> Sequence[str]:
     """Keys of all objects of an array: as listed, or, where that cannot be, every chunk's that there may be."""
     try:
-        return [key for key, _size in files.walk(scale.folder)]
+        return [key for key, _size in files.walk(scale.folder) if paths.is_key(key)]
     except UnsupportedError:
         box: Box = scale.box
         return list(dict.fromkeys(key for coord in iter_coords(box) for key in scale.keys(coord)))

@@ -34,7 +34,7 @@ from vzarr.overlay.hierarchy.tree import (
 from vzarr.overlay.objects.byteranges import cut, offset_and_length
 from vzarr.overlay.views.base import Found, View, Viewed, refuse_sealed
 from vzarr.overlay.views.openview import OpenView
-from vzarr.overlay.views.paths import check_key, is_key
+from vzarr.overlay.views.paths import check_key, is_folder, is_key
 from vzarr.overlay.views.rootview import RootView
 
 
@@ -158,6 +158,8 @@ class VersionStore(Store):
         if _is_plain(view):
             cut = len(view.folder) + 1
             folder = prefix.rpartition("/")[0]
+            if not is_folder(folder):
+                return
             below = f"{view.folder}/{folder}" if folder else view.folder
             yield from (k[cut:] for k, _ in view.storage.objects.walk(below) if k[cut:].startswith(prefix))
             return
@@ -174,6 +176,8 @@ class VersionStore(Store):
         view = self.version.view
         view.look()
         folder = folder.strip("/")
+        if not is_folder(folder):
+            return []
         if _is_plain(view):
             dirs, files = view.storage.objects.list_dir(f"{view.folder}/{folder}" if folder else view.folder)
             return sorted((*dirs, *files))
@@ -197,6 +201,8 @@ class VersionStore(Store):
     def delete_below(self, folder: str) -> None:
         """Remove every key below a folder."""
         view, folder = self._writable(), folder.strip("/")
+        if folder:
+            check_key(folder)
         inside = None if _is_plain(view) else array_of(view.entries, f"{folder}/")
         if inside is None or inside[0] == folder or self._shift(inside[1]) == inside[1].shift:
             view.delete_dir(folder)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from vzarr.errors import FormatError, StorageError, UnsupportedError
 from vzarr.geometry import Coord
@@ -13,7 +13,7 @@ from vzarr.overlay.history.state import State
 from vzarr.overlay.objects.base import Objects
 from vzarr.overlay.owners.directory import DELETED, Changes, Owners, PackWriter, Table
 from vzarr.overlay.sealing import seal
-from vzarr.overlay.views.base import Storage, stored_coords
+from vzarr.overlay.views.base import Storage, loose_place, stored_coords
 
 _REBUILT = ("/owners/table.json", "/owners/pages")
 
@@ -42,7 +42,8 @@ def rebuild_pages(objects: Objects, state: State, node: str) -> list[str]:
         return []
     tree = Tree.from_bytes(seal.load_part(objects, layout.tree, record.tree))
     entries = [entry for _, entry in sorted(tree.arrays().items())]
-    changes: dict[ArrayId, Changes] = {e.id: _changes(storage, node, e) for e in entries}
+    beside = {loose_place(storage, node, key) for key in tree.loose}
+    changes: dict[ArrayId, Changes] = {e.id: _changes(storage, node, e, beside) for e in entries}
     pack = PackWriter(node)
     table = pack.update(_base(storage, state, info.parents), changes, changes).to_bytes()
     made = {layout.owner_table(node): table, layout.owner_pages(node): b"".join(pack.parts)}
@@ -78,11 +79,13 @@ def _base(storage: Storage, state: State, parents: tuple[str, ...]) -> Owners:
     return Owners(Table.from_bytes(table), storage.pages)
 
 
-def _changes(storage: Storage, node: str, entry: ArrayEntry) -> dict[Coord, str | int]:
-    """What a version's folder says that it did to an array's chunks."""
+def _changes(storage: Storage, node: str, entry: ArrayEntry, beside: Collection[str]) -> dict[Coord, str | int]:
+    """What a version's folder says that it did to an array's chunks; what lies `beside` arrays may be named alike."""
     objects, folder = storage.objects, entry.id.folder(of_root=node == storage.root, root=storage.root)
     found: dict[Coord, str | int] = {}
     for coord, key, size in stored_coords(objects, entry, f"{layout.zarr(node)}/{folder}".rstrip("/")):
+        if key in beside:
+            continue
         gone = size == len(layout.MARKER) and objects.get(key) == layout.MARKER
         found[coord] = DELETED if gone else node
     return found

@@ -166,7 +166,7 @@ def write_sums(objects: Objects, node: str, stored: Iterable[str] = ()) -> str:
 
 def read_sums(data: bytes) -> Iterator[tuple[str, int, str]]:
     """Key, size and hash of each object that a list of checksums names."""
-    for line in data.decode().splitlines():
+    for line in data.decode().split("\n")[:-1]:
         digest, size, key = line.split(" ", 2)
         yield key, int(size), digest
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import errno
 from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from vzarr.errors import StorageError
+from vzarr.errors import InvalidInputError
 from vzarr.geometry import Coord, intersect, iter_coords
 from vzarr.overlay import layout
 from vzarr.overlay.hierarchy.marks import marked
@@ -18,8 +17,9 @@ from vzarr.overlay.objects.base import LINK, Objects
 from vzarr.overlay.owners.directory import DELETED, FIRST_OWNER, Changes, Owners, PackWriter
 from vzarr.overlay.sealing import seal
 from vzarr.overlay.sources.adopted import source_box
-from vzarr.overlay.views.base import View, nothing, stored_coords
+from vzarr.overlay.views.base import View, nothing
 from vzarr.overlay.views.openview import OpenView
+from vzarr.overlay.views.paths import is_key
 from vzarr.overlay.views.rootview import RootView
 
 
@@ -50,22 +50,22 @@ class Listing:
         """All of them."""
         return [key for key, _size in self._rows]
 
-    def refuse_links(self) -> None:
-        """Refuse a folder in which there are symbolic links.
+    def check(self) -> None:
+        """Refuse a folder with symbolic links, or with names that are no keys.
 
         Raises
         ------
-        StorageError
+        InvalidInputError
             Naming them.
         """
         links = [key for key, size in self._rows if size == LINK]
         if links:
-            more = f" and {len(links) - 3} more" if len(links) > 3 else ""
-            raise StorageError(
-                errno.ELOOP,
-                f"symbolic links cannot be sealed: {', '.join(links[:3])}{more}; put what they lead to in their place,"
-                " or adopt it (vzarr adopt), and commit again",
-            )
+            advice = "put what they lead to in their place, or adopt it (vzarr adopt), and commit again"
+            raise InvalidInputError(f"symbolic links cannot be sealed: {_some(links)}; {advice}")
+        odd = [key for key, _size in self._rows if not is_key(key)]
+        if odd:
+            advice = "they have line breaks, or are no UTF-8; rename them, and commit again"
+            raise InvalidInputError(f"files of these names cannot be sealed: {_some(odd)}; {advice}")
 
     def walk(self, prefix: str = "") -> Iterator[tuple[str, int]]:
         """Keys below a folder, and their sizes."""
@@ -73,6 +73,11 @@ class Listing:
             if not self._rows[at][0].startswith(f"{prefix}/"):
                 return
             yield self._rows[at]
+
+
+def _some(keys: list[str]) -> str:
+    more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
+    return ", ".join(ascii(key)[1:-1] for key in keys[:3]) + more
 
 
 def seal_version(view: OpenView | RootView, base: Base, parents: tuple[str, ...], changes: KeyChanges) -> bytes:
@@ -91,15 +96,15 @@ def seal_version(view: OpenView | RootView, base: Base, parents: tuple[str, ...]
 
     Raises
     ------
-    StorageError
-        If a symbolic link is in its folder: what it leads to may change after the version was sealed.
+    InvalidInputError
+        If something is in its folder that cannot be sealed, such as a symbolic link.
     """
     objects, node = view.storage.objects, view.node
     objects.delete_tree(f"{layout.node(node)}/journal")
     view.look()
     # One walk is the truth for pages and checksums alike; a root's folder may have millions of files.
     listing = Listing(objects, layout.zarr(node))
-    listing.refuse_links()
+    listing.check()
     stored = set(listing.keys)
     if isinstance(view, OpenView):
         tree = view.tree()
@@ -160,8 +165,7 @@ def array_changes(view: OpenView | RootView, entry: ArrayEntry, listing: Listing
 
 def _own(view: OpenView | RootView, entry: ArrayEntry, listing: Listing | None) -> dict[Coord, str | int]:
     found: dict[Coord, str | int] = {}
-    own = view.own_chunks(entry) if listing is None else stored_coords(listing, entry, view.own_folder(entry))
-    for coord, key, size in own:
+    for coord, key, size in view.own_chunks(entry, listing):
         gone = size == len(layout.MARKER) and view.storage.objects.get(key) == layout.MARKER
         found[coord] = DELETED if gone else view.node
     return found
@@ -198,7 +202,7 @@ def _write_own_docs(view: OpenView, tree: Tree, listing: Listing) -> set[str]:
     written = set()
     for path, entry in tree.arrays().items():
         folder = view.own_folder(entry)
-        if view.base.entries.get(path) == entry and not any(True for _ in stored_coords(listing, entry, folder)):
+        if view.base.entries.get(path) == entry and not any(True for _ in view.own_chunks(entry, listing)):
             continue
         for name, data in marked(entry.docs, entry.origin).items():
             view.storage.objects.put(f"{folder}/{name}", data)

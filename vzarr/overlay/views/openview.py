@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from itertools import count
 from typing import TypeVar
@@ -32,7 +32,7 @@ from vzarr.overlay.hierarchy.tree import (
 from vzarr.overlay.keys.authority import SEALED, Authority
 from vzarr.overlay.kv.base import Transaction
 from vzarr.overlay.owners.directory import ABSENT, DELETED
-from vzarr.overlay.views.base import SealedView, Storage, View, is_marker, stored_coords
+from vzarr.overlay.views.base import SealedView, Storage, View, Walkable, is_marker, stored_coords
 from vzarr.overlay.views.paths import chunk_prefix
 
 _GONE = b""
@@ -141,9 +141,9 @@ class OpenView(View):
         """Whether neither this version nor its base ever wrote or deleted a chunk; its own folder is not asked."""
         return not self._masked(entry, coord) and self.base.in_source(entry, coord)
 
-    def own_chunks(self, entry: ArrayEntry) -> list[tuple[Coord, str, int]]:
-        """Chunks in the version's own folder: global coordinates, object key and size, markers included."""
-        return list(stored_coords(self.storage.objects, entry, self.own_folder(entry)))
+    def own_chunks(self, entry: ArrayEntry, listing: Walkable | None = None) -> Iterator[tuple[Coord, str, int]]:
+        """Chunks in the version's own folder, or in a walk through it: coordinates, key and size, markers included."""
+        return stored_coords(listing or self.storage.objects, entry, self.own_folder(entry))
 
     def own_folder(self, entry: ArrayEntry) -> str:
         """Folder for this version's chunks of an array."""
@@ -380,7 +380,7 @@ class OpenView(View):
         row = orjson.dumps({"id": entry.id.to_json(), "prefix": prefix})
         key = layout.row_mask(self.node, str(entry.id.to_json()), ",".join(map(str, prefix)))
         self.authority.edit(self.node, lambda txn: txn.put(key, row))
-        for coord, own, _size in self.own_chunks(entry):
+        for coord, own, _size in list(self.own_chunks(entry)):
             if coord[: len(prefix)] == prefix:
                 self.storage.objects.delete(own)
 

@@ -9,12 +9,22 @@ from vzarr.geometry import Coord
 from vzarr.overlay.hierarchy.tree import ArrayEntry, array_of, below
 from vzarr.overlay.views.base import View
 
-_NO_KEY = re.compile(r"(?:^|/)\.{0,2}(?:/|$)|\0")
+_NO_KEY = re.compile(r"(?:^|/)\.{0,2}(?:/|$)|[\0\n]")
+_HALF = re.compile("[\ud800-\udfff]")
 
 
 def is_key(key: str) -> bool:
-    """Whether a text can name an object: no empty part, ``.``, ``..`` or NUL, which lead out of the hierarchy."""
-    return not _NO_KEY.search(key)
+    """Whether a text can name an object.
+
+    Not with an empty part, ``.`` or ``..``, which lead out of the hierarchy; nor with a line break, at which lists of
+    checksums would break, NUL, or half a surrogate pair: so file names appear that are no UTF-8.
+    """
+    return not _NO_KEY.search(key) and (key.isascii() or not _HALF.search(key))
+
+
+def is_folder(path: str) -> bool:
+    """Whether a text can name a folder: a key, or nothing for the whole hierarchy."""
+    return not path or is_key(path)
 
 
 def check_key(key: str) -> None:
@@ -26,7 +36,7 @@ def check_key(key: str) -> None:
         If `is_key` says so.
     """
     if not is_key(key):
-        raise InvalidInputError(f"{key!r} is no key: it has an empty part, '.', '..' or NUL, which name nothing")
+        raise InvalidInputError(f"{key!r} is no key: it has an empty part, '.', '..', a line break, NUL or no UTF-8")
 
 
 def check_new(view: View, path: str, *, is_array: bool) -> None:

@@ -38,8 +38,8 @@ from vzarr.overlay.hierarchy.tree import (
 from vzarr.overlay.keys.authority import SEALED, Authority
 from vzarr.overlay.kv.base import Transaction
 from vzarr.overlay.views import moves
-from vzarr.overlay.views.base import Found, SealedView, Storage, View, is_marker, rows_of, stored_coords
-from vzarr.overlay.views.paths import chunk_prefix
+from vzarr.overlay.views.base import Found, SealedView, Storage, View, Walkable, is_marker, rows_of, stored_coords
+from vzarr.overlay.views.paths import chunk_prefix, is_folder
 
 _Docs = dict[str, bytes]
 
@@ -144,9 +144,12 @@ class RootView(View):
         source = self.storage.sources.of(entry)
         return source is not None and source.covers(coord)
 
-    def own_chunks(self, entry: ArrayEntry) -> list[tuple[Coord, str, int]]:
-        """Chunks in the array's folder: global coordinates, object key and size."""
-        return list(stored_coords(self.storage.objects, entry, self.own_folder(entry)))
+    def own_chunks(self, entry: ArrayEntry, listing: Walkable | None = None) -> Iterator[tuple[Coord, str, int]]:
+        """Chunks in the array's folder, or in a walk through it: global coordinates, object key and size."""
+        plain = entry.id.path not in self._marked
+        for coord, key, size in stored_coords(listing or self.storage.objects, entry, self.own_folder(entry)):
+            if not (plain and any(c < 0 for c in coord)):  # no reader of a plain array calls a chunk so
+                yield coord, key, size
 
     def own_folder(self, entry: ArrayEntry) -> str:
         """Folder for an array's chunks."""
@@ -170,6 +173,8 @@ class RootView(View):
         self._counter = counter
 
     def _read(self, path: str) -> Entry | None:
+        if not is_folder(path):
+            return None
         base = f"{self.folder}/{path}" if path else self.folder
         docs: _Docs = {}
         for name in ("zarr.json", ".zarray", ".zgroup", ".zattrs"):
@@ -209,7 +214,8 @@ class RootView(View):
         inside = array_of(entries, key)
         if inside is None:
             return False
-        return inside[1].spec.coord(key[len(inside[0]) :].lstrip("/")) is not None
+        coord = inside[1].spec.coord(key[len(inside[0]) :].lstrip("/"))
+        return coord is not None and (inside[0] in self._marked or all(c >= 0 for c in coord))
 
     # -- changing
 
