@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 import vzarr
-from tests.races.racing import TURNS, attempt, node
+from tests.races.racing import EVERYBODYS, TURNS, attempt
 from vzarr.overlay.objects.remote import RemoteObjects
 from vzarr.types.labelmap import allocate
 
@@ -35,6 +35,7 @@ def merge(repo: vzarr.Repo, n: int, worker: int) -> None:
 
 MORE: dict[str, Turn] = {
     **TURNS,
+    **EVERYBODYS,
     "object": take_object,
     "labels": take_labels,
     "merge": merge,
@@ -74,6 +75,3 @@ def crowd(
     for racer in racers:
         racer.join()
     send(ends)
-
-
-__all__ = ["MORE", "crowd", "node", "race"]

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import zarr
 from fsspec.config import conf
 
 import vzarr
@@ -28,6 +29,7 @@ from vzarr.overlay.keys import authority
 from vzarr.overlay.objects import remote
 from vzarr.overlay.objects.base import Objects
 from vzarr.overlay.objects.remote import RemoteObjects
+from vzarr.types import registry
 
 CHUNK = np.full((4, 4), 7, "u2")
 CONTENDED = ("/vzarr.json", "/log/0", "/seal.json", "/claims/")
@@ -35,14 +37,17 @@ CONTENDED = ("/vzarr.json", "/log/0", "/seal.json", "/claims/")
 
 
 class Loser:
-    """Loses the first answer to each contended PUT."""
+    """Loses the first answer to each contended PUT, or to everything that changes something."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, everything: bool = False) -> None:
+        self.everything = everything
         self.seen: set[bytes] = set()
 
     def __call__(self, head: bytes) -> bool:
         line = head.split(b"\r\n", 1)[0]
-        if not line.startswith(b"PUT") or not any(part.encode() in line for part in CONTENDED) or line in self.seen:
+        contended = line.startswith(b"PUT") and any(part.encode() in line for part in CONTENDED)
+        changes = self.everything and not line.startswith((b"GET", b"HEAD"))
+        if not (contended or changes) or line in self.seen:
             return False
         self.seen.add(line)
         return True
@@ -84,6 +89,60 @@ def test_a_winner_whose_answer_was_lost_knows_that_it_won(url: str, keys: str, l
     assert any("vzarr.json" in p for p in lossy.lost)
     with pytest.raises(AlreadyExistsError):
         vzarr.create(url, keys=keys)
+
+
+@pytest.fixture
+def lossier(server: Server, told: pytest.MonkeyPatch, monkeypatch: pytest.MonkeyPatch) -> Iterator[LossyProxy]:
+    """All requests of this process pass a proxy that loses the first answer to every request that changes something."""
+    monkeypatch.setattr(remote, "FIRST_PAUSE", 0.01)
+    proxy = LossyProxy(server.port, Loser(everything=True))
+    told.setitem(conf, "s3", options(server, endpoint_url=proxy.endpoint))
+    yield proxy
+    proxy.close()
+
+
+def test_every_change_succeeds_though_its_first_answer_was_lost(
+    url: str, keys: str, tmp_path: Path, lossier: LossyProxy, lane: str
+):
+    zarr.create_array(tmp_path / "em", shape=(8,), chunks=(4,), dtype="u2")[:] = 9
+    with vzarr.create(url, keys=keys) as repo:
+        root = repo.root
+        registry.create(root, "notes", "keyvalue").put("k", b"1")
+        repo.adopt("em", str(tmp_path / "em"), typename="zarr", pin=True)
+        root.create_array("g/a", dtype="u2", chunks=(4, 4), dimension_names=None)
+        root.write("g/a", (-4, 0), np.tile(CHUNK, (2, 2)))
+        root.create_group("gone/h")
+        del root.zarr["gone"]
+        root.rename("g", "moved")
+        root.rename("em", "adopted")
+        root.resize("moved/a", (0, 0), (4, 8))
+        root.commit("first")
+        sides = [root.newversion(), root.branch("side")]
+        for n, side in enumerate(sides):
+            side.write("moved/a", (0, 0), CHUNK + n)
+            side["notes"].put("k", b"%d" % n)
+            side.store.write("readme", b"%d" % n)
+            side.commit()
+        merged = repo.merge(sides, "theirs")
+        merged.rename("moved/a", "b")
+        merged.zarr.create_array("b", shape=(4,), chunks=(2,), dtype="u1", overwrite=True)[:] = 3
+        repo.update_instance("notes", tags={"a": "b"})
+        merged.commit().tag("v1")
+        repo.garbage(0, delete=True)
+    with vzarr.open(url) as repo:
+        entries = repo.log()
+        assert len({e.id for e in entries}) == len(entries)
+        assert not list(verify(repo.objects))
+        first, last = repo[root.uuid], repo["v1"]
+        assert (first.zarr["moved/a"][...] == 7).all()
+        assert first.bounds("moved/a") == ((0, 0), (4, 8))
+        assert first.zarr["adopted/0"][:].tolist() == [9] * 8
+        assert sorted(dict(first.zarr.members(max_depth=None))) == ["adopted", "adopted/0", "moved", "moved/a"]
+        assert (repo["side"].read("moved/a", (0, 0), (4, 4)) == CHUNK + 1).all()
+        assert last.zarr["b"][:].tolist() == [3] * 4
+        assert (last["notes"].get("k"), last.store.read("readme")) == (b"1", (b"1", 1))
+    assert {p.split(" ")[0] for p in lossier.lost} > {"PUT"}
+    assert len(lossier.lost) > 60
 
 
 def test_answers_lost_for_good_are_an_error_and_no_half_repo(

@@ -20,7 +20,7 @@ from vzarr.overlay.sealing import seal
 from vzarr.overlay.sources import formats, pins
 from vzarr.overlay.sources.base import ChunkReader, SourceArray, Volume
 from vzarr.overlay.sources.files import Files
-from vzarr.overlay.views import paths
+from vzarr.overlay.views import moves, paths
 from vzarr.overlay.views.rootview import RootView
 
 if TYPE_CHECKING:
@@ -68,14 +68,15 @@ def adopt_volume(version: Version, name: str, volume: Volume, *, pin: str = "") 
     scales = [formats.shown(s) for s in volume.scales]
     entries = {f"{name}/{n}": _entry(volume, n, scale) for n, scale in enumerate(scales)}
     groups = {arrays.doc_key(name): arrays.group_doc(group_attributes(name, volume, scales))}
-    if _is_there(view, name, groups, entries):
-        view.adopt({k: v for k, v in groups.items() if view.entry(name) is None}, {})
-        return [e for path, e in view.entries.items() if path in entries and isinstance(e, ArrayEntry)]
-    if pin:
+    if pin and not _is_there(view, name, groups, entries):
         for (path, entry), scale in zip(list(entries.items()), scales, strict=True):
             entries[path] = _pinned(view, entry, scale, hashed=pin == "hash")
     version.create_group(name.rpartition("/")[0])
-    view.adopt(groups, entries)
+    with moves.alone(view.authority, view.node):
+        if _is_there(view, name, groups, entries):
+            view.adopt({k: v for k, v in groups.items() if view.entry(name) is None}, {})
+            return [e for path, e in view.entries.items() if path in entries and isinstance(e, ArrayEntry)]
+        view.adopt(groups, entries)
     return list(entries.values())
 
 
@@ -143,11 +144,15 @@ def _is_there(view: RootView, name: str, groups: Mapping[str, bytes], entries: M
         there = found.get(path)
         if not isinstance(there, ArrayEntry) or there.source is None or entry.source is None:
             return False
-        return {k: v for k, v in there.source.items() if k != "pins"} == entry.source
+        return _unpinned(there.source) == _unpinned(entry.source)
 
     if {name, *taken} == {name, *entries} and all(same(p, e) for p, e in entries.items()):
         return True
     raise AlreadyExistsError(f"there is something at {name!r} already")
+
+
+def _unpinned(source: Mapping[str, Any]) -> dict[str, Any]:
+    return {k: v for k, v in source.items() if k != "pins"}
 
 
 def _pinned(view: RootView, entry: ArrayEntry, scale: SourceArray, *, hashed: bool) -> ArrayEntry:

@@ -128,8 +128,13 @@ def arrived(digest: str) -> str:
     return f"nodes/{UNVERSIONED}/arrived/{digest}"
 
 
+def stages(uuid: str) -> str:
+    """Folder of what `stage` and `aside` name; removed before a commit lists the node."""
+    return f"nodes/{uuid}/journal"
+
+
 def stage(uuid: str, lease: str) -> str:
-    """Folder for a writer's unfinished files; removed before a commit lists the node."""
+    """Folder for a writer's unfinished files."""
     return f"nodes/{uuid}/journal/{lease}"
 
 

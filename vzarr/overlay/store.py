@@ -203,7 +203,8 @@ class VersionStore(Store):
         view, folder = self._writable(), folder.strip("/")
         if folder:
             check_key(folder)
-        inside = None if _is_plain(view) else array_of(view.entries, f"{folder}/")
+        view.look()
+        inside = None if _is_plain(view) else array_of(view.known, f"{folder}/")
         if inside is None or inside[0] == folder or self._shift(inside[1]) == inside[1].shift:
             view.delete_dir(folder)
             return
@@ -371,7 +372,8 @@ class VersionStore(Store):
         """Array and global coordinate of the chunk that a key names, or None when it names none."""
         inside = array_of(view.known, key)
         if inside is None and not view.sealed:
-            inside = array_of(view.entries, key)
+            view.look()
+            inside = array_of(view.known, key)
         if inside is None:
             return None
         path, entry = inside

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from vzarr.errors import ConflictError, FormatError, SealedError
 from vzarr.geometry import Box, Coord
 from vzarr.overlay import layout
-from vzarr.overlay.hierarchy.tree import ArrayEntry, Entry, Tree
+from vzarr.overlay.hierarchy.tree import ArrayEntry, Entry, Tree, below
 from vzarr.overlay.objects.base import Objects
 from vzarr.overlay.owners.directory import ABSENT, CONFLICT, Owners, PageReader, Table, names_below
 from vzarr.overlay.sealing import seal
@@ -120,6 +120,10 @@ class View(ABC):
     def entry(self, path: str) -> Entry | None:
         """The group or array at a path as of now, or None."""
         return self.entries.get(path)
+
+    def holds(self, path: str) -> bool:
+        """Whether anything is at a path or below it."""
+        return any(below(self.entries, path)) or any(below(self.loose(), path))
 
     def array(self, path: str) -> ArrayEntry | None:
         """The array at a path as of now, or None."""

@@ -100,7 +100,7 @@ def seal_version(view: OpenView | RootView, base: Base, parents: tuple[str, ...]
         If something is in its folder that cannot be sealed, such as a symbolic link.
     """
     objects, node = view.storage.objects, view.node
-    objects.delete_tree(f"{layout.node(node)}/journal")
+    objects.delete_tree(layout.stages(node))
     view.look()
     # One walk is the truth for pages and checksums alike; a root's folder may have millions of files.
     listing = Listing(objects, layout.zarr(node))

@@ -8,7 +8,8 @@ are no real folders, objects are copied and deleted one by one, and the announce
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -22,8 +23,22 @@ from vzarr.overlay.kv.base import Transaction
 from vzarr.overlay.objects.base import Objects
 
 
-def move(authority: Authority, objects: Objects, node: str, source: str, target: str) -> None:
+@contextmanager
+def alone(authority: Authority, node: str) -> Iterator[None]:
+    """Context in which nobody else moves or removes folders of an open root, nor adopts arrays."""
+    with authority.locks.alone(layout.stages(node)):
+        yield
+
+
+def move(
+    authority: Authority, objects: Objects, node: str, source: str, target: str, check: Callable[[], object]
+) -> None:
     """Move all at a path of an open root, and below it, to another path.
+
+    Parameters
+    ----------
+    check
+        Raises if the paths are not, or no longer, fit; called while nobody else moves anything.
 
     Raises
     ------
@@ -32,12 +47,15 @@ def move(authority: Authority, objects: Objects, node: str, source: str, target:
     StorageError
         If the folder cannot be moved; where nothing was moved, nothing has changed.
     """
-    _carry_out(authority, objects, node, {"from": source, "to": target})
+    with alone(authority, node):
+        check()
+        _carry_out(authority, objects, node, {"from": source, "to": target})
 
 
 def remove(authority: Authority, objects: Objects, node: str, path: str) -> None:
     """Remove all at a path of an open root, and below it; errors as for `move`."""
-    _carry_out(authority, objects, node, {"from": path, "to": None})
+    with alone(authority, node):
+        _carry_out(authority, objects, node, {"from": path, "to": None})
 
 
 def settle(authority: Authority, objects: Objects, node: str) -> bool:

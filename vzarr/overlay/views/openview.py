@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
-from itertools import count
 from typing import TypeVar
 
 import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from vzarr.errors import ConflictError, InvalidInputError
+from vzarr.errors import AlreadyExistsError, ConflictError, InvalidInputError, NotFoundError
 from vzarr.geometry import Box, Coord
 from vzarr.overlay import layout
-from vzarr.overlay.hierarchy.meaning import same_meaning
 from vzarr.overlay.hierarchy.tree import (
     ArrayEntry,
     ArrayId,
@@ -34,8 +32,8 @@ from vzarr.overlay.kv.base import Transaction
 from vzarr.overlay.owners.directory import ABSENT, DELETED
 from vzarr.overlay.views.base import SealedView, Storage, View, Walkable, is_marker, stored_coords
 from vzarr.overlay.views.paths import chunk_prefix
+from vzarr.overlay.views.treerows import GONE, TreeRows
 
-_GONE = b""
 T = TypeVar("T")
 
 
@@ -188,9 +186,10 @@ class OpenView(View):
         self._adopt_loose(path, name, data, is_array_doc(name, doc))
 
         def change(txn: Transaction) -> None:
-            old = self._row_entry(txn, path)
+            rows = self._rows(txn)
+            old = rows.get(path)
             docs = {**(old.docs if old and not _other_format(name, old.docs) else {}), name: data}
-            self._put_entry(txn, path, self._identified(txn, path, docs, old))
+            rows.put(path, rows.described(path, docs, old))
             txn.delete(layout.row_loose(self.node, key))
 
         self.authority.edit(self.node, change)
@@ -199,11 +198,9 @@ class OpenView(View):
         """Make an array, unless there is one; its identity names `creator`, and so is the same on any branch."""
 
         def change(txn: Transaction) -> None:
-            if not isinstance(self._row_entry(txn, path), ArrayEntry):
-                # What an array of that identity once stored here must not come back, nor be shared with one renamed.
-                taken = self._taken(txn)
-                name = next(i for n in count() if (i := ArrayId(creator, path, n)) not in taken)
-                self._put_entry(txn, path, ArrayEntry(dict(docs), name))
+            rows = self._rows(txn)
+            if not isinstance(rows.get(path), ArrayEntry):
+                rows.put(path, ArrayEntry(dict(docs), rows.free_id(creator, path)))
 
         self.authority.edit(self.node, change)
 
@@ -218,20 +215,26 @@ class OpenView(View):
             self._release_chunks(path, entry)
         docs = {k: v for k, v in entry.docs.items() if k != name}
         left = (replace(entry, docs=docs) if ".zarray" in docs else Entry(docs)) if docs else None
-        self.authority.edit(self.node, lambda txn: self._put_entry(txn, path, left))
+        self.authority.edit(self.node, lambda txn: self._rows(txn).put(path, left))
 
     def grow(self, path: str, box: Box, step: int = 1, *, exact: bool = False) -> None:
         """Make an array's window cover, or be, a box of voxels (see `with_window`)."""
 
         def change(txn: Transaction) -> None:
-            old = self._row_entry(txn, path)
+            old = self._rows(txn).get(path)
             if isinstance(old, ArrayEntry):
-                self._put_entry(txn, path, with_window(old, box, step, exact=exact))
+                self._rows(txn).put(path, with_window(old, box, step, exact=exact))
 
         self.authority.edit(self.node, change)
 
     def rename(self, source: str, target: str) -> None:
-        """Give a group or array, and all below it, another path; loose keys are stored anew, before they are seen."""
+        """Give a group or array, and all below it, another path; loose keys are stored anew, before they are seen.
+
+        Raises
+        ------
+        NotFoundError, AlreadyExistsError
+            If somebody else was first to move what is at the source, or to put something at the target.
+        """
         self.look()
         loose = {key: target + key[len(source) :] for key in below(self._loose, source)}
         with self.writer.write() as stage:
@@ -241,12 +244,18 @@ class OpenView(View):
                     self.storage.objects.put(layout.loose(self.node, new), found[0], stage=stage)
 
         def change(txn: Transaction) -> None:
+            rows = self._rows(txn)
+            moved = rows.below(source)
+            if source not in moved:
+                raise NotFoundError(f"nothing at {source!r} to rename")
+            if rows.below(target):
+                raise AlreadyExistsError(f"{target!r} exists already")
             for key, new in loose.items():
-                txn.put(layout.row_loose(self.node, key), _GONE)
+                txn.put(layout.row_loose(self.node, key), GONE)
                 txn.put(layout.row_loose(self.node, new), b"1")
-            for path in list(below(self._entries, source)):
-                self._put_entry(txn, target + path[len(source) :], self._entries[path])
-                self._put_entry(txn, path, None)
+            for path, entry in moved.items():
+                rows.put(target + path[len(source) :], entry)
+                rows.put(path, None)
 
         self.authority.edit(self.node, change)
 
@@ -259,9 +268,9 @@ class OpenView(View):
 
         def change(txn: Transaction) -> None:
             for path in gone:
-                self._put_entry(txn, path, None)
+                self._rows(txn).put(path, None)
             for key in loose:
-                txn.put(layout.row_loose(self.node, key), _GONE)
+                txn.put(layout.row_loose(self.node, key), GONE)
 
         if gone or loose:
             self.authority.edit(self.node, change)
@@ -297,9 +306,9 @@ class OpenView(View):
 
         def change(txn: Transaction) -> None:
             txn.put(layout.row_loose(self.node, key), b"1")
-            entry = self._row_entry(txn, path)
+            entry = self._rows(txn).get(path)
             if entry is not None and name in entry.docs:
-                self._put_entry(txn, path, None)
+                self._rows(txn).put(path, None)
 
         if key not in self._loose or self._loose[key] != self.node or name in (self.known.get(path) or Entry({})).docs:
             self.authority.edit(self.node, change)
@@ -307,39 +316,13 @@ class OpenView(View):
     def delete_loose(self, key: str) -> None:
         """Remove a loose key; nothing happens when there is none."""
         if key in self.loose():
-            self.authority.edit(self.node, lambda txn: txn.put(layout.row_loose(self.node, key), _GONE))
+            self.authority.edit(self.node, lambda txn: txn.put(layout.row_loose(self.node, key), GONE))
             self.storage.objects.delete(layout.loose(self.node, key))
 
     # -- parts
 
-    def _row_entry(self, txn: Transaction, path: str) -> Entry | None:
-        row = txn.get(layout.row_tree(self.node, path))
-        if row is None:
-            return self.base.entries.get(path)
-        return Entry.from_json(orjson.loads(row)) if row else None
-
-    def _taken(self, txn: Transaction) -> set[ArrayId]:
-        """Identities of arrays that the version has, or inherited."""
-        prefix = layout.row_tree(self.node, "")
-        rows = [Entry.from_json(orjson.loads(v)) for _, v in txn.scan(prefix, layout.after(prefix)) if v]
-        return {e.id for e in (*rows, *self.base.entries.values()) if isinstance(e, ArrayEntry)}
-
-    def _put_entry(self, txn: Transaction, path: str, entry: Entry | None) -> None:
-        row = layout.row_tree(self.node, path)
-        if entry is None and path not in self.base.entries:
-            txn.delete(row)
-        else:
-            txn.put(row, orjson.dumps(entry.to_json()) if entry is not None else _GONE)
-
-    def _identified(self, txn: Transaction, path: str, docs: Mapping[str, bytes], old: Entry | None) -> Entry:
-        """Entry for documents: the old identity unless the meaning of stored bytes changes."""
-        if not any(is_array_doc(n, parse_doc(n, d) or {}) for n, d in docs.items()):
-            return Entry(docs)
-        if isinstance(old, ArrayEntry) and same_meaning(docs, old.docs):
-            return replace(old, docs=docs)
-        row = txn.get(layout.row_state(self.node))
-        counter = orjson.loads(row)["counter"] if row else 0
-        return ArrayEntry(docs, ArrayId(self.node, path, counter))
+    def _rows(self, txn: Transaction) -> TreeRows:
+        return TreeRows(txn, self.node, self.base.entries)
 
     def _adopt_loose(self, path: str, name: str, data: bytes, is_array: bool) -> None:
         """Loose keys that the new array's chunk names cover become its chunks."""
@@ -350,10 +333,11 @@ class OpenView(View):
         if not chunks:
             return
         found = {c: self.read_loose(k) for k, c in chunks.items()}
-        self.authority.edit(
-            self.node,
-            lambda txn: self._put_entry(txn, path, self._identified(txn, path, {name: data}, None)),
-        )
+
+        def change(txn: Transaction) -> None:
+            self._rows(txn).put(path, self._rows(txn).described(path, {name: data}, None))
+
+        self.authority.edit(self.node, change)
         entry = self.array(path)
         for coord, value in found.items():
             if value is not None and entry is not None:

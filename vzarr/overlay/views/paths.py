@@ -6,7 +6,7 @@ import re
 
 from vzarr.errors import AlreadyExistsError, InvalidInputError, NotFoundError
 from vzarr.geometry import Coord
-from vzarr.overlay.hierarchy.tree import ArrayEntry, array_of, below
+from vzarr.overlay.hierarchy.tree import ArrayEntry, array_of
 from vzarr.overlay.views.base import View
 
 _NO_KEY = re.compile(r"(?:^|/)\.{0,2}(?:/|$)|[\0\n]")
@@ -51,7 +51,8 @@ def check_new(view: View, path: str, *, is_array: bool) -> None:
     """
     if path:
         check_key(path)
-    inside = array_of(view.entries, path) if path else None
+    view.look()
+    inside = array_of(view.known, path) if path else None
     if inside is not None:
         raise InvalidInputError(f"{path!r} lies inside the array {inside[0]!r}")
     entry = view.entry(path)
@@ -75,10 +76,9 @@ def check_rename(view: View, source: str, target: str) -> None:
     check_key(target)
     if view.entry(source) is None:
         raise NotFoundError(f"nothing at {source!r} to rename")
-    entries = view.entries
-    if any(below(entries, target)) or any(below(view.loose(), target)):
+    if view.holds(target):
         raise AlreadyExistsError(f"{target!r} exists already")
-    if target.startswith(f"{source}/") or array_of(entries, target) is not None:
+    if target.startswith(f"{source}/") or array_of(view.known, target) is not None:
         raise InvalidInputError(f"{target!r} lies inside {source!r} or an array")
 
 

@@ -39,7 +39,7 @@ from vzarr.overlay.keys.authority import SEALED, Authority
 from vzarr.overlay.kv.base import Transaction
 from vzarr.overlay.views import moves
 from vzarr.overlay.views.base import Found, SealedView, Storage, View, Walkable, is_marker, rows_of, stored_coords
-from vzarr.overlay.views.paths import chunk_prefix, is_folder
+from vzarr.overlay.views.paths import check_rename, chunk_prefix, is_folder
 
 _Docs = dict[str, bytes]
 
@@ -89,6 +89,11 @@ class RootView(View):
         """The group or array at a path, read from the folder."""
         self.look()
         return self._marked.get(path) or self._read(path)
+
+    def holds(self, path: str) -> bool:
+        """Whether a row or an object is at a path or below it."""
+        objects, place = self.storage.objects, f"{self.folder}/{path}"
+        return any(below(self.marked(), path)) or objects.size(place) is not None or any(objects.walk(place))
 
     def marked(self) -> Mapping[str, ArrayEntry]:
         """Arrays that are not plain, by path: those that reach below voxel 0, and adopted ones."""
@@ -278,7 +283,10 @@ class RootView(View):
         if RESERVED.search(target):
             raise InvalidInputError(f"{target!r} ends like the folders of arrays made in later versions")
 
-        moves.move(self.authority, self.storage.objects, self.node, source, target)
+        def check() -> None:
+            check_rename(self, source, target)
+
+        moves.move(self.authority, self.storage.objects, self.node, source, target, check)
 
     def delete_dir(self, prefix: str) -> None:
         """Remove every key below a folder."""
