@@ -58,10 +58,7 @@ def adopt_volume(version: Version, name: str, volume: Volume, *, pin: str = "") 
     StorageError
         If the source cannot be read.
     """
-    view = version.view
-    if not isinstance(view, RootView):
-        why = "is not the root" if version.parents else "is sealed"
-        raise InvalidInputError(f"version {version.uuid} {why}: volumes are adopted by a repo's root while it is open")
+    view = _open_root(version)
     if pin not in ("", "stamp", "hash"):
         raise InvalidInputError(f"pins are 'stamp' or 'hash', not {pin!r}")
     paths.check_new(view, name, is_array=False)
@@ -78,6 +75,14 @@ def adopt_volume(version: Version, name: str, volume: Volume, *, pin: str = "") 
             return [e for path, e in view.entries.items() if path in entries and isinstance(e, ArrayEntry)]
         view.adopt(groups, entries)
     return list(entries.values())
+
+
+def _open_root(version: Version) -> RootView:
+    view = version.view
+    if not isinstance(view, RootView):
+        why = "is not the root" if version.parents else "is sealed"
+        raise InvalidInputError(f"version {version.uuid} {why}: volumes are adopted by a repo's root while it is open")
+    return view
 
 
 def group_attributes(name: str, volume: Volume, scales: Sequence[SourceArray]) -> dict[str, Any]:

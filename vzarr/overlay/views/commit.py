@@ -105,13 +105,7 @@ def seal_version(view: OpenView | RootView, base: Base, parents: tuple[str, ...]
     # One walk is the truth for pages and checksums alike; a root's folder may have millions of files.
     listing = Listing(objects, layout.zarr(node))
     listing.check()
-    stored = set(listing.keys)
-    if isinstance(view, OpenView):
-        tree = view.tree()
-        stored -= _remove_dead_folders(view, tree, listing)
-        stored |= _write_own_docs(view, tree, listing)
-    else:
-        tree = view.tree(listing.keys)
+    tree, stored = _cleared(view, listing)
     # By path, so that the same pages can be made again from the tree as it was written.
     ids = [e.id for _, e in sorted(tree.arrays().items())]
     kept_pages = _merge_pages(view, base)
@@ -134,6 +128,15 @@ def seal_version(view: OpenView | RootView, base: Base, parents: tuple[str, ...]
     data = seal.Record(**{**record.__dict__, "sums": sums}).to_bytes()
     objects.put(layout.seal(node), data)
     return data
+
+
+def _cleared(view: OpenView | RootView, listing: Listing) -> tuple[Tree, set[str]]:
+    """The version's tree, and the keys below ``zarr/`` that remain: without dead chunks, with each array's metadata."""
+    if isinstance(view, RootView):
+        return view.tree(listing.keys), set(listing.keys)
+    tree = view.tree()
+    left = set(listing.keys) - _remove_dead_folders(view, tree, listing)
+    return tree, left | _write_own_docs(view, tree, listing)
 
 
 def base_owners(view: View) -> Owners:
