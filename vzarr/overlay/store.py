@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from dataclasses import replace
-from typing import Any, Self, TypeGuard
+from typing import Any, Self
 
 from zarr.abc.store import ByteRequest, Store
 from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
@@ -32,9 +32,11 @@ from vzarr.overlay.hierarchy.tree import (
     with_shape,
 )
 from vzarr.overlay.objects.byteranges import cut, offset_and_length
+from vzarr.overlay.views import plainroot
 from vzarr.overlay.views.base import Found, View, Viewed, refuse_sealed
 from vzarr.overlay.views.openview import OpenView
-from vzarr.overlay.views.paths import check_key, is_folder, is_key
+from vzarr.overlay.views.paths import check_key, is_key
+from vzarr.overlay.views.plainroot import is_plain
 from vzarr.overlay.views.rootview import RootView
 
 
@@ -110,7 +112,7 @@ class VersionStore(Store):
         if is_doc(key):
             view.delete_doc(key)
             return
-        where = None if _is_plain(view) else self._chunk(view, key)
+        where = None if is_plain(view) else self._chunk(view, key)
         if where is None:
             view.delete_loose(key)
         else:
@@ -145,7 +147,7 @@ class VersionStore(Store):
         if is_doc(key):
             self._put_doc(view, key, data)
             return
-        where = self._chunk(view, key) if not _is_plain(view) or data == layout.MARKER else None
+        where = self._chunk(view, key) if not is_plain(view) or data == layout.MARKER else None
         if where is None:
             view.put_loose(key, data)
         else:
@@ -155,13 +157,8 @@ class VersionStore(Store):
         """Every key that starts with `prefix`, read as text and not as a folder."""
         view = self.version.view
         view.look()
-        if _is_plain(view):
-            cut = len(view.folder) + 1
-            folder = prefix.rpartition("/")[0]
-            if not is_folder(folder):
-                return
-            below = f"{view.folder}/{folder}" if folder else view.folder
-            yield from (k[cut:] for k, _ in view.storage.objects.walk(below) if k[cut:].startswith(prefix))
+        if is_plain(view):
+            yield from plainroot.keys(view, prefix)
             return
         entries = view.entries
         for path, entry in entries.items():
@@ -176,11 +173,8 @@ class VersionStore(Store):
         view = self.version.view
         view.look()
         folder = folder.strip("/")
-        if not is_folder(folder):
-            return []
-        if _is_plain(view):
-            dirs, files = view.storage.objects.list_dir(f"{view.folder}/{folder}" if folder else view.folder)
-            return sorted((*dirs, *files))
+        if is_plain(view):
+            return plainroot.names(view, folder)
         base = f"{folder}/" if folder else ""
         entries = view.entries
         keys: list[str] = [k for k in view.loose() if k.startswith(base)]
@@ -204,7 +198,7 @@ class VersionStore(Store):
         if folder:
             check_key(folder)
         view.look()
-        inside = None if _is_plain(view) else array_of(view.known, f"{folder}/")
+        inside = None if is_plain(view) else array_of(view.known, f"{folder}/")
         if inside is None or inside[0] == folder or self._shift(inside[1]) == inside[1].shift:
             view.delete_dir(folder)
             return
@@ -305,7 +299,7 @@ class VersionStore(Store):
 
     def _object(self, view: View, key: str, offset: int, length: int | None) -> Found | None:
         """What is stored at a key that is no metadata."""
-        if _is_plain(view):
+        if is_plain(view):
             return view.storage.objects.fetch(f"{view.folder}/{key}", offset, length)
         where = self._chunk(view, key)
         if where is None:
@@ -332,8 +326,8 @@ class VersionStore(Store):
         entry = view.entry(path)
         if entry is None:
             return None
+        entry = self._seen_as(entry)
         if isinstance(entry, ArrayEntry):
-            entry = seen_from(entry, self._origins.setdefault(entry.id, entry.origin))
             self._shapes[entry.id] = entry.spec.shape
         data = entry.shown_docs().get(name)
         return self._corrected(view, key, data) if data is not None and is_consolidated(name, data) else data
@@ -396,8 +390,3 @@ class VersionStore(Store):
             shown = tuple(c - s for c, s in zip(row, shift, strict=True))
             if all(c >= 0 for c in shown):
                 yield base + entry.spec.key(shown)
-
-
-def _is_plain(view: View) -> TypeGuard[RootView]:
-    """Whether every key is a file of the same name: no array need be known to find a chunk."""
-    return isinstance(view, RootView) and not view.known_marked
