@@ -34,6 +34,9 @@ class Settings:
         listens on a loopback address: the outer names of a proxy in front of it.
     cache_mb
         Mebibytes of label blocks that are kept in memory, decoded and encoded.
+    remotes
+        Folders and URLs below which jobs may push and from below which they may pull; by default administrators may
+        name any.
     """
 
     host: str = "127.0.0.1"
@@ -44,6 +47,7 @@ class Settings:
     cors_origins: tuple[str, ...] = ()
     allowed_hosts: tuple[str, ...] = ()
     cache_mb: int = 256
+    remotes: tuple[str, ...] = ()
 
     @property
     def is_loopback(self) -> bool:

@@ -9,13 +9,16 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
+from starlette.concurrency import run_in_threadpool
 
 from vzarr.api import errors, openapi
 from vzarr.api.activity import Activity, CountRequests
 from vzarr.api.dispatch import NodeDispatcher, RepoDispatcher
 from vzarr.api.hot import HotRoutes
 from vzarr.api.hub import Hub
+from vzarr.api.jobs import Jobs
 from vzarr.api.routes import interface, n5, precomputed, repos, server, transfer, zarr
+from vzarr.api.routes import jobs as job_routes
 from vzarr.api.security import Guard
 from vzarr.config import Settings
 from vzarr.types.labelmap import palettes
@@ -35,10 +38,12 @@ def create_app(settings: Settings, hub: Hub) -> FastAPI:
     hub
         Repos to serve; closed when the application shuts down.
     """
+    jobs = Jobs(hub)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
+        await run_in_threadpool(jobs.close)
         hub.close()
 
     app: FastAPI = FastAPIOffline(
@@ -46,7 +51,7 @@ def create_app(settings: Settings, hub: Hub) -> FastAPI:
     )
     app.router.redirect_slashes = False
     app.state.settings = settings
-    app.state.hub = hub
+    app.state.hub, app.state.jobs = hub, jobs
     app.state.activity = Activity()
     palettes.keep_at_most(settings.cache_mb << 20)
     app.add_middleware(HotRoutes, hub=hub)
@@ -64,7 +69,7 @@ def _add_routes(app: FastAPI, hub: Hub) -> None:
     app.mount("/precomputed", precomputed.routes(hub))
     app.mount("/api/node", NodeDispatcher(hub))
     app.mount("/api/repo", RepoDispatcher(hub))
-    for module in (repos, server, transfer, interface):
+    for module in (repos, server, transfer, job_routes, interface):
         app.include_router(module.router)
     interface.mount_client(app)
 

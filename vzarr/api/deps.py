@@ -13,6 +13,7 @@ from starlette.requests import Request
 from vzarr.api import security
 from vzarr.api.errors import references
 from vzarr.api.hub import Hub
+from vzarr.api.jobs import Jobs
 from vzarr.api.params import VoxelRequest
 from vzarr.api.target import TARGET, Target
 from vzarr.config import Settings
@@ -30,6 +31,12 @@ def _target(request: Request) -> Target:
 async def hub(request: Request) -> Hub:
     """All repos that this server serves."""
     found: Hub = request.app.state.hub
+    return found
+
+
+async def jobs(request: Request) -> Jobs:
+    """Long-running work of this server."""
+    found: Jobs = request.app.state.jobs
     return found
 
 

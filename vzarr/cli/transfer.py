@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -13,12 +13,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from vzarr.cli.output import AsJson, RepoUrl, emit, examples
 from vzarr.config import Settings
 from vzarr.errors import InvalidInputError
+from vzarr.overlay.extract.content import load_region
+from vzarr.overlay.extract.flat import flatten
+from vzarr.overlay.extract.limited import limit
 from vzarr.overlay.repo import Repo
 from vzarr.overlay.sealing.leftout import Limits
 from vzarr.overlay.transfer import mirror as mirroring
 from vzarr.overlay.transfer import region, verbs
 from vzarr.overlay.transfer.copying import Progress as Told
-from vzarr.overlay.transfer.flatten import flatten_into
 from vzarr.overlay.transfer.places import Place, open_place
 from vzarr.overlay.transfer.served import is_served
 
@@ -41,6 +43,7 @@ _CLONING = (
     "vzarr clone https://lab.example.org/7f3a /data/fly --branch master",
     "vzarr clone s3://lab/fly /data/fly --depth 1 --instances seg",
     "vzarr clone s3://lab/fly /data/fly --roi hotknife,v1.0",
+    "vzarr clone /data/fly /data/published --versions v1.0,v1.1,v2.0",
     "vzarr clone /data/fly /backup/fly --mirror",
 )
 
@@ -72,8 +75,12 @@ def clone(
         str | None,
         typer.Option(metavar="NAME[,REF]", help="Only chunks of volumes that touch this ROI, as it is at a version."),
     ] = None,
-    flatten: Annotated[
-        str | None, typer.Option(metavar="REF", help="A new repo whose root is what this version holds.")
+    flat: Annotated[
+        str | None,
+        typer.Option("--flatten", metavar="REF", help="A new repo whose root is what this version holds."),
+    ] = None,
+    versions: Annotated[
+        str | None, typer.Option(metavar="A,B", help="A new repo of these versions alone, under their own ids.")
     ] = None,
     mirror: Annotated[
         bool, typer.Option("--mirror", help="A read-only backup, log and all; again, to bring it up to date.")
@@ -83,10 +90,12 @@ def clone(
     """Make a repo with all sealed versions of another; on an object store without --keys it is read-only."""
     names = None if instances is None else tuple(instances.split(","))
     limits = Limits(depth, names, None if roi is None else region.parse(roi))
-    if (flatten or mirror) and (limits or branch or (flatten and mirror) or (mirror and keys)):
-        raise InvalidInputError("--flatten and --mirror take neither limits nor branches, nor each other")
-    if flatten:
-        _flatten(remote, url, flatten, keys, as_json)
+    if sum((bool(flat), bool(versions), mirror)) > 1 or (branch and (flat or versions or mirror)):
+        raise InvalidInputError("--flatten, --versions and --mirror take no branches, nor each other")
+    if (mirror and (limits or keys)) or (versions and limits) or (flat and depth is not None):
+        raise InvalidInputError("--mirror and --versions take no limits, and --flatten only --instances and --roi")
+    if flat or versions:
+        _extract(remote, url, flat, versions, limits, keys, as_json)
         return
     with _place(remote, token) as source, _place(url, token) as target, _bar() as told:
         if mirror:
@@ -96,14 +105,23 @@ def clone(
     _say(done, f"{'mirrored' if mirror else 'cloned'} into {url}", as_json)
 
 
-def _flatten(remote: str, url: str, ref: str, keys: str | None, as_json: bool) -> None:
+def _extract(
+    remote: str, url: str, ref: str | None, refs: str | None, limits: Limits, keys: str | None, as_json: bool
+) -> None:
     if is_served(remote) or is_served(url):
-        raise InvalidInputError("--flatten works on folders and stores: clone from the server first, or to it later")
-    with Repo.open(remote) as source:
-        version = source[ref]
-        with Repo.create(url, alias=source.state.alias, description=source.state.description, keys=keys) as target:
-            flatten_into(version, target)
-            emit({"root": target.uuid}, f"version {version.uuid} is the root {target.uuid} of {url}", as_json=as_json)
+        raise InvalidInputError("this works on folders and stores: clone from the server first, or to it later")
+    with Repo.open(remote) as source, _bar() as told:
+        if ref is not None:
+            version = source[ref]
+            within = load_region(version, limits.roi)
+            root = flatten(version, url, keys=keys, instances=limits.instances, within=within, progress=told)
+            value: dict[str, Any] = {"root": root}
+            text = f"version {version.uuid} is the root {root} of {url}"
+        else:
+            nodes = limit(source, (refs or "").split(","), url, keys=keys, progress=told)
+            value = {"versions": nodes}
+            text = f"{url} has {len(nodes)} versions and the root {nodes[0]}"
+    emit(value, text, as_json=as_json)
 
 
 def push(

@@ -64,7 +64,7 @@ class Merges:
     shelf: Shelf
     state: Callable[[], State]
 
-    def prepare(self, parents: Sequence[str], judge: Judge, at: Callable[[str], Version]) -> Merge:
+    def prepare(self, parents: Sequence[str], judge: Judge, at: Callable[[str], Version], child: str = "") -> Merge:
         """Join sealed versions; nothing is written, and what nobody could decide stays with the judge.
 
         Parameters
@@ -73,6 +73,8 @@ class Merges:
             Ids of the versions, the first of which comes first in every choice.
         at
             Gives a version's handle.
+        child
+            Id of the new version; a random one by default.
 
         Raises
         ------
@@ -86,7 +88,7 @@ class Merges:
         plans.check_parents(state, parents)
         if len(set(parents)) < 2:
             raise InvalidInputError("a merge needs at least two different versions")
-        child, history = uuids.uuid4().hex, History(state.parents)
+        child, history = child or uuids.uuid4().hex, History(state.parents)
         tips = history.tips(parents)
         joined = merge.Merger(child, tips, history, self.shelf.sealed_view, judge, _kinds(state)).join()
         decided = Decided()

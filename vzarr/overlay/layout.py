@@ -163,6 +163,11 @@ def row_pending(uuid: str) -> bytes:
     return PENDING + uuid.encode()
 
 
+def row_job(number: str) -> bytes:
+    """Row of a job about the repo."""
+    return b"J" + number.encode()
+
+
 def row_changed(instance: bytes) -> bytes:
     """Row that is there if an instance's keys outside of versions are not as their last snapshot has them."""
     return b"U" + instance

@@ -18,7 +18,7 @@ from vzarr.overlay.instances import Instances
 from vzarr.overlay.keys.repokeys import RepoKeys
 from vzarr.overlay.objects.base import Objects
 from vzarr.overlay.sealing import seal
-from vzarr.overlay.threeway.disputes import FAIL, Judge, Strategy
+from vzarr.overlay.threeway.disputes import FAIL, OURS, Judge, Strategy
 from vzarr.overlay.transfer import remotes
 from vzarr.overlay.version import Version
 from vzarr.overlay.views.base import Storage, View
@@ -256,6 +256,25 @@ class Repo(Instances):
         merged = Version(self, prepared.child)
         datatypes.known().join(merged)
         return merged
+
+    def carry(self, op: Op) -> Version:
+        """Make an open version as another repo knows it; of several parents the first is right in every conflict.
+
+        Parameters
+        ----------
+        op
+            An operation ``node`` of the log; its parents are sealed here.
+        """
+        node, parents = op["id"], op["parents"]
+        if len(parents) > 1:
+            prepared = self._merges.prepare(parents, judge := Judge(OURS), lambda n: Version(self, n), node)
+            self._merges.write(prepared, judge)
+        self._log.publish(plans.carried(op))
+        made = Version(self, node)
+        if len(parents) > 1:
+            self.keys.finish(node)
+            datatypes.known().join(made)
+        return made
 
     def merge_conflicts(self, versions: Sequence[Version | str]) -> list[Any]:
         """What stands against merging some versions, as `merge` would raise it; writes nothing."""

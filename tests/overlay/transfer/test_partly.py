@@ -1,4 +1,4 @@
-"""Clones that are not the whole: partial ones, mirrors, and repos that begin with one version of another."""
+"""Clones that are not the whole: partial ones, and mirrors."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import zarr
 
 import vzarr
 from vzarr.cli import main
@@ -17,17 +16,15 @@ from vzarr.errors import (
     AuthorityUnavailableError,
     InvalidInputError,
     NotFoundError,
-    SealedError,
     StorageError,
 )
 from vzarr.overlay import layout, opening
 from vzarr.overlay.care.rebuildkeys import rebuild
 from vzarr.overlay.care.verify import verify
 from vzarr.overlay.sealing.leftout import Limits
-from vzarr.overlay.transfer.flatten import flatten_into
 from vzarr.overlay.transfer.mirror import mirror
 from vzarr.overlay.transfer.places import open_place
-from vzarr.overlay.transfer.verbs import clone, push
+from vzarr.overlay.transfer.verbs import clone
 from vzarr.types.labelmap.verify import check_index
 from vzarr.types.registry import create
 
@@ -190,59 +187,6 @@ def test_what_cannot_be_mirrored(repo: vzarr.Repo, tmp_path: Path):
     partial(repo, tmp_path / "part", Limits(1)).close()
     with pytest.raises(InvalidInputError, match="partial clone"):
         mirror(open_place(str(tmp_path / "part")), open_place(str(tmp_path / "mirror")))
-
-
-@pytest.mark.parametrize("ref", ["master", "side"])
-def test_a_flattened_repo_is_one_version_and_goes_on(repo: vzarr.Repo, tmp_path: Path, ref: str):
-    with vzarr.create(str(tmp_path / "flat")) as flat:
-        flatten_into(repo[ref], flat)
-        root, old = flat.root, repo[ref]
-        assert (len(flat.versions()), root.sealed, root.note) == (1, True, old.note)
-        for path in ("seg/0", "em"):
-            np.testing.assert_array_equal(root.zarr[path][:], old.zarr[path][:])
-        assert dict(root["seg"].list_bodies()) == dict(old["seg"].list_bodies())
-        assert root["notes"].get("a") == old["notes"].get("a")
-        assert root["settings"].get("s") == b"1"
-        assert check_index(root["seg"]) == []
-        assert not list(verify(flat.objects))
-        tip = root.newversion()
-        tip["seg"].write((0, 0, 0), labels(11))
-        new = tip["seg"].reserve_labels(1)[0]
-        assert new > 11
-        tip.commit()
-        assert not list(verify(flat.objects))
-        with pytest.raises(InvalidInputError, match="unrelated"):
-            push(open_place(flat.url), open_place(repo.url))
-
-
-def test_a_window_below_zero_survives_flattening(repo: vzarr.Repo, tmp_path: Path):
-    tip = repo["master"].newversion()
-    tip.write("em", (-64, 0, 0), np.full((64, 64, 128), 8, "u1"))
-    tip.delete_chunks("em", [(0, 0, 0)])
-    with vzarr.create(str(tmp_path / "flat")) as flat:
-        with pytest.raises(SealedError, match="commit it first"):
-            flatten_into(tip, flat)
-        tip.commit()
-        flatten_into(tip, flat)
-        assert flat.root.bounds("em") == tip.bounds("em")
-        np.testing.assert_array_equal(flat.root.read("em", *tip.bounds("em")), tip.read("em", *tip.bounds("em")))
-
-
-def test_an_adopted_volume_stays_adopted(tmp_path: Path):
-    voxels = np.arange(64, dtype="u1").reshape(4, 4, 4)
-    zarr.create_array(str(tmp_path / "em.zarr"), data=voxels, chunks=(2, 2, 2))
-    with vzarr.create(str(tmp_path / "first")) as repo, vzarr.create(str(tmp_path / "flat")) as flat:
-        repo.adopt("em", str(tmp_path / "em.zarr"), pin=True)
-        tip = repo.root.commit().newversion()
-        path = next(p for p in tip.view.entries if tip.has_array(p))
-        tip.write(path, (0, 0, 0), np.full((2, 2, 2), 99, "u1"))
-        tip.delete_chunks(path, [(1, 1, 1)])
-        flatten_into(tip.commit(), flat)
-        expected = voxels.copy()
-        expected[:2, :2, :2], expected[2:, 2:, 2:] = 99, 0
-        np.testing.assert_array_equal(flat.root.zarr[path][:], expected)
-        assert not list(verify(flat.objects))
-        assert not (tmp_path / "flat" / layout.zarr(flat.uuid) / path / "c/0/0/1").exists()
 
 
 def test_by_the_command_line(repo: vzarr.Repo, tmp_path: Path, capsys: pytest.CaptureFixture[str]):

@@ -10,7 +10,7 @@ from vzarr.api import deps, repojson, wire
 from vzarr.api.bodies import log_lines, string
 from vzarr.api.errors import references
 from vzarr.api.hub import Hub
-from vzarr.api.routes import instances
+from vzarr.api.routes import instances, verbs
 from vzarr.api.routing import read
 from vzarr.errors import InvalidInputError
 from vzarr.overlay.repo import Repo
@@ -20,6 +20,7 @@ from vzarr.types.resolve import merge_preferring
 
 router = APIRouter(redirect_slashes=False)
 router.include_router(instances.router)
+router.include_router(verbs.router)
 
 InRepo = Annotated[Repo, Depends(deps.repo)]
 AtVersion = Annotated[Version, Depends(deps.version)]

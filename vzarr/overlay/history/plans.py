@@ -48,6 +48,17 @@ def child(node: str, parents: Sequence[str], branch: str | None, note: str) -> P
     return plan
 
 
+def carried(op: Op) -> Plan:
+    """A version as another repo knows it."""
+
+    def plan(state: State) -> Sequence[Op]:
+        check_parents(state, op["parents"])
+        check_free(state, op["id"])
+        return (op,)
+
+    return plan
+
+
 def tag(name: str, node: str, record: str) -> Plan:
     """A sealed, empty child of `node` whose id is the tag; `record` is the hash of its seal."""
 

@@ -48,7 +48,7 @@ class Brought:
 
         What versioned instances keep outside of versions, such as the last label given, is each repo's own.
         """
-        infos = {info.data_uuid: info for info in state.instances.values()}
+        infos = {info.data_uuid: info for info in state.every_instance()}
         if not (infos.keys() | self.added).issuperset(self.snapshots):
             return None
         snapshots = {i: s for i, s in self.snapshots.items() if i not in infos or not infos[i].versioned}

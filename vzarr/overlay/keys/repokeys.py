@@ -155,6 +155,16 @@ class RepoKeys:
             return list(self.versioned.changes(bytes.fromhex(info.data_uuid), self._state().nodes[node].version_id))
         return list(self._sealed_changes(node).get(info.data_uuid, ()))
 
+    def strays(self) -> list[str]:
+        """Data ids under which keys lie outside of versions, and that are no instance's, such as that of blobs."""
+        known = {info.data_uuid for info in self._state().every_instance()}
+        if self.reachable:
+            self.arrive()
+            found = [instance.hex() for instance in self.versioned.instances_changed(0)]
+        else:
+            found = [*unversioned.read(self._objects)]
+        return [instance for instance in found if instance not in known]
+
     def written(self, a: str, b: str) -> dict[str, int]:
         """Instance -> number of keys that were written in versions behind only one of two versions."""
         state = self._state()

@@ -6,9 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from vzarr.errors import NotFoundError
-from vzarr.geometry import Coord
 from vzarr.overlay import layout
-from vzarr.overlay.hierarchy.tree import ArrayEntry, is_doc
+from vzarr.overlay.hierarchy.tree import is_doc
 from vzarr.overlay.history.state import State
 from vzarr.overlay.objects.base import Objects
 from vzarr.overlay.sealing import leftout, seal
@@ -108,7 +107,7 @@ def _newest(state: State, tips: Iterable[str], depth: int | None) -> set[str]:
 def _needed(objects: Objects, state: State, nodes: Iterable[str], limits: Limits, within: Region | None) -> set[str]:
     """Keys of all chunks and loose objects that versions show within the limits."""
     storage = Storage.of(objects, state.root)
-    touched = _Touched(within)
+    touched = region.Touched(within)
     found: set[str] = set()
     for node in nodes:
         record = seal.load_record(objects, layout.seal(node), state.nodes[node].seal)
@@ -124,20 +123,3 @@ def _needed(objects: Objects, state: State, nodes: Iterable[str], limits: Limits
         if limits.instances is None:
             found |= {loose_place(storage, owner, key) for key, owner in view.tree.loose.items()}
     return found
-
-
-class _Touched:
-    """Chunks that a region touches, by their size: most arrays of most versions share a few."""
-
-    def __init__(self, within: Region | None) -> None:
-        self._within = within
-        self._known: dict[tuple[float, ...], set[Coord]] = {}
-
-    def chunks(self, entry: ArrayEntry, factor: Sequence[float] | None) -> set[Coord] | None:
-        """Coordinates; None for all chunks, of what is no volume."""
-        edges = None if factor is None else region.chunk_edges(entry, factor)
-        if self._within is None or edges is None:
-            return None
-        if edges not in self._known:
-            self._known[edges] = self._within.chunks(edges)
-        return self._known[edges]

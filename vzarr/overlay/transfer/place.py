@@ -9,6 +9,7 @@ from vzarr.errors import StorageError
 from vzarr.overlay.history.state import State
 from vzarr.overlay.keys.brought import Brought
 from vzarr.overlay.keys.unversioned import Snapshot
+from vzarr.overlay.sealing.leftout import Limits
 from vzarr.overlay.transfer.copying import Row, lacks
 from vzarr.overlay.transfer.plans import Arrival
 
@@ -32,6 +33,10 @@ class Place(ABC):
     @abstractmethod
     def get(self, key: str) -> bytes | None:
         """Bytes of an object, or None when it is absent."""
+
+    def limits(self) -> Limits:
+        """What it has; no limits for a whole repo."""
+        return Limits()
 
     @abstractmethod
     def size(self, key: str) -> int | None:

@@ -99,7 +99,7 @@ class StoredPlace(Place):
                 authority.kv.transact(lambda txn: begin_mutation_ids(txn, first))
 
     def limits(self) -> Limits:
-        """What it has; no limits for a whole repo."""
+        """See `Place.limits`."""
         return Limits.of(opening.read_meta(self.objects))
 
     def snapshots(self) -> Mapping[str, Snapshot]:

@@ -5,19 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from vzarr.errors import AlreadyExistsError, ConflictError, InvalidInputError, NotFoundError
+from vzarr.errors import AlreadyExistsError, ConflictError, InvalidInputError, NotFoundError, SealedError
 from vzarr.overlay.history.dag import ancestry
 from vzarr.overlay.history.state import Op, State
 
 
-def heads(source: State, branches: Collection[str] | None) -> list[str]:
-    """Newest sealed versions of some branches, or of all (None), oldest first.
+def heads(source: State, branches: Collection[str] | None, versions: Collection[str] | None = None) -> list[str]:
+    """Newest sealed versions of some branches, or of all (None), oldest first; or certain versions, by their ids.
 
     Raises
     ------
     NotFoundError
         If there is no such branch, or nothing on it is sealed.
+    SealedError
+        If one of the versions is open.
     """
+    if versions is not None:
+        for node in versions:
+            if not source.nodes[node].sealed:
+                raise SealedError(f"version {node} is open: commit it first, or send {node}@sealed")
+        return sorted(versions, key=lambda node: source.nodes[node].version_id)
     found = {}
     for branch in branches if branches is not None else source.branches():
         sealed = next((n for n in source.branch_versions(branch) if source.nodes[n].sealed), None)

@@ -156,3 +156,26 @@ def chunk_edges(entry: ArrayEntry, factor: Sequence[float]) -> tuple[float, ...]
     """Edges of an array's chunks in voxels of the finest scale; None for a grid that is not regular."""
     chunks: Any = entry.spec.chunks
     return None if chunks is None else tuple(c * f for c, f in zip(chunks, factor, strict=True))
+
+
+class Touched:
+    """Chunks that a region touches, by their size: most arrays of most versions share a few.
+
+    Parameters
+    ----------
+    within
+        The region; None for all of space.
+    """
+
+    def __init__(self, within: Region | None) -> None:
+        self._within = within
+        self._known: dict[tuple[float, ...], set[Coord]] = {}
+
+    def chunks(self, entry: ArrayEntry, factor: Sequence[float] | None) -> set[Coord] | None:
+        """Coordinates; None for all chunks, of what is no volume."""
+        edges = None if factor is None else chunk_edges(entry, factor)
+        if self._within is None or edges is None:
+            return None
+        if edges not in self._known:
+            self._known[edges] = self._within.chunks(edges)
+        return self._known[edges]

@@ -38,8 +38,9 @@ class Transferred:
 
 
 def clone(
-    source: Place, target: Place, *, branches: Collection[str] | None = None, keys: str | None = None,
-    limits: Limits = WHOLE, progress: Progress | None = None,
+    source: Place, target: Place, *, branches: Collection[str] | None = None,
+    versions: Collection[str] | None = None, keys: str | None = None, limits: Limits = WHOLE,
+    progress: Progress | None = None,
 ) -> Transferred:  # fmt: skip
     """Make a repo with all sealed versions of another, or those behind some branches.
 
@@ -47,8 +48,8 @@ def clone(
     ----------
     source, target
         From where to where.
-    branches
-        Names of branches; all by default.
+    branches, versions
+        Names of branches, or ids of versions, with all that they come from; all branches by default.
     keys
         Key authority of the new repo, as for `vzarr.create`; a clone on an object store without one is read-only.
     limits
@@ -64,7 +65,7 @@ def clone(
         If the target is a repo already.
     """
     state = existing(source)
-    tips = heads(state, branches)
+    tips = heads(state, branches, versions)
     if not tips:
         raise NotFoundError(f"nothing in {source.url} is sealed yet: commit first")
     target.choose(state.root)
@@ -78,14 +79,14 @@ def clone(
 
 
 def push(
-    source: Place, target: Place, *, branches: Collection[str] | None = None, unversioned: bool = False,
-    progress: Progress | None = None,
+    source: Place, target: Place, *, branches: Collection[str] | None = None,
+    versions: Collection[str] | None = None, unversioned: bool = False, progress: Progress | None = None,
 ) -> Transferred:  # fmt: skip
     """Give another repo the sealed versions that it misses; pulling is the same the other way round.
 
     Parameters
     ----------
-    source, target, branches, progress
+    source, target, branches, versions, progress
         As in `clone`.
     unversioned
         Let the sender's data of unversioned instances take the place of the receiver's; by default the receiver keeps
@@ -103,7 +104,7 @@ def push(
     state = existing(source)
     target.choose(state.root)
     existing(target)
-    return _transfer(source, state, target, heads(state, branches), progress, replace=unversioned)
+    return _transfer(source, state, target, heads(state, branches, versions), progress, replace=unversioned)
 
 
 def fetch(

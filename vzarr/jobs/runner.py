@@ -1,0 +1,160 @@
+"""Runs jobs in threads of this process, a few at a time, and writes down how far they are."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from vzarr import errors
+from vzarr.errors import InvalidInputError, VzarrError
+from vzarr.jobs.records import CANCELLED, DONE, FAILED, INTERRUPTED, RUNNING, Job, Records, now
+from vzarr.overlay.repo import Repo
+
+log = logging.getLogger(__name__)
+
+AT_ONCE = 2
+"""Jobs that run at the same time; others wait."""
+LOOK_SECONDS = 0.5
+"""How often progress is written down, and requests to stop are looked for."""
+
+
+class Stopped(Exception):
+    """A job was asked to stop; it is no error of anybody's."""
+
+
+class Telling:
+    """What a running job says of its progress, and by which it hears that it shall stop.
+
+    Parameters
+    ----------
+    records, job
+        The job, and where it is written down.
+    """
+
+    def __init__(self, records: Records, job: Job) -> None:
+        self.records, self._job = records, job
+        self._lock = threading.Lock()
+        self._done, self._total = 0, None if job.total is None else job.total
+        self._looked = time.monotonic()
+        self._asked = threading.Event()
+
+    def stop(self) -> None:
+        """Let the job end at the next word about its progress."""
+        self._asked.set()
+
+    def __call__(self, total: int | None, size: int = 0) -> None:
+        """One more part is done, of so many if that is known (see `vzarr.overlay.transfer.copying.Progress`).
+
+        Raises
+        ------
+        Stopped
+            If the job shall end.
+        """
+        with self._lock:
+            self._done, self._total = self._done + 1, total
+            if time.monotonic() - self._looked > LOOK_SECONDS:
+                self._looked = time.monotonic()
+                if self.records.update(self._job.id, **self.progress()).cancelling:
+                    self._asked.set()
+        self.check()
+
+    def check(self) -> None:
+        """Say that nothing more is done yet.
+
+        Raises
+        ------
+        Stopped
+            If the job shall end.
+        """
+        if self._asked.is_set():
+            raise Stopped
+
+    def progress(self) -> dict[str, Any]:
+        """How far it is, as fields of the job."""
+        return {"done": self._done, "total": self._total}
+
+
+Work = Callable[[Telling], Any]
+"""Does what a job is for, says how far it is, and gives the result, plain data."""
+
+
+class Runner:
+    """The jobs that this process runs."""
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="vzarr-job")
+        self._lock = threading.Lock()
+        self._running: dict[str, Telling] = {}
+        self._closed = False
+
+    def start(
+        self, repo: Repo, verb: str, arguments: Mapping[str, Any], work: Work, *, unit: str = "objects",
+        user: str = "", app: str = "",
+    ) -> Job:  # fmt: skip
+        """Begin a job, or let it wait for its turn.
+
+        Raises
+        ------
+        InvalidInputError
+            If the server is about to end.
+        """
+        records = Records.of(repo)
+        with self._lock:
+            if self._closed:
+                raise InvalidInputError("the server is about to stop: no job can be started")
+            job = records.add(repo.uuid, verb, arguments, unit=unit, user=user, app=app)
+            telling = self._running[job.id] = Telling(records, job)
+            self._pool.submit(self._run, telling, job, work)
+        return job
+
+    def cancel(self, repo: Repo, number: str) -> Job:
+        """Ask a job to stop, whichever process runs it.
+
+        Raises
+        ------
+        NotFoundError
+            If there is none of that id.
+        """
+        job = Records.of(repo).ask_to_stop(number)
+        with self._lock:
+            telling = self._running.get(number)
+        if telling is not None:
+            telling.stop()
+        return job
+
+    def close(self) -> None:
+        """Stop all jobs, and wait until they have ended."""
+        with self._lock:
+            self._closed = True
+            for telling in self._running.values():
+                telling.stop()
+        self._pool.shutdown()
+
+    def _run(self, telling: Telling, job: Job, work: Work) -> None:
+        ended: dict[str, Any]
+        try:
+            telling.check()
+            telling.records.update(job.id, state=RUNNING, started=now())
+            ended = {"state": DONE, "result": work(telling)}
+        except Stopped:
+            ended = {"state": INTERRUPTED if self._closed else CANCELLED}
+        except Exception as error:
+            if not isinstance(error, VzarrError):
+                log.exception("job %s (%s)", job.id, job.verb)
+            ended = {"state": FAILED, "error": {"kind": _kind(error), "message": str(error)}}
+        try:
+            telling.records.update(job.id, ended=now(), **telling.progress(), **ended)
+        except VzarrError:
+            log.exception("how job %s (%s) ended could not be written down: %s", job.id, job.verb, ended)
+        finally:
+            with self._lock:
+                del self._running[job.id]
+
+
+def _kind(error: Exception) -> str:
+    """The nearest class of an error that callers know."""
+    return next((kind.__name__ for kind in type(error).__mro__ if kind.__module__ == errors.__name__), "")
