@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import islice
 from typing import Self
 
 import numpy as np
@@ -16,16 +15,14 @@ from vzarr.overlay import datatypes
 from vzarr.overlay.hierarchy.naming import Entries, Naming, folder_in
 from vzarr.overlay.hierarchy.tree import ArrayEntry, Entry, below
 from vzarr.overlay.history.state import InstanceInfo
-from vzarr.overlay.kv.base import Item
+from vzarr.overlay.keys.repokeys import BATCH, WEIGHT, batched
+from vzarr.overlay.kv.sidecar import Change
 from vzarr.overlay.owners.directory import CONFLICT, DELETED, FIRST_OWNER, coords_in, side
 from vzarr.overlay.sealing.leftout import gone
 from vzarr.overlay.transfer import region
 from vzarr.overlay.transfer.region import Region
 from vzarr.overlay.version import Version
 from vzarr.overlay.views.base import SealedView, loose_place
-
-BATCH = 5000
-"""Rows of keys that are written by one transaction."""
 
 
 @dataclass(frozen=True)
@@ -174,11 +171,9 @@ def load_region(version: Version, roi: tuple[str, str] | None) -> Region | None:
     return region.load(version.repo.objects, state, name, node)
 
 
-def keys_of(version: Version, info: InstanceInfo) -> Iterator[list[Item]]:
+def keys_of(version: Version, info: InstanceInfo) -> Iterator[list[Change]]:
     """An instance's keys as a version sees them, or as they are now outside of versions, some at a time."""
-    rows = iter(version.repo.keys.at(version.uuid, info).scan())
-    while some := list(islice(rows, BATCH)):
-        yield some
+    return batched(version.repo.keys.at(version.uuid, info).scan(), BATCH, WEIGHT)
 
 
 def _coords(at: Coord, local: NDArray[np.int64], ndim: int) -> list[Coord]:

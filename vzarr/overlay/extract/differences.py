@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import partial
 from typing import NamedTuple
 
@@ -10,13 +10,13 @@ import numpy as np
 
 from vzarr.errors import ConflictError
 from vzarr.geometry import Coord
-from vzarr.overlay.extract.content import BATCH, Content
+from vzarr.overlay.extract.content import Content
+from vzarr.overlay.extract.flat import put
 from vzarr.overlay.hierarchy.tree import ArrayEntry, ArrayId, Entry
 from vzarr.overlay.history.dag import ancestry
 from vzarr.overlay.history.state import InstanceInfo
-from vzarr.overlay.keys.repokeys import batched
+from vzarr.overlay.keys.repokeys import BATCH, WEIGHT, batched
 from vzarr.overlay.kv.sidecar import Change
-from vzarr.overlay.kv.versioned import InstanceTxn
 from vzarr.overlay.objects.sharing import share
 from vzarr.overlay.owners.directory import ABSENT, CONFLICT, DELETED, coords_in, side
 from vzarr.overlay.threeway.pages import differing_pages
@@ -84,8 +84,8 @@ class Differences:
                 self._write_docs(path, entry, self._view.entry(path))
             elif isinstance(found, ArrayEntry) and self._goes_on(path, entry.id, found.id):
                 same.add(path)
-                if entry.window[0] != found.window[0]:
-                    self._view.grow(path, (entry.window[0], found.window[1]))
+                if entry.window != found.window:
+                    self._view.grow(path, entry.window, exact=True)
                 self._write_docs(path, entry, self._view.entry(path))
             else:
                 self._make(path, entry, found)
@@ -108,7 +108,7 @@ class Differences:
             known = entry.id.creator in {info.data_uuid for info in self._content.infos}
             self._view.put_array(path, entry.docs, entry.id.creator if known else self._made.uuid)
         if any(entry.origin):
-            self._view.grow(path, entry.window)
+            self._view.grow(path, entry.window, exact=True)
             self._write_docs(path, entry, self._view.entry(path))
 
     def _is_own(self, made: ArrayId) -> bool:
@@ -201,8 +201,8 @@ class Differences:
     def _write_keys(self, info: InstanceInfo) -> None:
         made = self._made.repo.state.instances[info.name]
         rows = iter(self._key_changes(info, made))
-        for some in batched(rows, BATCH):
-            self._made.transact(made, partial(_apply, some))
+        for some in batched(rows, BATCH, WEIGHT):
+            self._made.transact(made, partial(put, some))
 
     def _key_changes(self, info: InstanceInfo, made: InstanceInfo) -> Iterator[Change]:
         """Keys that the copy sees otherwise than the version, and what they should be."""
@@ -231,11 +231,3 @@ class Differences:
 
     def _entry(self, version: Version, node: str, path: str) -> Entry | None:
         return self._sealed(version, node).entries.get(path)
-
-
-def _apply(rows: Sequence[Change], txn: InstanceTxn) -> None:
-    for key, value in rows:
-        if value is None:
-            txn.delete(key)
-        else:
-            txn.put(key, value)

@@ -13,7 +13,7 @@ from vzarr.overlay import layout
 from vzarr.overlay.extract.content import Content, keys_of, read
 from vzarr.overlay.hierarchy.tree import ArrayEntry
 from vzarr.overlay.history.state import InstanceInfo
-from vzarr.overlay.kv.base import Item
+from vzarr.overlay.kv.sidecar import Change
 from vzarr.overlay.kv.versioned import InstanceTxn
 from vzarr.overlay.objects.sharing import share
 from vzarr.overlay.repo import Repo
@@ -160,7 +160,10 @@ def copy_strays(source: Repo, target: Repo) -> None:
             target.keys.transact(target.uuid, info, partial(put, some))
 
 
-def put(rows: Sequence[Item], txn: InstanceTxn) -> None:
-    """Set some keys."""
+def put(rows: Sequence[Change], txn: InstanceTxn) -> None:
+    """Set some keys, or delete those without a value."""
     for key, value in rows:
-        txn.put(key, value)
+        if value is None:
+            txn.delete(key)
+        else:
+            txn.put(key, value)
