@@ -71,9 +71,12 @@ def flatten(
             _copy_instance(version, info, target)
         if instances is None:
             copy_strays(source, target)
-        line = f"flattened from version {version.uuid} of repo {source.uuid}"
-        target.root.commit(version.note or line, log=[line])
+        target.root.commit(version.note or _line(version), log=[_line(version)])
         return target.uuid
+
+
+def _line(version: Version) -> str:
+    return f"flattened from version {version.uuid} of repo {version.repo.uuid}"
 
 
 def begun(url: str, app: str, source: Repo, keys: str | None) -> Repo:
