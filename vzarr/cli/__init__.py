@@ -16,7 +16,7 @@ from vzarr.errors import VzarrError
 VERBS = {
     **dict.fromkeys(("init", "log", "show", "commit", "newversion", "branch", "tag", "merge"), "history"),
     **dict.fromkeys(("ingest", "adopt", "types"), "data"),
-    **dict.fromkeys(("rename", "delete", "undelete"), "instances"),
+    **dict.fromkeys(("rename", "copy", "delete", "undelete"), "instances"),
     **dict.fromkeys(("index", "agglomerate"), "labels"),
     **dict.fromkeys(("diff", "blame"), "compare"),
     **dict.fromkeys(("verify", "gc", "du", "rebuild-keys"), "care"),

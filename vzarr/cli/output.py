@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
 from vzarr.overlay.version import Version
@@ -34,6 +37,15 @@ def emit(value: Any, text: str | Table, *, as_json: bool) -> None:
         Console().print(text)
     else:
         typer.echo(text)
+
+
+@contextmanager
+def bar(unit: str = "objects") -> Iterator[Callable[[int, int], None]]:
+    """A bar on a terminal's stderr; the context gives who is told of each part (see `copying.Progress`)."""
+    shown = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
+    with Progress(*shown, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(unit, total=None)
+        yield lambda count, _size: progress.update(task, total=count, advance=1)
 
 
 def columns(*names: str) -> Table:

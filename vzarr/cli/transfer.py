@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from vzarr.cli.output import AsJson, RepoUrl, emit, examples
+from vzarr.cli.output import AsJson, RepoUrl, bar, emit, examples
 from vzarr.config import Settings
 from vzarr.errors import InvalidInputError
 from vzarr.overlay.extract.content import load_region
@@ -20,7 +16,6 @@ from vzarr.overlay.repo import Repo
 from vzarr.overlay.sealing.leftout import Limits
 from vzarr.overlay.transfer import mirror as mirroring
 from vzarr.overlay.transfer import region, verbs
-from vzarr.overlay.transfer.copying import Progress as Told
 from vzarr.overlay.transfer.places import Place, open_place
 from vzarr.overlay.transfer.served import is_served
 
@@ -97,7 +92,7 @@ def clone(
     if flat or versions:
         _extract(remote, url, flat, versions, limits, keys, as_json)
         return
-    with _place(remote, token) as source, _place(url, token) as target, _bar() as told:
+    with _place(remote, token) as source, _place(url, token) as target, bar() as told:
         if mirror:
             done = mirroring.mirror(source, target, progress=told)
         else:
@@ -110,7 +105,7 @@ def _extract(
 ) -> None:
     if is_served(remote) or is_served(url):
         raise InvalidInputError("this works on folders and stores: clone from the server first, or to it later")
-    with Repo.open(remote) as source, _bar() as told:
+    with Repo.open(remote) as source, bar() as told:
         if ref is not None:
             version = source[ref]
             within = load_region(version, limits.roi)
@@ -129,7 +124,7 @@ def push(
     as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Give another repo the sealed versions that it misses."""
-    with _place(url, token) as source, _place(remote, token) as target, _bar() as told:
+    with _place(url, token) as source, _place(remote, token) as target, bar() as told:
         done = verbs.push(source, target, branches=branch, unversioned=unversioned, progress=told)
     _say(done, f"pushed to {remote}", as_json)
 
@@ -139,7 +134,7 @@ def pull(
     as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Get the sealed versions that another repo has; refused where a branch grew on both sides."""
-    with _place(remote, token) as source, _place(url, token) as target, _bar() as told:
+    with _place(remote, token) as source, _place(url, token) as target, bar() as told:
         done = verbs.push(source, target, branches=branch, unversioned=unversioned, progress=told)
     _say(done, f"pulled from {remote}", as_json)
 
@@ -154,22 +149,13 @@ def fetch(
     as_json: AsJson = False,
 ) -> None:
     """Get what another repo has beside one's own versions, ready to be merged."""
-    with _place(remote, token) as source, _place(url, token) as target, _bar() as told:
+    with _place(remote, token) as source, _place(url, token) as target, bar() as told:
         done = verbs.fetch(source, target, name, branches=branch, unversioned=unversioned, progress=told)
     _say(done, f"fetched from {remote}", as_json)
 
 
 def _place(url: str, token: str | None) -> Place:
     return open_place(url, token or Settings.from_environment().admin_token)
-
-
-@contextmanager
-def _bar() -> Iterator[Told]:
-    """A bar on a terminal's stderr."""
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("objects", total=None)
-        yield lambda count, _size: progress.update(task, total=count, advance=1)
 
 
 def _say(done: verbs.Transferred, what: str, as_json: bool) -> None:

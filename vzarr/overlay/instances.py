@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from vzarr.overlay import opening, passcodes
 from vzarr.overlay.history import plans
-from vzarr.overlay.history.log import RepoLog
+from vzarr.overlay.history.log import RepoLog, now
 from vzarr.overlay.history.state import InstanceInfo, Op
+from vzarr.overlay.keys.authority import Authority
 from vzarr.overlay.objects.base import Objects
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ class Instances:
     """The part of a repo that knows its instances, which belong to the repo and are seen from every version."""
 
     objects: Objects
+    authority: Authority
     _log: RepoLog
 
     def record_instance(
@@ -49,6 +51,20 @@ class Instances:
             "syncs": [],
         }
         _entry, state = self._log.publish(plans.instance(version.uuid, info), user=user, app=app)
+        return state.instances[name]
+
+    def begin_instance(
+        self, version: Version, original: InstanceInfo, to: str, *, user: str = "", app: str = ""
+    ) -> InstanceInfo:
+        """Enter an instance like another one in the log, which nobody sees before `finish_instance`."""
+        data_uuid, maker = uuids.uuid4().hex, self.authority.presence.name
+        plan = plans.unfinished_instance(version.uuid, original, to, data_uuid, maker, now())
+        _entry, state = self._log.publish(plan, user=user, app=app)
+        return state.deleted[data_uuid]
+
+    def finish_instance(self, data_uuid: str, name: str, line: str, *, user: str = "", app: str = "") -> InstanceInfo:
+        """Show an instance that is complete now, and say so in the repo's log."""
+        _entry, state = self._log.publish(plans.finished_instance(data_uuid, name, line), user=user, app=app)
         return state.instances[name]
 
     def update_instance(

@@ -328,9 +328,13 @@ class Repo(Instances):
         if delete:
             gc.remove(self.objects, self.authority, found)
             for each in gone:
-                self._log.publish(plans.collect_instance(each.place))
-                collect.remove(state.deleted[each.place], self.authority, state, self.view)
+                self.collect_instance(each.place)
         return [*found, *gone]
+
+    def collect_instance(self, data_uuid: str) -> None:
+        """Remove what a deleted instance keeps outside of sealed versions, so that it cannot come back."""
+        _entry, state = self._log.publish(plans.collect_instance(data_uuid))
+        collect.remove(state.deleted[data_uuid], self.authority, state, self.view)
 
     # -- instances (more of them in `instances`)
 

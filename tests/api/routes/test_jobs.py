@@ -172,6 +172,13 @@ def test_repos_that_cannot_come_together(client: TestClient, repo: vzarr.Repo, t
         ("pull", {}, "InvalidInputError"),
         ("pull", {"source": "/x", "branches": 7}, "InvalidInputError"),
         ("pull", {"source": "/x", "as": "a:b"}, "InvalidInputError"),
+        ("copy", {"source": "em"}, "InvalidInputError"),
+        ("copy", {"source": "em", "target": "commit"}, "InvalidInputError"),
+        ("copy", {"source": "em", "target": "notes"}, "AlreadyExistsError"),
+        ("copy", {"source": "nothing", "target": "x"}, "NotFoundError"),
+        ("copy", {"source": "em", "target": "x", "transmit": "all"}, "UnsupportedError"),
+        ("copy", {"source": "em", "target": "x", "into": "side"}, "InvalidInputError"),
+        ("copy", {"source": "notes", "target": "x"}, "SealedError"),
         ("limit-versions", {"target": "/x"}, "InvalidInputError"),
         ("limit-versions", {"target": "/x", "Versions": ["nowhere"]}, "NotFoundError"),
         ("limit-versions", {"target": "/x", "Versions": ["master"]}, "SealedError"),
@@ -192,7 +199,7 @@ def test_only_administrators_start_and_see_jobs(client: TestClient, repo: vzarr.
     for headers in ({}, {"Authorization": "Bearer no"}):
         answers = [
             client.post(f"/api/repo/{repo.uuid}/{verb}", json={"target": "/x"}, headers=headers)
-            for verb in ("push", "pull", "limit-versions")
+            for verb in ("push", "pull", "copy", "limit-versions")
         ]
         answers += [client.get("/api/jobs", headers=headers), client.get(f"/api/jobs/{job['id']}", headers=headers)]
         answers.append(client.delete(f"/api/jobs/{job['id']}", headers=headers))
@@ -267,3 +274,20 @@ def test_some_versions_make_a_repo(client: TestClient, repo: vzarr.Repo, tmp_pat
         failure(client, f"/api/repo/{repo.uuid}/limit-versions", {"Versions": ["side"], "target": target})[0]
         == "AlreadyExistsError"
     )
+
+
+def test_an_instance_is_copied(client: TestClient, repo: vzarr.Repo):
+    first, second, side, tip = repo.versions()
+    job = run(client, f"/api/repo/{tip.uuid}/copy?u=ann", {"source": "em", "target": "em2"})
+    made = repo.state.instances["em2"]
+    expected = {"name": "em2", "data_uuid": made.data_uuid, "from": second.uuid, "into": tip.uuid}
+    assert (job["state"], job["verb"], job["result"]) == ("done", "copy", expected)
+    assert (tip["em2"].read((0, 0, 0), CHUNK) == 2).all()
+    job = run(client, f"/api/repo/{first.uuid}/copy", {"source": "em", "target": "em3", "filter": "roi:hot"})
+    assert (job["state"], job["progress"]["done"]) == ("done", 1)
+    assert (tip["em3"].read((0, 0, 0), CHUNK) == 1).all()
+    assert client.get(f"/api/node/{tip.uuid}/em3/info").json()["Base"]["Name"] == "em3"
+    answer = client.post(f"/api/repo/{side.uuid}/copy", json={"source": "em", "target": "x"}, headers=ADMIN)
+    assert (answer.status_code, "make a new version" in answer.text) == (400, True)
+    job = run(client, f"/api/repo/{side.uuid}/copy", {"source": "em", "target": "em4", "into": "master"})
+    assert job["result"]["into"] == tip.uuid

@@ -165,3 +165,45 @@ def test_urls(given: str | Path, url: str):
 def test_other_urls_are_refused(given: str, error: type[Exception]):
     with pytest.raises(error):
         open_objects(given)
+
+
+def test_a_copy_is_an_object_of_its_own(objects: Objects):
+    objects.put("a/b", b"1")
+    objects.put("c", b"2")
+    for _ in range(2):
+        objects.copy("a/b", "c")
+        objects.copy("a/b", "d/e/f")
+        objects.copy("a/b", "a/b")
+    assert [objects.get(k) for k in ("a/b", "c", "d/e/f")] == [b"1"] * 3
+    assert list(objects.walk("tmp")) == []
+    objects.put("c", b"3")
+    objects.delete("a/b")
+    assert [objects.get(k) for k in ("a/b", "c", "d/e/f")] == [None, b"3", b"1"]
+    with pytest.raises(StorageError, match="could not copy"):
+        objects.copy("a/b", "x")
+    assert objects.get("x") is None
+
+
+def test_where_files_get_no_second_name_they_are_copied(files: FileObjects, monkeypatch: pytest.MonkeyPatch):
+    files.put("a", b"1")
+    Path(files.path("link")).symlink_to(files.path("a"))
+    files.copy("link", "b")
+    assert not Path(files.path("b")).is_symlink()
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(1, "no links here")
+
+    monkeypatch.setattr(os, "link", refuse)
+    files.copy("a", "c")
+    assert files.get("b") == files.get("c") == b"1"
+    assert Path(files.path("a")).stat().st_nlink == 1
+
+
+def test_a_copy_of_a_writer_that_is_gone_fails(files: FileObjects):
+    files.put("a", b"1")
+    files.make_dir("stage")
+    files.copy("a", "b", stage="stage")
+    files.delete_tree("stage")
+    with pytest.raises(StorageError):
+        files.copy("a", "c", stage="stage")
+    assert files.get("c") is None

@@ -65,6 +65,6 @@ def post_undelete(repo: InRepo, name: str, body: MaybeBody, user: User, app: App
 @read(router, "/deleted-instances")
 def get_deleted(repo: InRepo) -> Response:
     """Instances that were deleted; those that are not collected may be undeleted."""
-    found = repo.state.deleted.values()
+    found = [info for info in repo.state.deleted.values() if not info.maker]
     keys = ("name", "typename", "data_uuid", "deleted", "collected")
     return wire.json({"instances": [{key: getattr(info, key) for key in keys} for info in found]})

@@ -13,7 +13,7 @@ from vzarr.api import deps, wire
 from vzarr.api.errors import references
 from vzarr.api.jobs import Jobs
 from vzarr.config import Settings
-from vzarr.jobs import transfers, versions
+from vzarr.jobs import instances, transfers, versions
 from vzarr.jobs.orders import Order
 from vzarr.overlay.repo import Repo
 from vzarr.overlay.version import Version
@@ -24,6 +24,8 @@ ADMIN = [Depends(deps.admin)]
 InRepo = Annotated[Repo, Depends(deps.repo)]
 AtVersion = Annotated[Version, Depends(deps.version)]
 Configured = Annotated[Settings, Depends(deps.settings)]
+User = Annotated[str, Depends(deps.user)]
+App = Annotated[str, Depends(deps.app_name)]
 Body = Annotated[dict[str, Any], Depends(deps.json_object)]
 
 
@@ -67,6 +69,18 @@ def post_pull(repo: InRepo, settings: Configured, body: Body, starting: Starting
     what grew on both sides arrives beside one's own instead of being refused.
     """
     return starting.start(repo, transfers.pull(repo, body, settings.remotes))
+
+
+@router.post("/copy", dependencies=ADMIN, status_code=202)
+def post_copy(version: AtVersion, body: Body, user: User, app: App, starting: Starting) -> Response:
+    """Copy an instance into an open version under a new name (DVID's command line: ``repo UUID copy``).
+
+    Body ``{"source": "NAME", "target": "NAME", "filter": "roi:name,uuid", "into": "..."}``; the last two may be left
+    out.  A sealed version is copied from, into the open one at the end of its branch; an open one is copied into.
+    """
+    with references():
+        order = instances.copy(version, body, user=user, app=app)
+    return starting.start(version.repo, order)
 
 
 @router.post("/limit-versions", dependencies=ADMIN, status_code=202)

@@ -42,6 +42,8 @@ def find(authority: Authority, state: State, views: Views, grace: float) -> list
     """
     old, found = time.time() - grace, []
     for info in state.deleted.values():
+        if info.maker and not info.collected and authority.presence.is_running(info.maker):
+            continue
         if info.collected or datetime.fromisoformat(info.deleted).timestamp() <= old:
             sizes = list(_holdings(info, authority, state, views))
             if sizes or not info.collected:

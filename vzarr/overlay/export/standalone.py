@@ -19,13 +19,11 @@ from vzarr.overlay.hierarchy.consolidated import V2_NAME, corrected, is_consolid
 from vzarr.overlay.hierarchy.naming import PLAIN, Naming
 from vzarr.overlay.hierarchy.placed import placed
 from vzarr.overlay.hierarchy.tree import ArrayEntry, split_doc
-from vzarr.overlay.objects.localpaths import local_target
+from vzarr.overlay.objects.localpaths import CANNOT_LINK, local_target
 from vzarr.overlay.sealing.leftout import gone
 from vzarr.overlay.sources.adopted import Adopted
 from vzarr.overlay.views.base import View, loose_place
 from vzarr.overlay.views.grid import Grid
-
-_CANNOT_LINK = (errno.EXDEV, errno.EPERM, errno.EACCES, errno.EMLINK, errno.ENOTSUP)
 
 
 @dataclass(frozen=True)
@@ -233,7 +231,7 @@ def _link(source: str | None, target: Path) -> bool:
     except FileNotFoundError:
         return False
     except OSError as e:
-        if e.errno in _CANNOT_LINK:
+        if e.errno in CANNOT_LINK:
             return False
         raise
     return True

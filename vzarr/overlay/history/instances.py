@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-_RARE = ("folder", "deleted", "collected")
+_RARE = ("folder", "deleted", "collected", "maker")
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,8 @@ class InstanceInfo:
         When it was deleted; "" for one that is there.
     collected
         Whether what it kept outside of sealed versions is gone, too, so that it cannot come back.
+    maker
+        Name of the process that makes it, of one that is not finished and counts as deleted until then.
     """
 
     name: str
@@ -35,6 +37,7 @@ class InstanceInfo:
     folder: str = ""
     deleted: str = ""
     collected: bool = False
+    maker: str = ""
 
     @property
     def path(self) -> str:

@@ -129,6 +129,35 @@ def on_instance(name: str, op: Op) -> Plan:
     return plan
 
 
+def unfinished_instance(node: str, original: InstanceInfo, to: str, data_uuid: str, maker: str, time: str) -> Plan:
+    """An instance like another one, which nobody sees before it is finished."""
+
+    def plan(state: State) -> Sequence[Op]:
+        check_open(state, node)
+        if to in state.instances:
+            raise AlreadyExistsError(f"an instance named {to!r} exists already")
+        about = {"name": to, "data_uuid": data_uuid, "version": node, "created": time}
+        info = {**original.to_json(), **about, "deleted": time, "maker": maker}
+        info.pop("folder", None)
+        return ({"op": "instance", **info, **_folder(state, info)},)
+
+    return plan
+
+
+def finished_instance(data_uuid: str, name: str, line: str) -> Plan:
+    """Show an instance that is complete now."""
+
+    def plan(state: State) -> Sequence[Op]:
+        if name in state.instances:
+            raise AlreadyExistsError(f"an instance named {name!r} exists by now")
+        info = state.deleted.get(data_uuid)
+        if info is None or info.collected:
+            raise NotFoundError(f"instance {name!r} was collected before it was finished")
+        return {"op": "instance_undelete", "data_uuid": data_uuid, "name": name}, _logged(line)
+
+    return plan
+
+
 def rename_instance(name: str, to: str) -> Plan:
     """Another name for an instance; its data id and the folder of its arrays stay."""
 
@@ -157,6 +186,8 @@ def undelete_instance(name: str, to: str) -> Plan:
 
     def plan(state: State) -> Sequence[Op]:
         info = find_deleted(state, name)
+        if info.maker:
+            raise NotFoundError(f"instance {name!r} was never finished: there is nothing to bring back")
         if info.collected:
             raise NotFoundError(f"instance {name!r} cannot come back: it was deleted at {info.deleted}, then collected")
         shown = to or info.name

@@ -372,7 +372,7 @@ class _Draft:
     def op_instance_undelete(self, op: Op, time: str) -> None:
         old = self.deleted.pop(op["data_uuid"])
         folder = "" if op["name"] == old.path else old.path
-        self.instances[op["name"]] = replace(old, name=op["name"], folder=folder, deleted="")
+        self.instances[op["name"]] = replace(old, name=op["name"], folder=folder, deleted="", maker="")
 
     def op_instance_collect(self, op: Op, time: str) -> None:
         self.deleted[op["data_uuid"]] = replace(self.deleted[op["data_uuid"]], collected=True)

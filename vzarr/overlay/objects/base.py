@@ -11,6 +11,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from typing import NoReturn
 
+from vzarr.errors import StorageError
+
 LINK = -1
 """In place of a size: a symbolic link, which is no object of the store's own."""
 
@@ -80,6 +82,19 @@ class Objects(ABC):
     @abstractmethod
     def move(self, source: str, target: str) -> None:
         """Give an object another key, replacing an older one there atomically."""
+
+    def copy(self, source: str, target: str, *, stage: str = "tmp") -> None:
+        """Give the bytes of an object to another key, as `put` would, where possible without reading them.
+
+        Raises
+        ------
+        StorageError
+            Also if there is no such object.
+        """
+        data = self.get(source)
+        if data is None:
+            raise StorageError(f"could not copy {source}: it is missing")
+        self.put(target, data, stage=stage)
 
     @abstractmethod
     def rename_tree(self, source: str, target: str) -> None:

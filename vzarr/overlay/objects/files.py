@@ -15,6 +15,7 @@ from pathlib import Path
 
 from vzarr.errors import StorageError
 from vzarr.overlay.objects.base import LINK, Objects
+from vzarr.overlay.objects.localpaths import CANNOT_LINK
 
 # A name that is too long for the file system cannot be there.
 _ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG)
@@ -102,7 +103,26 @@ class FileObjects(Objects):
     def put(self, key: str, data: bytes, *, stage: str = "tmp") -> None:
         """Write a temporary file in `stage` and rename it to the key."""
         self._check_way(key)
-        staged = self._stage(data, stage)
+        self._place(self._stage(data, stage), key)
+
+    def copy(self, source: str, target: str, *, stage: str = "tmp") -> None:
+        """Give a file a second name, for files are only ever replaced; where that cannot be, copy it."""
+        self._check_way(target)
+        staged = f"{self.root}/{stage}/{uuid.uuid4().hex}"
+        try:
+            if os.path.islink(f"{self.root}/{source}"):
+                raise OSError(errno.EPERM, "a symbolic link is not the file")
+            os.link(f"{self.root}/{source}", staged)
+        except OSError as e:
+            if e.errno not in CANNOT_LINK:
+                raise _failed("copy", source, e) from e
+            super().copy(source, target, stage=stage)
+            return
+        self._place(staged, target)
+        _unlink(staged)  # which is still there if the target was this file already
+
+    def _place(self, staged: str, key: str) -> None:
+        """Rename a staged file to a key."""
         target = f"{self.root}/{key}"
         try:
             try:

@@ -207,6 +207,13 @@ class RemoteObjects(Objects):
         self._copy(source, target)
         self.delete(source)
 
+    def copy(self, source: str, target: str, *, stage: str = "tmp") -> None:
+        """Let the store copy an object (see `Objects.copy`); a writer that has stalled is refused, as in `put`."""
+        valid = self._stages.get(stage)
+        if valid is not None and not valid():
+            raise SealedError(f"the right to write {target} has run out")
+        self._copy(source, target)
+
     def rename_tree(self, source: str, target: str) -> None:
         """Copy every object below a folder, then delete the old ones."""
         keys = [key for key, _ in self.walk(source)]
@@ -217,7 +224,7 @@ class RemoteObjects(Objects):
         self.check_writable()
         old, new, driver = self._prefix + source, self._prefix + target, self.driver
         if not self._ask("copy", source, lambda: driver.copy(old, new, PUT_SECONDS)):
-            raise StorageError(f"could not move {source}: it is missing")
+            raise StorageError(f"could not copy {source}: it is missing")
 
     def _each(self, work: Callable[[str], None], keys: Iterable[str]) -> None:
         with ThreadPoolExecutor(self.concurrency) as pool:

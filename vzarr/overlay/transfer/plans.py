@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from vzarr.errors import AlreadyExistsError, ConflictError, InvalidInputError, NotFoundError, SealedError
 from vzarr.overlay.history.dag import ancestry
@@ -132,6 +132,8 @@ def _instances(source: State, target: State, known: Collection[str]) -> list[Op]
     for info in source.every_instance():
         if info.data_uuid in ids or info.version not in known:
             continue
+        if info.maker:
+            info = replace(info, maker="", collected=True)  # not to be seen there either, nor finished
         if info.name in target.instances and not info.deleted:
             raise AlreadyExistsError(f"both repos made an instance {info.name!r} of their own: rename one of them")
         ops.append({"op": "instance", **info.to_json()})
