@@ -17,7 +17,7 @@ from tests.serving import TOKEN, serving, start
 from vzarr.overlay.care.verify import verify
 from vzarr.overlay.extract.duplicate import duplicate
 
-CHUNKS = 3000
+CHUNKS = 1000
 
 
 def ask(url: str, body: Any = None) -> Any:
@@ -82,7 +82,7 @@ def test_a_copy_that_was_killed_is_never_seen(tmp_path: Path):
         tip = repo.root.commit().newversion()
         command = [sys.executable, "-c", COPIER, repo.url]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-            assert process.stdout.readline() == "copied\n"
+            assert process.stdout.readline().startswith("copied")
             assert repo.garbage(0) == []
             process.kill()
         assert sorted(tip.zarr) == ["em"]

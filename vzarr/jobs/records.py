@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import secrets
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -112,10 +111,9 @@ class Records:
         self, repo: str, verb: str, arguments: Mapping[str, Any], *, unit: str = "", user: str = "", app: str = ""
     ) -> Job:
         """Enter a new job, and forget the oldest if there are many."""
-        created = now()
-        number = f"{re.sub('[-:.Z]', '', created)}-{secrets.token_hex(4)}"
+        number = f"{datetime.now(UTC):%Y%m%dT%H%M%S%f}-{secrets.token_hex(4)}"
         process = self._presence.name
-        job = Job(number, repo, verb, arguments, user, app, created=created, unit=unit, process=process)
+        job = Job(number, repo, verb, arguments, user, app, created=now(), unit=unit, process=process)
 
         def write(txn: Transaction) -> None:
             for old in [j for j in _all(txn) if not self._seen(j).active][: -KEPT + 1]:
