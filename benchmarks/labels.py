@@ -213,9 +213,9 @@ class Bench:
 
     def edits(self, port: int, folder: Path) -> None:
         """Merges and cleaves by one and by four clients, against transactions that write as many rows."""
-        singles = [sv for sv, where in self.segmentation.where.items() if len(where) == 1]
         taken = {self.segmentation.large, self.segmentation.small, self.segmentation.median}
-        free = iter([sv for sv in singles if sv not in taken])
+        bodies = {body for body, _ in self.handle.list_bodies()} - taken
+        free = iter([sv for sv, where in self.segmentation.where.items() if len(where) == 1 and sv in bodies])
         store = SqliteKV(folder / "bare.db")
         for clients in (1, 4):
             pairs: list[tuple[int, int]] = []

@@ -7,9 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from fastapi import FastAPI
 
-from vzarr.api.app import create_app
+from vzarr.api.app import Server, create_app
 from vzarr.api.hub import Hub
 from vzarr.config import Settings
 
@@ -34,12 +33,12 @@ def settings() -> Settings:
 
 
 @pytest.fixture
-def app(settings: Settings, hub: Hub) -> FastAPI:
+def app(settings: Settings, hub: Hub) -> Server:
     return create_app(settings, hub)
 
 
 @pytest.fixture
-def client(app: FastAPI) -> Iterator[TestClient]:
+def client(app: Server) -> Iterator[TestClient]:
     with TestClient(app, base_url="http://localhost:8000") as client:
         yield client
 

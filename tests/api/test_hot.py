@@ -6,17 +6,21 @@ import json
 
 import numpy as np
 import pytest
-from fastapi import FastAPI
 from starlette.testclient import TestClient
 
 from vzarr.api.app import create_app
 from vzarr.api.dispatch import routes_of
-from vzarr.api.hot import HotRoutes, Plan, UnplannableError, plans_of
 from vzarr.api.hub import Hub
+from vzarr.api.plans import Asked, Plan, UnplannableError, plans_of
 from vzarr.api.routing import flat
+from vzarr.api.security import Guard
+from vzarr.api.target import Target
 from vzarr.config import Settings
+from vzarr.errors import InvalidInputError
+from vzarr.overlay.kv.sqlite import SqliteKV
 from vzarr.overlay.kv.sqliteviews import View
 from vzarr.overlay.objects.files import FileObjects
+from vzarr.overlay.reading import identity
 from vzarr.types.labelmap import palettes
 
 
@@ -35,8 +39,7 @@ def seg(client: TestClient, root: str) -> str:
 @pytest.fixture
 def cold(settings: Settings, hub: Hub) -> TestClient:
     """A client of the same repos, served by the framework alone."""
-    app: FastAPI = create_app(settings, hub)
-    app.user_middleware = [m for m in app.user_middleware if m.cls is not HotRoutes]
+    app = Guard(create_app(settings, hub).framework, settings)
     return TestClient(app, base_url="http://localhost:8000", raise_server_exceptions=False)
 
 
@@ -122,13 +125,51 @@ def test_the_settings_bound_the_cache(hub: Hub):
         palettes.keep_at_most(before)
 
 
-def test_a_short_answer_looks_once_into_the_log(client: TestClient, seg: str, monkeypatch: pytest.MonkeyPatch):
-    asked: list[str] = []
-    fetch, query = FileObjects.fetch, View._query
-    monkeypatch.setattr(FileObjects, "fetch", lambda self, key, *more: asked.append(key) or fetch(self, key, *more))
-    monkeypatch.setattr(View, "_query", lambda self, sql, *values: asked.append(sql) or query(self, sql, *values))
-    assert client.get(f"{seg}/size/1").status_code == 200
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is asked of log and key store: keys of log entries, statements, and ``stamp``."""
+    made: list[str] = []
+    fetch, query, stamp = FileObjects.fetch, View._query, SqliteKV.stamp
+    monkeypatch.setattr(FileObjects, "fetch", lambda self, key, *more: made.append(key) or fetch(self, key, *more))
+    monkeypatch.setattr(View, "_query", lambda self, sql, *values: made.append(sql) or query(self, sql, *values))
+    monkeypatch.setattr(SqliteKV, "stamp", lambda self: made.append("stamp") or stamp(self))
+    return made
+
+
+@pytest.mark.parametrize(
+    "path", ["size/1", "label/20_0_0", "specificblocks?blocks=0,0,0", "sparsevol-coarse/1", "sparsevol-size/1"]
+)
+def test_a_short_answer_that_is_known_looks_once_into_the_log_and_at_the_stamp(
+    client: TestClient, seg: str, asked: list[str], path: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(identity, "SETTLED_NS", -1)  # chunks that were written just now are kept, too
+    root = seg.split("/")[3]
+    assert client.post(f"/api/node/{root}/commit", json={}).status_code == 200
+    child = seg.replace(root, client.post(f"/api/node/{root}/newversion", json={}).json()["child"])
+    first = client.get(f"{child}/{path}")
+    assert first.status_code == 200
     del asked[:]
+    assert client.get(f"{child}/{path}").content == first.content
+    assert [one.partition("/")[0] for one in asked] == ["log", "stamp"]
+
+
+def test_a_short_answer_after_an_edit_reads_what_may_have_changed(client: TestClient, seg: str, asked: list[str]):
     assert client.get(f"{seg}/size/1").json() == {"voxels": 16**3}
-    assert len([key for key in asked if key.startswith("log/")]) == 1
-    assert len([sql for sql in asked if "kv" in sql]) == 3  # an intent? the header: where? what?
+    assert client.post(f"{seg}/merge", content=b"[1,2]").status_code == 200
+    del asked[:]
+    assert client.get(f"{seg}/size/1").json() == {"voxels": 2 * 16**3}
+    assert [one for one in asked if not one.startswith("SELECT")][1:] == ["stamp"]
+    assert len([one for one in asked if one.startswith("SELECT")]) <= 7  # an intent? the header between two last changes
+
+
+def test_requests_without_a_query_parse_none(seg: str):
+    plan = plans_of("labelmap")["GET", "size", 2]
+    scope = {"query_string": b""}
+    asked = Asked(scope, "", Target(None, None), {"label": "1"})  # type: ignore[arg-type]
+    assert plan.values["supervoxels"](asked) is False
+    asked.scope["query_string"] = b"supervoxels=true"
+    assert plan.values["supervoxels"](asked) is True
+    with pytest.raises(InvalidInputError):
+        plans_of("labelmap")["GET", "label", 2].values["scale"](
+            Asked({"query_string": b"scale=x"}, "", asked.target, {})
+        )

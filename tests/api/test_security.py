@@ -5,11 +5,10 @@ from __future__ import annotations
 import logging
 
 import pytest
-from fastapi import FastAPI
 from starlette.testclient import TestClient
 
 from tests.api.conftest import TOKEN
-from vzarr.api.app import create_app
+from vzarr.api.app import Server, create_app
 from vzarr.api.hub import Hub
 from vzarr.config import Settings
 
@@ -102,9 +101,9 @@ def test_a_readonly_server_takes_writes_from_administrators_only(hub: Hub):
 
 
 def test_an_unexpected_error_is_logged_and_answered_with_its_number(
-    app: FastAPI, client: TestClient, caplog: pytest.LogCaptureFixture
+    app: Server, client: TestClient, caplog: pytest.LogCaptureFixture
 ):
-    @app.get("/broken")
+    @app.framework.get("/broken")
     def broken() -> None:
         raise RuntimeError("a secret detail")
 

@@ -33,7 +33,7 @@ Route = tuple[str, re.Pattern[str]]
 @pytest.fixture(scope="module")
 def routed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Route]:
     app = create_app(Settings(), Hub(tmp_path_factory.mktemp("root")))
-    paths = app.openapi()["paths"]
+    paths = app.framework.openapi()["paths"]
     return {
         f"{method.upper()} {path}": (method.upper(), pattern(path))
         for path, methods in paths.items()

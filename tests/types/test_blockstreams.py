@@ -23,8 +23,10 @@ def test_round_trip(given_items: list[tuple[tuple[int, int, int], bytes]]):
 
 
 def test_printed_frame():
-    assert blockstreams.frame((1, 0, 0), b"x" * 49)[:16] == bytes.fromhex("01000000 00000000 00000000 31000000")
-    assert blockstreams.frame((-1, 1, 2), b"") == bytes.fromhex("ffffffff 01000000 02000000 00000000")
+    assert blockstreams.pack_stream([((1, 0, 0), b"x" * 49)])[:16] == bytes.fromhex(
+        "01000000 00000000 00000000 31000000"
+    )
+    assert blockstreams.pack_stream([((-1, 1, 2), b"")]) == bytes.fromhex("ffffffff 01000000 02000000 00000000")
 
 
 def test_cut_streams_are_refused_where_they_are_cut():
@@ -42,4 +44,4 @@ def test_cut_streams_are_refused_where_they_are_cut():
 
 def test_coordinates_beyond_32_bits_are_refused():
     with pytest.raises(InvalidInputError):
-        blockstreams.frame((2**31, 0, 0), b"")
+        blockstreams.pack_stream([((2**31, 0, 0), b"")])

@@ -10,6 +10,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 from starlette.concurrency import run_in_threadpool
+from starlette.types import Receive, Scope, Send
 
 from vzarr.api import errors, openapi
 from vzarr.api.activity import Activity, CountRequests
@@ -28,7 +29,28 @@ DESCRIPTION = """A git-like version graph over plain Zarr, with DVID's datatypes
 A version is named by its id, a unique beginning of it, or `id:branch`."""
 
 
-def create_app(settings: Settings, hub: Hub) -> FastAPI:
+class Server:
+    """The ASGI application: guard, what is answered ahead of the web framework, and the framework.
+
+    Parameters
+    ----------
+    framework
+        Knows all routes.
+    settings, hub, activity
+        As for `create_app`; who counts requests.
+    """
+
+    def __init__(self, framework: FastAPI, settings: Settings, hub: Hub, activity: Activity) -> None:
+        self.framework = framework
+        self._guarded = Guard(CountRequests(HotRoutes(framework, hub), activity), settings)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        scope["app"] = self.framework
+        await self._guarded(scope, receive, send)
+
+
+def create_app(settings: Settings, hub: Hub) -> Server:
     """Make the application that serves the repos of a hub.
 
     Parameters
@@ -54,13 +76,10 @@ def create_app(settings: Settings, hub: Hub) -> FastAPI:
     app.state.hub, app.state.jobs = hub, jobs
     app.state.activity = Activity()
     palettes.keep_at_most(settings.cache_mb << 20)
-    app.add_middleware(HotRoutes, hub=hub)
-    app.add_middleware(CountRequests, activity=app.state.activity)
-    app.add_middleware(Guard, settings=settings)
     errors.install(app)
     _add_routes(app, hub)
     _describe(app)
-    return app
+    return Server(app, settings, hub, app.state.activity)
 
 
 def _add_routes(app: FastAPI, hub: Hub) -> None:

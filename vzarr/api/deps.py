@@ -5,9 +5,10 @@ All of these are coroutines that only look into the request, so that none costs 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import orjson
+from fastapi import Depends, Query
 from starlette.requests import Request
 
 from vzarr.api import security
@@ -72,14 +73,14 @@ async def voxel_request(request: Request) -> VoxelRequest:
     return VoxelRequest.parse(found["dims"], found["size"], found["offset"], found.get("fmt"))
 
 
-async def user(request: Request) -> str:
+async def user(u: Annotated[str, Query(description="who asks, not proven by anything")] = "") -> str:
     """Who asks, by ``?u=``; not proven by anything, "" when not said."""
-    return request.query_params.get("u", "")
+    return u
 
 
-async def app_name(request: Request) -> str:
+async def app_name(app: Annotated[str, Query(description="which program asks")] = "") -> str:
     """Which program asks, by ``?app=``; "" when not said."""
-    return request.query_params.get("app", "")
+    return app
 
 
 async def is_admin(request: Request) -> bool:
@@ -98,20 +99,22 @@ async def body(request: Request) -> bytes:
     return await request.body()
 
 
-async def json_body(request: Request) -> Any:
+Body = Annotated[bytes, Depends(body)]
+
+
+async def json_body(body: Body) -> Any:
     """Body as JSON; an empty or malformed one is refused."""
-    return parse_json(await request.body())
+    return parse_json(body)
 
 
-async def json_object(request: Request) -> dict[str, Any]:
+async def json_object(body: Body) -> dict[str, Any]:
     """Body as a JSON object; anything else is refused."""
-    return as_object(parse_json(await request.body()))
+    return as_object(parse_json(body))
 
 
-async def optional_json_object(request: Request) -> dict[str, Any]:
+async def optional_json_object(body: Body) -> dict[str, Any]:
     """Body as a JSON object; an empty body is an empty object."""
-    content = await request.body()
-    return as_object(parse_json(content)) if content.strip() else {}
+    return as_object(parse_json(body)) if body.strip() else {}
 
 
 def parse_json(content: bytes) -> Any:

@@ -8,6 +8,7 @@ of its datatype, found by entry point; `RepoDispatcher` does the same for ``/api
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -18,15 +19,14 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from vzarr.api import deps, wire
+from vzarr.api import wire
 from vzarr.api.datatypes import datatype_router
-from vzarr.api.errors import NOT_FOUND, options_response
+from vzarr.api.errors import NOT_FOUND, UnknownReferenceError, options_response
 from vzarr.api.hub import Hub
 from vzarr.api.routes import instance, node, repo
 from vzarr.api.routing import MUTATING, allowed_methods, exempt_keywords, keywords
 from vzarr.api.target import TARGET, Target
-from vzarr.errors import InvalidInputError, SealedError
-from vzarr.overlay.kv.sqlite import SqliteKV
+from vzarr.errors import InvalidInputError, NotFoundError, SealedError
 from vzarr.types.atonce import will_wait
 
 _NODE_KEYWORDS, _REPO_KEYWORDS = keywords(node.router), keywords(repo.router)
@@ -57,19 +57,26 @@ class Path:
     parts: tuple[str, ...]
 
     @classmethod
-    def of(cls, scope: Scope) -> Path:
+    def of(cls, scope: Scope, mount: str | None = None) -> Path:
         """Segments of a request's path.
+
+        Parameters
+        ----------
+        mount
+            Where they begin; by default where the application is mounted that is asked.
 
         Raises
         ------
         InvalidInputError
             If they are no UTF-8: two such keys must never be taken for one.
         """
-        mounted_at = scope["root_path"].count("/") + 1
+        mounted_at = (scope["root_path"] if mount is None else mount).count("/") + 1
         raw = scope.get("raw_path") or scope["path"].encode()
         try:
-            segments = raw.split(b"/")[mounted_at:]
-            parts = [(unquote_to_bytes(part) if b"%" in part else part).decode() for part in segments]
+            if b"%" in raw:
+                parts = [unquote_to_bytes(part).decode() for part in raw.split(b"/")[mounted_at:]]
+            else:
+                parts = raw.decode().split("/")[mounted_at:]
         except UnicodeDecodeError as error:
             raise InvalidInputError("the path of a URL should be UTF-8, percent-encoded") from error
         return cls(tuple(parts[:-1] if len(parts) > 1 and not parts[-1] else parts))
@@ -128,20 +135,23 @@ class NodeDispatcher:
             raise SealedError(f"Cannot do {method.lower()} on locked node {version.uuid}")
         return Target(found, version)
 
-    def find_instance(self, ref: str, rest: list[str], method: str) -> Target:
+    def find_instance(self, ref: str, rest: Sequence[str], method: str) -> Target:
         """Look up version and instance; refuse a change of what is sealed."""
-        found, version = self.hub.find(ref)
-        if found.objects.path("") is None or not isinstance(found.authority.kv, SqliteKV):
+        found = self.hub.look_up(ref)
+        if not found.is_near:
             will_wait("asking over a network")
         name, keyword = rest[0], rest[1]
-        handle = deps.sibling(version, name)
-        sealed = method in MUTATING and handle.info.versioned and version.sealed
+        try:
+            handle = found.instance(name)
+        except NotFoundError as error:
+            raise UnknownReferenceError(str(error)) from error
+        sealed = method in MUTATING and handle.info.versioned and found.sealed
         if sealed and keyword not in routes_of(handle.info.typename).exempt:
-            raise SealedError(f'Cannot do {method} on endpoint "{keyword}" of locked node {version.uuid}')
-        return Target(found, version, handle, tuple(rest[1:]))
+            raise SealedError(f'Cannot do {method} on endpoint "{keyword}" of locked node {found.version.uuid}')
+        return Target(found.repo, found.version, handle, tuple(rest[1:]))
 
 
-def entered(scope: Scope, consumed: list[str], rest: list[str], target: Target | None) -> dict[str, Any]:
+def entered(scope: Scope, consumed: Sequence[str], rest: Sequence[str], target: Target | None) -> dict[str, Any]:
     """Changes to `scope` that make `rest` the path that a router sees."""
     root = "/".join([scope["root_path"], *consumed])
     return {

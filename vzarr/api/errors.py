@@ -7,12 +7,14 @@ table takes the code of its nearest base.
 from __future__ import annotations
 
 import logging
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from vzarr.api import wire
 from vzarr.api.routing import allowed_methods
@@ -111,8 +113,45 @@ def error_response(error: Exception, path: str) -> Response:
     return response
 
 
+def unexpected_response(error: Exception, scope: Scope) -> Response:
+    """Answer to an error that nobody expected: a number by which it is found in the server's log."""
+    number = uuid.uuid4().hex[:12]
+    log.error("request %s: %s %s", number, scope["method"], scope["path"], exc_info=error)
+    return wire.text(f"Internal error on request {number}: {type(error).__name__}; see the server's log.\n", 500)
+
+
+class AnswerErrors:
+    """ASGI middleware that answers errors that nobody expected (see `unexpected_response`).
+
+    Parameters
+    ----------
+    app
+        What may fail.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        started = False
+
+        async def noting(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        try:
+            await self.app(scope, receive, noting)
+        except Exception as error:
+            if scope["type"] != "http" or started:
+                raise
+            await unexpected_response(error, scope)(scope, receive, send)
+
+
 def install(app: FastAPI) -> None:
     """Make `app` answer every error in text."""
+    app.add_middleware(AnswerErrors)
     app.add_exception_handler(VzarrError, _on_vzarr_error)
     app.add_exception_handler(RequestValidationError, _on_bad_request)
     app.add_exception_handler(HTTPException, _on_http_exception)

@@ -7,7 +7,8 @@ import os
 import threading
 import time
 import uuid
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import vzarr
@@ -15,15 +16,61 @@ from vzarr.api.errors import UnknownReferenceError
 from vzarr.errors import AlreadyExistsError, FormatError, InvalidInputError, NotFoundError, StorageError
 from vzarr.overlay import layout
 from vzarr.overlay.history.refs import check_node_id
+from vzarr.overlay.history.state import State
+from vzarr.overlay.kv.sqlite import SqliteKV
 from vzarr.overlay.opening import open_objects
 from vzarr.overlay.repo import Repo
 from vzarr.overlay.transfer.places import StoredPlace
 from vzarr.overlay.version import Version
+from vzarr.types import registry
+from vzarr.types.base import Instance
 
 log = logging.getLogger(__name__)
 
+MOST_FOUND = 1000
+"""References whose meaning is remembered."""
 LOOK_SECONDS = 5.0
 """How long what was listed on an object store may be taken for all there is."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a reference names, for as long as it does.
+
+    Parameters
+    ----------
+    repo, version
+        What it names.
+    sealed
+        Whether the version is sealed.
+    repos, states
+        What that follows from: all repos, and what the logs say of those that were asked.
+    """
+
+    repo: Repo
+    version: Version
+    sealed: bool
+    repos: _Known
+    states: Sequence[tuple[Repo, State]]
+    _handles: dict[str, Instance] = field(default_factory=dict)
+
+    def holds(self, repos: _Known) -> bool:
+        """Whether nothing that it follows from has changed."""
+        return self.repos is repos and all(repo.state is state for repo, state in self.states)
+
+    @property
+    def is_near(self) -> bool:
+        """Whether chunks and keys are on this machine."""
+        return self.repo.objects.path("") is not None and isinstance(self.repo.authority.kv, SqliteKV)
+
+    def instance(self, name: str) -> Instance:
+        """Handle on an instance of the version (see `registry.open_instance`)."""
+        handle = self._handles.get(name)
+        if handle is None:
+            handle = self._handles[name] = registry.open_info(self.version, self.version.instance_info(name))
+        if not self.sealed:
+            handle.datatype.resume(handle)
+        return handle
 
 
 @dataclass(frozen=True)
@@ -59,6 +106,7 @@ class Hub:
         self._keys = keys
         self._lock = threading.Lock()
         self._known = _Known(-1, {}, frozenset())
+        self._found: dict[str, Found] = {}
         self._complaints: dict[str, str] = {}
         self._places: dict[str, StoredPlace] = {}
         try:
@@ -70,12 +118,15 @@ class Hub:
 
     def repos(self) -> list[Repo]:
         """Handles on all repos, oldest folder name first; each is opened once and kept."""
+        return list(self._current().repos.values())
+
+    def _current(self) -> _Known:
         known = self._known
         if (not known.pending or self.root is None) and known.stamp == self._stamp():
-            return list(known.repos.values())
+            return known
         with self._lock:
             self._known = self._look()
-            return list(self._known.repos.values())
+            return self._known
 
     def find(self, ref: str) -> tuple[Repo, Version]:
         """Version that a reference of a URL names: ``ID``, ``PREFIX``, ``PREFIX:BRANCH~N``, ``:BRANCH``.
@@ -89,12 +140,33 @@ class Hub:
         InvalidInputError
             If several versions do.
         """
+        found = self.look_up(ref)
+        return found.repo, found.version
+
+    def look_up(self, ref: str) -> Found:
+        """As `find`, with what else is known of the version; looked for again only after something has changed."""
+        known = self._current()
+        found = self._found.get(ref)
+        if found is None or not found.holds(known):
+            found = self._look_up(known, ref)
+            if len(self._found) >= MOST_FOUND:
+                self._found.clear()
+            self._found[ref] = found
+        return found
+
+    def _look_up(self, known: _Known, ref: str) -> Found:
+        repos = list(known.repos.values())
+        states = [(repo, repo.state) for repo in repos]  # before anything follows from them
         prefix, colon, branch = ref.partition(":")
         if colon and not prefix:
             repo = self._only_repo()
-            return repo, self._version(repo, ref)
-        repo, node = self._by_prefix(prefix)
-        return repo, self._version(repo, f"{node}:{branch}" if branch else node)
+            version = self._version(repo, ref)
+        else:
+            repo, node = self._by_prefix(prefix)
+            version = self._version(repo, f"{node}:{branch}" if branch else node)
+            if node == prefix:  # repos behind the first that has an exact id are not asked
+                states = states[: repos.index(repo) + 1]
+        return Found(repo, version, version.sealed, known, states)
 
     def create(self, *, alias: str = "", description: str = "", root: str | None = None, passcode: str = "") -> Repo:
         """Make a repo in a folder of its own.

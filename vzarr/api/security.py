@@ -1,4 +1,4 @@
-"""The outermost layer: which web pages may do what, and an answer for errors that nobody expected.
+"""The outermost layer: which web pages may do what.
 
 Any web page that a user visits can send requests to a server on the user's machine.  Reading is open to all
 pages, as viewers need it.  A request that may change something must come from no page (scripts send no
@@ -9,11 +9,11 @@ pages, as viewers need it.  A request that may change something must come from n
 from __future__ import annotations
 
 import hmac
-import logging
-import uuid
+from collections.abc import Sequence
+from functools import lru_cache
 from urllib.parse import urlsplit
 
-from starlette.datastructures import Headers, MutableHeaders, QueryParams
+from starlette.datastructures import Headers, QueryParams
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -21,9 +21,11 @@ from vzarr.api import wire
 from vzarr.api.routing import SAFE
 from vzarr.config import LOOPBACK, Settings
 
-log = logging.getLogger(__name__)
-
-_EXPOSED = "Accept-Ranges, Content-Encoding, Content-Length, Content-Range, ETag"
+RawHeaders = Sequence[tuple[bytes, bytes]]
+_EVERYBODY: RawHeaders = ((b"access-control-allow-origin", b"*"),)
+_EXPOSED = (b"access-control-expose-headers", b"Accept-Ranges, Content-Encoding, Content-Length, Content-Range, ETag")
+_MOST_HOSTS = 100
+"""Names by which the server was called, of which it remembers whether they are its own."""
 _METHODS = "GET, HEAD, POST, PUT, DELETE, OPTIONS"
 
 
@@ -37,7 +39,7 @@ def is_admin(scope: Scope, settings: Settings) -> bool:
 
 
 class Guard:
-    """ASGI middleware: Host and Origin checks, CORS headers on every answer, 500 with a request id.
+    """ASGI middleware: Host and Origin checks, CORS headers on every answer.
 
     Parameters
     ----------
@@ -51,34 +53,28 @@ class Guard:
         self.app = app
         self.settings = settings
         self._hosts = LOOPBACK | {settings.host} | set(settings.allowed_hosts)
+        self._knows = lru_cache(_MOST_HOSTS)(self._is_ours)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        headers = Headers(scope=scope)
-        origin = headers.get("origin", "")
-        answered = _Answer(send, self._cors(origin, headers.get("host", "")))
-        refusal = self._refusal(scope, headers, origin)
-        if refusal is not None:
-            await refusal(scope, receive, answered)
-            return
-        try:
-            await self.app(scope, receive, answered)
-        except Exception as error:
-            request_id = uuid.uuid4().hex[:12]
-            log.exception("request %s: %s %s", request_id, scope["method"], scope["path"])
-            if answered.started:
-                raise
-            message = f"Internal error on request {request_id}: {type(error).__name__}; see the server's log.\n"
-            await wire.text(message, 500)(scope, receive, answered)
+        host = origin = ""
+        for name, value in scope["headers"]:
+            if name == b"host":
+                host = value.decode("latin-1")
+            elif name == b"origin":
+                origin = value.decode("latin-1")
+        guarded = _Adding(send, self._cors(origin, host) if origin else _EVERYBODY)
+        answer = self._refusal(scope, host, origin) or self.app
+        await answer(scope, receive, guarded)
 
-    def _refusal(self, scope: Scope, headers: Headers, origin: str) -> Response | None:
-        method, host = scope["method"], headers.get("host", "")
+    def _refusal(self, scope: Scope, host: str, origin: str) -> Response | None:
+        method = scope["method"]
         if self.settings.is_loopback and not self._knows(host):
             return wire.text(f'this server does not answer to the name "{host}"\n', 403)
-        if method == "OPTIONS" and "access-control-request-method" in headers:
+        if method == "OPTIONS" and "access-control-request-method" in (headers := Headers(scope=scope)):
             allowed = headers["access-control-request-method"] in SAFE or self._trusted(origin, host)
             return self._preflight(headers) if allowed else wire.text("this origin may only read\n", 403)
         if method not in SAFE and origin and not self._trusted(origin, host):
@@ -88,22 +84,17 @@ class Guard:
             return wire.text(f"{message} ({scope['path']}).\n", 400)
         return None
 
-    def _knows(self, host: str) -> bool:
+    def _is_ours(self, host: str) -> bool:
         name = urlsplit(f"//{host}").hostname or ""
         return name in self._hosts or name.endswith(".localhost")
 
     def _trusted(self, origin: str, host: str) -> bool:
         return origin in self.settings.cors_origins or origin in {f"http://{host}", f"https://{host}"}
 
-    def _cors(self, origin: str, host: str) -> dict[str, str]:
-        if not origin:
-            return {"Access-Control-Allow-Origin": "*"}
+    def _cors(self, origin: str, host: str) -> RawHeaders:
         trusted = self._trusted(origin, host)
-        return {
-            "Access-Control-Allow-Origin": origin if trusted else "*",
-            "Access-Control-Expose-Headers": _EXPOSED,
-            **({"Vary": "Origin"} if trusted else {}),
-        }
+        allowed = (b"access-control-allow-origin", origin.encode("latin-1") if trusted else b"*")
+        return (allowed, _EXPOSED, *([(b"vary", b"Origin")] if trusted else []))
 
     @staticmethod
     def _preflight(headers: Headers) -> Response:
@@ -112,18 +103,15 @@ class Guard:
         return Response(headers=allow | ({"Access-Control-Allow-Headers": asked} if asked else {}))
 
 
-class _Answer:
-    """A `send` that adds headers and remembers whether the answer has begun."""
+class _Adding:
+    """A `send` that adds headers to the answer."""
 
-    def __init__(self, send: Send, extra: dict[str, str]) -> None:
-        self._send = send
-        self._extra = extra
-        self.started = False
+    __slots__ = ("_extra", "_send")
+
+    def __init__(self, send: Send, extra: RawHeaders) -> None:
+        self._send, self._extra = send, extra
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            self.started = True
-            headers = MutableHeaders(scope=message)
-            for name, value in self._extra.items():
-                headers[name] = value
+            message["headers"] = [*message.get("headers", ()), *self._extra]
         await self._send(message)

@@ -6,8 +6,6 @@ Within `at_once` whatever would read voxels, finish what others left, or otherwi
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from contextvars import ContextVar
 
 from vzarr.errors import VzarrError
@@ -19,14 +17,14 @@ class WouldWaitError(VzarrError):
     """What is asked for takes time, and the caller has none."""
 
 
-@contextmanager
-def at_once() -> Iterator[None]:
+class at_once:
     """Context in which nobody waits."""
-    token = _hurried.set(True)
-    try:
-        yield
-    finally:
-        _hurried.reset(token)
+
+    def __enter__(self) -> None:
+        self._token = _hurried.set(True)
+
+    def __exit__(self, *exc: object) -> None:
+        _hurried.reset(self._token)
 
 
 def will_wait(what: str) -> None:

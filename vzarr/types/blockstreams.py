@@ -13,23 +13,25 @@ from vzarr.errors import InvalidInputError
 _FRAME = struct.Struct("<3iI")
 
 
-def frame(coord_xyz: tuple[int, int, int], payload: bytes) -> bytes:
-    """One item of a stream: the frame and its payload.
+def stream(items: Iterable[tuple[tuple[int, int, int], bytes]]) -> Iterator[bytes]:
+    """Frame and payload of each (block coordinate xyz, payload) pair, as parts of the stream.
 
     Raises
     ------
     InvalidInputError
         A coordinate or the payload is beyond 32 bits.
     """
-    try:
-        return _FRAME.pack(*coord_xyz, len(payload)) + payload
-    except struct.error as e:
-        raise InvalidInputError(f"block {coord_xyz} of {len(payload)} bytes does not fit a frame: {e}") from e
+    for coord, payload in items:
+        try:
+            yield _FRAME.pack(*coord, len(payload))
+        except struct.error as e:
+            raise InvalidInputError(f"block {coord} of {len(payload)} bytes does not fit a frame: {e}") from e
+        yield payload
 
 
 def pack_stream(items: Iterable[tuple[tuple[int, int, int], bytes]]) -> bytes:
     """Concatenate (block coordinate xyz, payload) pairs into one body."""
-    return b"".join(frame(coord, payload) for coord, payload in items)
+    return b"".join(stream(items))
 
 
 def unpack_stream(body: bytes | memoryview) -> Iterator[tuple[tuple[int, int, int], memoryview]]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import reduce
+from functools import lru_cache, reduce
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import orjson
@@ -102,11 +102,8 @@ class VoxelGeometry:
     @classmethod
     def of(cls, config: Mapping[str, str]) -> VoxelGeometry:
         """Geometry that checked settings describe."""
-        return cls(
-            tuple(map(int, config["blocksize"].split(","))),
-            tuple(map(float, config["voxelsize"].split(","))),
-            tuple(config["voxelunits"].split(",")),
-            int(config.get("maxdownreslevel", "0")),
+        return _parsed(
+            config["blocksize"], config["voxelsize"], config["voxelunits"], config.get("maxdownreslevel", "0")
         )
 
     @property
@@ -123,6 +120,13 @@ class VoxelGeometry:
     def ome_units_zyx(self) -> tuple[str | None, ...]:
         """UDUNITS-2 names of the units in array order, None for what DVID's free text does not say."""
         return tuple(_OME_UNITS.get(u.lower()) for u in reversed(_padded(self.units_xyz)))
+
+
+@lru_cache(1000)
+def _parsed(block: str, size: str, units: str, scales: str) -> VoxelGeometry:
+    return VoxelGeometry(
+        tuple(map(int, block.split(","))), tuple(map(float, size.split(","))), tuple(units.split(",")), int(scales)
+    )
 
 
 def _padded(values: Sequence[Any]) -> tuple[Any, ...]:

@@ -17,7 +17,8 @@ import pytest
 import vzarr
 from vzarr.errors import AlreadyExistsError, FormatError, NotFoundError, VzarrError
 from vzarr.overlay import layout
-from vzarr.overlay.history.log import RepoLog, one_look
+from vzarr.overlay.history.log import RepoLog
+from vzarr.overlay.history.looks import Looks, one_look
 from vzarr.overlay.objects.base import Objects
 from vzarr.overlay.objects.files import FileObjects
 from vzarr.overlay.objects.memory import MemoryObjects
@@ -300,14 +301,14 @@ def test_one_look_sees_one_moment_and_what_it_publishes_itself(objects: Objects)
     log = _fill(objects, 2)
     other = RepoLog(objects)
     other.open()
-    seen: set[RepoLog] = set()
-    with one_look(seen):
+    looks: Looks = {}
+    with one_look(looks):
         assert log.refresh().next == 2
         other.publish(lambda _: (NOTE,))
         assert log.refresh().next == 2
-    with one_look(seen):
+    with one_look(looks):
         assert log.refresh().next == 2
-    with one_look(set()):
+    with one_look({}):
         assert log.refresh().next == 3
         assert other.publish(lambda _: (NOTE,))[0].number == 3
         assert log.publish(lambda _: (NOTE,))[0].number == 4

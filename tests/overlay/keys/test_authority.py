@@ -189,3 +189,22 @@ def test_commits_lose_no_acknowledged_write(version: vzarr.Version):
         assert {c: int(v[0, 0]) for c, v in found.items()} == kept
         assert {tuple(c) for c in version.chunk_coords("a").tolist()} == before | set(kept)
         version = version.newversion()
+
+
+def test_the_state_of_a_version_is_read_again_only_after_a_commit(painted: vzarr.Version, tmp_path):
+    kept, node = painted.repo.authority, painted.uuid
+    reads: list[bytes] = []
+    kv = kept.kv
+    stamp = getattr(kv, "stamp", None)
+    assert stamp is not None
+    get = kv.get
+    kv.get = lambda key: reads.append(key) or get(key)  # type: ignore[method-assign]
+    first = kept.node_state(node)
+    del reads[:]
+    assert kept.node_state(node) == first
+    assert not reads
+    kv.transact(lambda txn: txn.put(b"anything", b""))
+    assert kept.node_state(node) == first
+    assert reads == [layout.row_state(node)]
+    painted.grow("a", (0, 0), (4, 4))
+    assert kept.node_state(node)[1] == first[1] + 1

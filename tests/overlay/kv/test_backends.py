@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from vzarr.errors import InvalidInputError, StorageError
 from vzarr.overlay.kv import open_kv
+from vzarr.overlay.kv.base import stamp_of
 
 ITEMS = {bytes([i]): bytes([i]) * i for i in range(1, 101)}
 
@@ -115,6 +116,27 @@ def test_reopen_and_close(kv, kv_url):
     again = open_kv(kv_url)
     assert dict(again.scan(b"")) == ITEMS
     again.close()
+
+
+def test_a_stamp_tells_whether_anybody_committed(kv, kv_url):
+    stamps = [stamp_of(kv)]
+    if stamps[0] is None:
+        pytest.skip("this backend cannot tell")
+    other = open_kv(kv_url)
+    for commit in (lambda: put_all(kv, {b"a": b"1"}), lambda: put_all(other, {b"b": b"2"}), lambda: put_all(kv, {})):
+        commit()
+        stamps.append(stamp_of(kv))
+        assert stamp_of(kv) == stamps[-1]
+        kv.get(b"a")
+        list(kv.scan(b""))
+        with pytest.raises(ZeroDivisionError):
+            kv.transact(lambda txn: txn.put(b"a", b"%d" % (1 // 0)))
+        assert stamp_of(kv) == stamps[-1]
+    assert len(set(stamps[:3])) == 3
+    other.close()
+    kv.close()
+    with pytest.raises(StorageError, match="closed"):
+        stamp_of(kv)
 
 
 def test_handles_share(kv, kv_url):

@@ -90,6 +90,31 @@ def test_opening_a_store_takes_no_lock_from_this_process(path):
         assert [k for k, _ in again.scan(b"")] == [b"a", b"b"]
 
 
+def test_a_stamp_tells_what_other_processes_committed(path):
+    with closing(SqliteKV(path)) as kv:
+        stamps = [kv.stamp()]
+        for _ in range(2):
+            finish(script(COUNT.replace("200", "1"), path))
+            stamps += [kv.stamp(), kv.stamp()]
+        assert stamps[1] == stamps[2] != stamps[3] == stamps[4]
+        assert len(set(stamps)) == 3
+
+
+def test_after_a_fork_each_side_has_stamps_of_its_own(path):
+    code = """
+kv.transact(add)
+before = kv.stamp()
+def work():
+    mine = kv.stamp()
+    assert mine == kv.stamp()
+    kv.transact(add)
+    assert mine != kv.stamp()
+assert status(in_child(work)) == 0
+assert kv.stamp() != before
+"""
+    finish(script(FORK + code, path))
+
+
 def test_racing_creation_leaves_no_drafts(path, tmp_path):
     with ThreadPoolExecutor(8) as pool:
         stores = list(pool.map(SqliteKV, [path] * 8))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vzarr.types.labelmap import caches, mapping
+from vzarr.types.labelmap import caches, index, mapping
 from vzarr.types.labelmap.handle import LabelMap
 
 IDS = np.arange(14, dtype=np.uint64)
@@ -44,7 +44,7 @@ def test_a_cache_sees_what_another_process_wrote(seg: LabelMap):
 
 
 def test_a_look_up_that_met_a_change_does_not_leave_old_answers_behind(seg: LabelMap):
-    cache, mark = caches.of(seg), mapping.read_change(seg.keys)
+    cache, mark = caches.of(seg), index.read_change(seg.keys)
     cache.at(mark)
     old = mapping.bodies_within(seg.keys, [2])  # a slow reader looked before
     seg.merge(1, [2])
@@ -111,7 +111,7 @@ def test_a_body_is_looked_up_once_until_it_changes(seg: LabelMap):
 
 
 def test_an_index_that_met_a_change_is_not_kept(seg: LabelMap):
-    mark, old = mapping.read_change(seg.keys), seg.find(1)
+    mark, old = index.read_change(seg.keys), seg.find(1)
     sizes = seg.sizes([1, 2])
     seg.merge(1, [2])
     caches.of(seg).keep_index(mark, old)

@@ -6,7 +6,7 @@ import hashlib
 from typing import Annotated, Any
 
 import numpy as np
-from fastapi import Depends, Query, Request
+from fastapi import Depends, Query
 from numpy.typing import NDArray
 
 from vzarr.api import deps, params
@@ -25,10 +25,10 @@ User = Annotated[str, Depends(deps.user)]
 App = Annotated[str, Depends(deps.app_name)]
 
 
-async def _label(request: Request) -> int:
-    label = params.parse_uint64(request.path_params["label"])
-    check_label(label)
-    return label
+async def _label(label: str) -> int:
+    number = params.parse_uint64(label)
+    check_label(number)
+    return number
 
 
 async def _supervoxels(supervoxels: Annotated[str | None, Query()] = None) -> bool:
@@ -80,9 +80,13 @@ def ids_of(value: Any, what: str = "labels") -> list[int]:
     InvalidInputError
         If it is anything else.
     """
-    if not isinstance(value, list) or not all(type(v) is int and 0 <= v <= _LARGEST for v in value):
+    if not isinstance(value, list) or not set(map(type, value)) <= {int} or not _are_labels(value):
         raise InvalidInputError(f"the body should be a JSON list of {what}")
     return value
+
+
+def _are_labels(numbers: list[int]) -> bool:
+    return not numbers or (min(numbers) >= 0 and max(numbers) <= _LARGEST)
 
 
 Label = Annotated[int, Depends(_label)]

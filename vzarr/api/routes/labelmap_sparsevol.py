@@ -16,7 +16,7 @@ from vzarr.api.routes.labelmap_params import (
     Label,
     Scale,
 )
-from vzarr.api.routing import read
+from vzarr.api.routing import read, short
 from vzarr.errors import InvalidInputError, NotFoundError
 from vzarr.geometry import reverse
 from vzarr.types.bytecodecs import gzip_raw, lz4_raw
@@ -32,6 +32,7 @@ Exact = Annotated[str | None, Query(description="false gives all of the blocks t
 
 
 @read(router, "/sparsevol-size/{label}", dependencies=INDEXED)
+@short
 def get_sparsevol_size(handle: Handle, label: Label, supervoxels: AsSupervoxels) -> Response:
     """Voxels, blocks and bounding box of a body or supervoxel (DVID: ``GET D/sparsevol-size/{label}``)."""
     return wire.json(extent_json(volumes.extent_of(handle, handle.find(label, supervoxel=supervoxels))))
@@ -89,7 +90,7 @@ def get_sparsevol_by_point(
     compression: str = "",
 ) -> Response:
     """Voxels of the body at a point (DVID: ``GET D/sparsevol-by-point/{x_y_z}``); queries as ``sparsevol``."""
-    label = int(handle.labels_at([params.parse_point_zyx(point)], supervoxels=supervoxels)[0])
+    label = handle.label_at(params.parse_point_zyx(point), supervoxels=supervoxels)
     check_label(label)
     volume = handle.sparsevol(label, supervoxel=supervoxels, scale=scale, bounds=bounds)
     return _answer(volume, format, compression, params.parse_bool(exact, True))
@@ -121,6 +122,7 @@ def _mask_stream(volume: SparseVolume, exact: bool) -> Iterator[bytes]:
 
 
 @read(router, "/sparsevol-coarse/{label}", dependencies=INDEXED)
+@short
 def get_sparsevol_coarse(handle: Handle, label: Label, supervoxels: AsSupervoxels, bounds: InBounds) -> Response:
     """Blocks of a body or supervoxel as rles (DVID: ``GET D/sparsevol-coarse/{label}``)."""
     found = handle.find(label, supervoxel=supervoxels)

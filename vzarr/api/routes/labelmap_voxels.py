@@ -159,7 +159,7 @@ def post_ingest(handle: Handle, body: Body, scale: Scale) -> Response:
 def get_label(handle: Handle, point: str, supervoxels: AsSupervoxels, scale: Scale) -> Response:
     """Label at a point (DVID: ``GET D/label/{x_y_z}``)."""
     at = params.parse_point_zyx(point)
-    return wire.json({"Label": int(handle.labels_at([at], scale=scale, supervoxels=supervoxels)[0])})
+    return wire.json({"Label": handle.label_at(at, scale=scale, supervoxels=supervoxels)})
 
 
 @read(router, "/labels")

@@ -9,9 +9,6 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any
 
@@ -19,33 +16,13 @@ import orjson
 
 from vzarr.errors import FormatError
 from vzarr.overlay import layout
+from vzarr.overlay.history.looks import once
 from vzarr.overlay.history.plans import Plan
 from vzarr.overlay.history.state import Entry, State, replay
 from vzarr.overlay.objects.base import Objects
 
 TOOL = "vzarr/0.1"
 """What entries record as the program that wrote them."""
-
-_looked: ContextVar[set[RepoLog] | None] = ContextVar("vzarr_looked", default=None)
-"""Logs that were asked for what is new within `one_look`."""
-
-
-@contextmanager
-def one_look(seen: set[RepoLog]) -> Iterator[None]:
-    """Context in which each log is asked for new entries at most once: for an answer as of one moment.
-
-    Whoever publishes still asks.  Not for what waits for others and then looks again.
-
-    Parameters
-    ----------
-    seen
-        Logs that were asked already, to which the others are added: contexts that share it are one.
-    """
-    token = _looked.set(seen)
-    try:
-        yield
-    finally:
-        _looked.reset(token)
 
 
 def now() -> str:
@@ -83,12 +60,7 @@ class RepoLog:
 
     def refresh(self) -> State:
         """State with every entry that exists now, or within `one_look` that existed then."""
-        looked = _looked.get()
-        if looked is None:
-            return self._probe()
-        if self not in looked:
-            self._probe()
-            looked.add(self)
+        once(self, self._probe)
         return self._state
 
     def _probe(self) -> State:

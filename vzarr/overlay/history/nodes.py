@@ -14,16 +14,14 @@ from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from hashlib import blake2b
 from itertools import pairwise
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import orjson
 from numpy.typing import NDArray
 
 from vzarr.overlay import layout
-
-MASTER = ""
-"""How the default branch is recorded; people write it ``master``."""
+from vzarr.overlay.history.nodeinfo import NodeInfo, Row
 
 _COLUMNS = {
     "id": "V16", "seal": "V32", "created": "<i8", "updated": "<i8",
@@ -35,48 +33,10 @@ _MERGED = 0xFFFFFFFF
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
-Row = Sequence[Any]
-"""A version without its id, as plain data (see `NodeInfo.FIELDS`)."""
 _NUMBER, _PARENTS, _BRANCH, _LINE = 0, 1, 2, -1
 """Places in a row."""
 _SEARCHES = 8
 """Look-ups that search a table's ids, before a dictionary of them is worth its price."""
-
-
-@dataclass(frozen=True)
-class NodeInfo:
-    """One version, as the log knows it (times are RFC 3339 in UTC)."""
-
-    id: str
-    version_id: int
-    parents: tuple[str, ...]
-    branch: str = MASTER
-    note: str = ""
-    log: tuple[str, ...] = ()
-    seal: str | None = None
-    created: str = ""
-    updated: str = ""
-    line: int = 0
-
-    FIELDS: ClassVar[tuple[str, ...]] = (
-        "version_id", "parents", "branch", "note", "log", "seal", "created", "updated", "line",
-    )  # fmt: skip
-    """Fields of a row: all but the id."""
-
-    @property
-    def sealed(self) -> bool:
-        """Whether the version can never change again."""
-        return self.seal is not None
-
-    def to_row(self) -> Row:
-        """All but the id, as plain data in the order of `FIELDS`."""
-        return [getattr(self, name) for name in self.FIELDS]
-
-    @classmethod
-    def from_row(cls, node: str, row: Row) -> NodeInfo:
-        """Inverse of `to_row`."""
-        number, parents, branch, note, log, *rest = row
-        return cls(node, number, tuple(parents), branch, note, tuple(log), *rest)
 
 
 class Packed:
@@ -308,9 +268,13 @@ class Nodes(Mapping[str, NodeInfo]):
     changed: dict[str, Row] = field(default_factory=dict)
 
     def __getitem__(self, node: str) -> NodeInfo:
+        made = self._made.get(node)
+        if made is not None:
+            return made
         known = self.changed.get(node)
         if known is not None:
-            return NodeInfo.from_row(node, known)
+            made = self._made[node] = NodeInfo.from_row(node, known)
+            return made
         row = self.packed.row(node)
         if row is None:
             raise KeyError(node)
@@ -330,6 +294,11 @@ class Nodes(Mapping[str, NodeInfo]):
         return isinstance(other, Nodes) and list(self.items()) == list(other.items())
 
     __hash__ = None  # type: ignore[assignment]
+
+    @cached_property
+    def _made(self) -> dict[str, NodeInfo]:
+        """Those of `changed` that somebody asked for."""
+        return {}
 
     @cached_property
     def _new(self) -> list[str]:

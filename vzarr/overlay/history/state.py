@@ -19,8 +19,8 @@ from vzarr.errors import FormatError
 from vzarr.overlay.history.dag import Position
 from vzarr.overlay.history.instances import InstanceInfo as InstanceInfo
 from vzarr.overlay.history.instances import by_kind, with_tuples
-from vzarr.overlay.history.nodes import MASTER as MASTER
-from vzarr.overlay.history.nodes import NodeInfo as NodeInfo
+from vzarr.overlay.history.nodeinfo import MASTER as MASTER
+from vzarr.overlay.history.nodeinfo import NodeInfo as NodeInfo
 from vzarr.overlay.history.nodes import Nodes, Packed
 
 Op = dict[str, Any]

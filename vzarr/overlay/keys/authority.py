@@ -11,7 +11,7 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, TypeVar
@@ -20,8 +20,9 @@ import orjson
 
 from vzarr.errors import AuthorityUnavailableError, InvalidInputError, SealedError, VzarrError
 from vzarr.overlay import layout
+from vzarr.overlay.history.looks import once
 from vzarr.overlay.keys.locks import Locks
-from vzarr.overlay.kv.base import OrderedKV, Transaction
+from vzarr.overlay.kv.base import OrderedKV, Transaction, stamp_of
 from vzarr.overlay.objects.base import Objects
 
 LEASE_SECONDS = 30.0
@@ -56,18 +57,22 @@ class Authority:
     """
 
     def __init__(self, kv: OrderedKV, objects: Objects, locks: Locks) -> None:
-        self.kv, self.objects, self.locks = kv, objects, locks
-        self.presence = locks.presence
+        self.kv, self.objects, self.locks, self.presence = kv, objects, locks, locks.presence
         self._writers: dict[str, Writer] = {}
+        self._states: dict[str, tuple[Hashable | None, tuple[str, int]]] = {}
         self._lock = threading.Lock()
 
-    def node_state(self, node: str) -> tuple[str, int]:
-        """State of a node and its metadata counter."""
-        return _parse(self.kv.get(layout.row_state(node)))
+    def stamp(self) -> Hashable | None:
+        """What is equal for as long as nobody commits keys (see `stamp_of`); asked once within `one_look`."""
+        return once(self, lambda: stamp_of(self.kv))
 
-    def counter(self, node: str) -> int:
-        """How often a node's metadata changed."""
-        return self.node_state(node)[1]
+    def node_state(self, node: str) -> tuple[str, int]:
+        """State of a node, and how often its metadata changed."""
+        stamp = self.stamp()  # first: what is read now is at least as new
+        known = self._states.get(node)
+        if known is None or known[0] is None or known[0] != stamp:
+            known = self._states[node] = stamp, _parse(self.kv.get(layout.row_state(node)))
+        return known[1]
 
     def edit(self, node: str, change: Callable[[Transaction], T], *, late: bool = False) -> T:
         """Change a node's metadata rows in one transaction and count it; `late` finishes what was begun in time.

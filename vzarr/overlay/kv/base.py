@@ -8,7 +8,7 @@ and through a transaction (every call sees the moment of its start plus its own 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Protocol, TypeVar
 
@@ -74,6 +74,15 @@ class OrderedKV(Reader, Protocol):
 
     def close(self) -> None:
         """Let go of files and connections; using the store afterwards raises `StorageError`."""
+
+
+def stamp_of(kv: OrderedKV) -> Hashable | None:
+    """What is equal for as long as nothing is committed, whoever would commit; None where the store cannot tell.
+
+    A store that can tell for next to nothing has the method ``stamp()``.  It covers what was committed before the call.
+    """
+    stamp: Callable[[], Hashable] | None = getattr(kv, "stamp", None)
+    return None if stamp is None else stamp()
 
 
 def prefix_end(prefix: bytes) -> bytes | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -185,6 +185,11 @@ class LmdbKV(ByViews):
         finally:
             view.end()
             txn.abort()
+
+    def stamp(self) -> Hashable:
+        """What stays equal until somebody commits (see `stamp_of`)."""
+        last: int = self._use().info()["last_txnid"]
+        return last
 
     def transact(self, fn: Callable[[Transaction], T]) -> T:
         """Run ``fn(txn)`` as one serialisable transaction, as `OrderedKV.transact` defines."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import heapq
 from bisect import bisect_left, insort
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from operator import itemgetter
 from threading import Lock, RLock
@@ -117,12 +117,14 @@ class _Store:
     def __init__(self) -> None:
         self.table = _Table()
         self.snapshots = 0
+        self.commits = 0
         self.lock = Lock()
         self.writing = RLock()
         self.txn: _Txn | None = None
 
     def commit(self, writes: _Table) -> None:
         with self.lock:
+            self.commits += 1
             if self.snapshots:
                 self.table, self.snapshots = self.table.copy(), 0
             for key, value in writes.values.items():
@@ -209,6 +211,12 @@ class MemoryKV:
                 txn.end()
                 shared.txn = None
             return result
+
+    def stamp(self) -> Hashable:
+        """What stays equal until somebody commits (see `stamp_of`)."""
+        with self._shared.lock:
+            self._view()
+            return self._shared.commits
 
     def close(self) -> None:
         """End this handle; a named store stays."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, NoReturn, TypeVar
 
 from vzarr.errors import AuthorityUnavailableError
-from vzarr.overlay.kv.base import Item, OrderedKV, Reader, Transaction, prefix_end
+from vzarr.overlay.kv.base import Item, OrderedKV, Reader, Transaction, prefix_end, stamp_of
 
 T = TypeVar("T")
 
@@ -73,6 +73,10 @@ class Section(_Part):
     def transact(self, fn: Callable[[Transaction], T]) -> T:
         """Run ``fn(txn)`` as one serialisable transaction, as `OrderedKV.transact` defines."""
         return self.whole.transact(lambda txn: fn(_PartTxn(txn, self._prefix)))
+
+    def stamp(self) -> Hashable | None:
+        """What stays equal until somebody commits, to this section or another (see `stamp_of`)."""
+        return stamp_of(self.whole)
 
     def close(self) -> None:
         """Close the whole store."""

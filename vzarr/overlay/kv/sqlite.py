@@ -11,7 +11,7 @@ import ctypes
 import os
 import sqlite3
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Condition, Lock, RLock
@@ -19,7 +19,7 @@ from typing import TypeVar
 
 from vzarr.errors import AuthorityUnavailableError, InvalidInputError, StorageError
 from vzarr.overlay.kv.base import Item, Reader, Transaction, paged
-from vzarr.overlay.kv.sqlitefile import DAMAGED, check_place, create_file, is_promising
+from vzarr.overlay.kv.sqlitefile import DAMAGED, check_place, create_file, failed, is_promising
 from vzarr.overlay.kv.sqliteviews import Txn, View
 
 T = TypeVar("T")
@@ -82,6 +82,9 @@ class SqliteKV:
         self._idle: list[sqlite3.Connection] = []
         self._busy: set[sqlite3.Connection] = set()
         self._pool = Condition(Lock())
+        self._watching = Lock()
+        self._watch: sqlite3.Connection | None = None
+        self._watches = 0
         self._closed = False
         self._fork_waited = False
         check_place(self._path)
@@ -150,6 +153,20 @@ class SqliteKV:
                 txn.rollback()
             return result
 
+    def stamp(self) -> Hashable:
+        """What stays equal until somebody commits (see `stamp_of`).
+
+        ``PRAGMA data_version`` tells one connection what others committed, so it is asked on one that never does.
+        """
+        with self._watching:
+            self._check()
+            if self._watch is None:
+                self._watch, self._watches = self._connect(), self._watches + 1
+            try:
+                return self._watches, self._watch.execute("PRAGMA data_version").fetchone()[0]
+            except sqlite3.Error as error:
+                raise failed(self._path, error) from error
+
     def check(self) -> None:
         """Read all of the file, and see that it is sound.
 
@@ -172,10 +189,11 @@ class SqliteKV:
             # A thread that fork left behind may hold the locks for ever.
             self._closed = True
             return
-        with self._writing, self._pool:
+        with self._writing, self._pool, self._watching:
             self._closed = True
             self._drop_readers()
             self._drop_writer()
+            self._drop_watch()
 
     def _check(self) -> None:
         if self._closed:
@@ -237,15 +255,23 @@ class SqliteKV:
             self._writer.close()
             self._writer = None
 
+    def _drop_watch(self) -> None:
+        if self._watch is not None:
+            self._watch.close()
+            self._watch = None
+
     def _before_fork(self) -> None:
         self._fork_waited = self._writing.acquire(timeout=FORK_SECONDS)
         self._pool.acquire()
         self._pool.wait_for(lambda: not self._busy, timeout=FORK_SECONDS)
+        self._watching.acquire()
+        self._drop_watch()
         self._drop_readers()
         if self._fork_waited:
             self._drop_writer()
 
     def _after_fork(self) -> None:
+        self._watching.release()
         self._pool.release()
         if self._fork_waited:
             self._writing.release()

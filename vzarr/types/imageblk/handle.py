@@ -333,7 +333,8 @@ class ImageBlk(Instance):
             If the instance has no such form; raised before the first block is read.
         """
         form = blocks.wire_form(compression, self.config["compression"])
-        return (blockstreams.frame((x, y, z), block) for (z, y, x), block in self._payloads(list(coords), form))
+        found = self._payloads(list(coords), form)
+        return blockstreams.stream(((x, y, z), block) for (z, y, x), block in found)
 
     def _payloads(self, coords: list[Coord], form: str) -> Iterator[tuple[Coord, bytes]]:
         if coords and self.version.has_array(self.path):

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from vzarr.types.atonce import will_wait
 from vzarr.types.labelmap import index
 from vzarr.types.labelmap.index import LabelIndex
 from vzarr.types.labelmap.palettes import cache as volumes
@@ -39,30 +40,35 @@ class Cache:
     place: Place
     mark: bytes | None = None
     bodies: dict[int, int] = field(default_factory=dict)
-    occurs: dict[int, bool] = field(default_factory=dict)
+    existing: dict[int, int] = field(default_factory=dict)
+    """The same, but 0 for an id that is no supervoxel."""
     sizes: dict[int, int] = field(default_factory=dict)
     indexed: set[int] = field(default_factory=set)
     """Bodies whose indices, if they are still in memory, are as of `mark`."""
+    latest: tuple[Hashable | None, bytes] = None, b""
+    """Stamp of the keys (`stamp_of`), and the mark as of it."""
+    settled: Hashable | None = None
+    """Stamp of the keys as of which no writer has left anything to finish."""
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def at(self, mark: bytes) -> tuple[dict[int, int], dict[int, bool]]:
-        """Bodies of supervoxels, and which ids occur."""
+    def at(self, mark: bytes) -> tuple[dict[int, int], dict[int, int]]:
+        """Bodies of supervoxels, and the same but 0 for ids that are none."""
         with self.lock:
             self._turn_to(mark)
-            return self.bodies, self.occurs
+            return self.bodies, self.existing
 
     def _turn_to(self, mark: bytes) -> None:
-        count = len(self.bodies) + len(self.occurs) + len(self.sizes) + len(self.indexed)
+        count = len(self.bodies) + len(self.existing) + len(self.sizes) + len(self.indexed)
         if self.mark != mark or count > _MOST_IDS:
-            self.mark, self.bodies, self.occurs, self.sizes, self.indexed = mark, {}, {}, {}, set()
+            self.mark, self.bodies, self.existing, self.sizes, self.indexed = mark, {}, {}, {}, set()
 
-    def keep(self, mark: bytes, bodies: Mapping[int, int], occurs: Mapping[int, bool]) -> None:
+    def keep(self, mark: bytes, bodies: Mapping[int, int], existing: Mapping[int, int]) -> None:
         """Remember what was looked up."""
         with self.lock:
             # Another mark means that a change came between the look-up and now: what was seen may be old.
             if self.mark == mark:
                 self.bodies.update(bodies)
-                self.occurs.update(occurs)
+                self.existing.update(existing)
 
     def sizes_of(self, mark: bytes, bodies: Iterable[int]) -> dict[int, int]:
         """Voxels of those bodies that are known."""
@@ -102,7 +108,7 @@ class Cache:
                 self.mark = after
                 self.bodies.update(moved)
                 for supervoxel in (*moved, *touched):
-                    self.occurs.pop(supervoxel, None)
+                    self.existing.pop(supervoxel, None)
                 for body in bodies:
                     self.sizes.pop(body, None)
                     self.indexed.discard(body)
@@ -123,6 +129,16 @@ def of(instance: Instance) -> Cache:
         while len(_caches) > _MOST_VERSIONS:
             _caches.popitem(last=False)
     return found
+
+
+def mark_of(instance: Instance) -> bytes:
+    """Mark of the last change (`index.read_change`); not read again while nobody has committed anything."""
+    cache, stamp = of(instance), instance.version.repo.authority.stamp()
+    known, mark = cache.latest
+    if stamp is None or known != stamp:  # the stamp came first: what is read now is at least as new
+        mark = index.read_change(instance.keys)
+        cache.latest = stamp, mark
+    return mark
 
 
 def advance(
@@ -152,7 +168,7 @@ def advance(
 def sizes(instance: Instance, bodies: Sequence[int]) -> list[int]:
     """Voxels of bodies as of one moment, 0 for one that there is not."""
     cache, keys = of(instance), instance.keys
-    mark = index.read_change(keys)
+    mark = mark_of(instance)
     found = cache.sizes_of(mark, bodies)
     missing = [body for body in dict.fromkeys(bodies) if body not in found]
     if missing:
@@ -166,9 +182,10 @@ def sizes(instance: Instance, bodies: Sequence[int]) -> list[int]:
 def find(instance: Instance, body: int) -> LabelIndex | None:
     """The whole index of a body, None when there is no such body."""
     cache, keys = of(instance), instance.keys
-    mark = index.read_change(keys)
+    mark = mark_of(instance)
     found = cache.index_of(mark, body)
     if found is None:
+        will_wait("reading an index")
         found = index.consistently(instance, lambda seen: index.read_index(seen, body))
         if found is not None and index.read_change(keys) == mark:
             cache.keep_index(mark, found)

@@ -22,12 +22,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from vzarr.errors import ConflictError, SealedError
+from vzarr.errors import ConflictError
 from vzarr.overlay.history import dag
 from vzarr.overlay.keys.mergekeys import Decided
 from vzarr.types import voxels
 from vzarr.types.atonce import will_wait
-from vzarr.types.labelmap import cuts, edits, index, mapping, pages, pyramid, rows, underway
+from vzarr.types.labelmap import cuts, edits, index, mapping, pages, pyramid, rows
 from vzarr.types.labelmap.bodyconflict import BodyConflict
 from vzarr.types.labelmap.edits import NOBODY, Edit
 from vzarr.types.labelmap.rows import Counts, Header, Labels, unpack_blocks
@@ -344,19 +344,6 @@ def ensure(instance: Instance) -> None:
         edit.deed = None
 
     edits.run(instance, NOBODY, change)
-
-
-def resume(instance: Instance) -> None:
-    """`ensure`, and finish what a writer that is gone has begun; for who opens the instance."""
-    with suppress(SealedError):
-        ensure(instance)
-    underway.resume(instance)
-
-
-def settle(instance: Instance) -> None:
-    """The same for who is about to seal the version."""
-    ensure(instance)
-    underway.recover(instance)
 
 
 def _is_composed(instance: Instance, version: int) -> bool:

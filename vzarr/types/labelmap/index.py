@@ -93,6 +93,8 @@ def read_header(keys: InstanceKeys, body: int) -> Header | None:
 
 def read_sizes(keys: InstanceKeys, bodies: Sequence[int]) -> list[int]:
     """Voxels of bodies, 0 for one that there is not."""
+    if len(bodies) == 1:
+        return [rows.voxels_of(keys.get(rows.header_key(bodies[0])))]
     return [rows.voxels_of(v) for v in keys.get_many([rows.header_key(b) for b in bodies])]
 
 

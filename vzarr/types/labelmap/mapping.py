@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vzarr.types.labelmap import caches, pages, rows
-from vzarr.types.labelmap.index import consistently, read_change
+from vzarr.types.labelmap.index import consistently
 from vzarr.types.labelmap.rows import Labels
 
 if TYPE_CHECKING:
@@ -30,28 +30,49 @@ def lookup(instance: Instance, supervoxels: Labels) -> Labels:
     Parameters
     ----------
     supervoxels
-        uint64, shape (n,); unique ids, as every one costs a look-up.
+        uint64, shape (n,); better unique, as every one costs a look-up.
     """
-    cache, mark = caches.of(instance), read_change(instance.keys)
-    known, _ = cache.at(mark)
-    ids = supervoxels.tolist()
-    missing = [sv for sv in ids if sv not in known]
-    if missing:
-        found = consistently(instance, lambda keys: _read(keys, missing))
-        cache.keep(mark, found, {})
-        known = {**known, **found} if len(known) < len(found) else _Both(found, known)
-    return np.fromiter((known[sv] for sv in ids), np.uint64, len(ids))
+    return _lookup(instance, supervoxels.tolist(), existing=False)
 
 
-class _Both(dict[int, int]):
-    """A small dictionary in front of a large one that is not copied."""
+def lookup_existing(instance: Instance, supervoxels: Labels) -> Labels:
+    """As `lookup`, but 0 for an id that is neither mapped nor a supervoxel of the body of its number.
 
-    def __init__(self, front: Mapping[int, int], behind: Mapping[int, int]) -> None:
-        super().__init__(front)
-        self._behind = behind
+    DVID HTTP API, ``GET D/mapping`` without ``nolookup``.
+    """
+    return _lookup(instance, supervoxels.tolist(), existing=True)
 
-    def __missing__(self, key: int) -> int:
-        return self._behind[key]
+
+def _lookup(instance: Instance, ids: list[int], existing: bool) -> Labels:
+    cache, mark = caches.of(instance), caches.mark_of(instance)
+    known = cache.at(mark)[existing]
+
+    def find(missing: list[int]) -> dict[int, int]:
+        read = _read_existing if existing else _read
+        found = consistently(instance, lambda keys: read(keys, missing))
+        cache.keep(mark, *(({}, found) if existing else (found, {})))
+        return found
+
+    found = _looked_up(ids, known, find)
+    # An edit of this process that came meanwhile may have changed some of what is known, but not yet all.
+    return found if cache.mark == mark else _lookup(instance, ids, existing)
+
+
+def _looked_up(ids: list[int], known: Mapping[int, int], find: Callable[[list[int]], dict[int, int]]) -> Labels:
+    """What is known of ids, and for those of which nothing is, what is found."""
+    try:
+        return np.fromiter(map(known.__getitem__, ids), np.uint64, len(ids))
+    except KeyError:
+        found = find([sv for sv in dict.fromkeys(ids) if sv not in known])
+        # Looked for first in what was found: meanwhile what is known may be of another change.
+        return np.array([found[sv] if sv in found else known[sv] for sv in ids], np.uint64)
+
+
+def body_of(instance: Instance, supervoxel: int) -> int:
+    """`lookup` of one id."""
+    known, _ = caches.of(instance).at(caches.mark_of(instance))
+    found = known.get(supervoxel)
+    return int(lookup(instance, np.array([supervoxel], np.uint64))[0]) if found is None else found
 
 
 def bodies_within(tx: InstanceKeys, supervoxels: Sequence[int]) -> dict[int, int]:
@@ -73,24 +94,11 @@ def is_mapped(keys: InstanceKeys, supervoxel: int) -> bool:
     return keys.get(rows.mapping_key(supervoxel)) is not None or bool(pages.lookup(keys, [supervoxel]))
 
 
-def lookup_existing(instance: Instance, supervoxels: Labels) -> Labels:
-    """As `lookup`, but 0 for an id that is neither mapped nor a supervoxel of the body of its number.
-
-    DVID HTTP API, ``GET D/mapping`` without ``nolookup``.
-    """
-    bodies = lookup(instance, supervoxels)
-    unmapped = supervoxels[(bodies == supervoxels) & (supervoxels != 0)].tolist()
-    cache, mark = caches.of(instance), read_change(instance.keys)
-    _, known = cache.at(mark)
-    missing = [sv for sv in unmapped if sv not in known]
-    found = {}
-    if missing:
-        values = instance.keys.get_many([rows.index_key(sv, sv) for sv in missing])
-        found = {sv: value is not None for sv, value in zip(missing, values, strict=True)}
-        cache.keep(mark, {}, found)
-    absent = [sv for sv in unmapped if not (found[sv] if sv in found else known[sv])]
-    bodies[np.isin(supervoxels, np.array(absent, np.uint64))] = 0
-    return bodies
+def _read_existing(keys: InstanceKeys, supervoxels: Sequence[int]) -> dict[int, int]:
+    bodies = _read(keys, supervoxels)
+    unmapped = [sv for sv, body in bodies.items() if sv == body != 0]
+    values = keys.get_many([rows.index_key(sv, sv) for sv in unmapped])
+    return {**bodies, **{sv: 0 for sv, value in zip(unmapped, values, strict=True) if value is None}}
 
 
 def list_mappings(keys: InstanceKeys) -> Iterator[tuple[int, int]]:

@@ -14,6 +14,7 @@ from vzarr.errors import ConflictError, InvalidInputError
 from vzarr.geometry import Box, Coord, blocks_of_box, box_of_block, intersect, is_empty, iter_coords, shape_of, slices
 from vzarr.overlay.reading.regions import share
 from vzarr.types import voxels
+from vzarr.types.atonce import will_wait
 from vzarr.types.bytecodecs import gzip_raw, lz4_raw
 from vzarr.types.labelmap.blocks import encode_indexed, relabel_block
 from vzarr.types.labelmap.palettes import Palette, encoded, palette_batches, palettes
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 _MOST_BY_PALETTE = 64
 """A box of more blocks is read past the cache, which it would empty."""
+_MOST_AT_ONCE = 4
+"""So many blocks are sent by who must not wait."""
 
 
 def read_region(instance: Instance, box: Box, scale: int = 0) -> Labels:
@@ -140,6 +143,16 @@ def read_points(instance: Instance, points_zyx: NDArray[np.int64], scale: int = 
     return labels
 
 
+def read_point(instance: Instance, point_zyx: Coord, scale: int = 0) -> int:
+    """Supervoxel at one point; 0 where nothing was written."""
+    shape = VoxelGeometry.of(instance.config).block_zyx
+    block = tuple(p // n for p, n in zip(point_zyx, shape, strict=True))
+    for _, palette in palettes(instance, [block], scale):
+        inside = tuple(p % n for p, n in zip(point_zyx, shape, strict=True))
+        return int(palette.labels[palette.index[inside]])
+    return 0
+
+
 # ---------------------------------------------------------------- blocks on the wire
 
 
@@ -182,10 +195,12 @@ def encoded_blocks(
     lookup
         From supervoxels to bodies; None sends supervoxels.
     """
-    encode = encoder(compression)
+    encode, wanted = encoder(compression), list(coords)
+    if len(wanted) > _MOST_AT_ONCE:
+        will_wait("sending so many blocks")
 
     def found() -> Iterator[tuple[Coord, bytes]]:
-        for batch in palette_batches(instance, coords, scale):
+        for batch in palette_batches(instance, wanted, scale):
             sent = dict(zip((c for c, _ in batch), zip(batch, _mapped(batch, lookup), strict=True), strict=True))
 
             def one(coord: Coord, sent: Any = sent) -> bytes:

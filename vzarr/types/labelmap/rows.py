@@ -183,3 +183,22 @@ def unpack_blocks(packed: Labels) -> NDArray[np.int64]:
     """Inverse of `pack_blocks`: shape (n, 3), zyx."""
     shifts = np.array([2 * _AXIS_BITS, _AXIS_BITS, 0], np.uint64)
     return ((packed[:, None] >> shifts) & _MASK).astype(np.int64) - _HALF
+
+
+def packed_runs(packed: Labels) -> NDArray[np.int32]:
+    """Runs along x of block coordinates, shape (n, 4): x, y, z, length.
+
+    Parameters
+    ----------
+    packed
+        As `pack_blocks` makes them, ascending, each once.
+    """
+    opens = np.ones(packed.size, np.bool_)
+    # The number after the last x of a line is the first x of the next one.
+    np.logical_or(packed[1:] - packed[:-1] != 1, packed[1:] & _MASK == 0, out=opens[1:])
+    first = np.flatnonzero(opens)
+    found = np.empty((first.size, 4), np.int32)
+    found[:, 2::-1] = unpack_blocks(packed[first])
+    found[:-1, 3] = first[1:] - first[:-1]
+    found[-1:, 3] = packed.size - first[-1:]
+    return found

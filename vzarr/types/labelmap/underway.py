@@ -9,14 +9,12 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
 import numpy as np
 
-from vzarr.errors import SealedError
 from vzarr.geometry import Coord
 from vzarr.types import voxels
 from vzarr.types.atonce import will_wait
@@ -165,12 +163,6 @@ def recover(instance: Instance, *, wait: bool = True) -> bool:
             return _finish_abandoned(instance)
     finally:
         lock.release()
-
-
-def resume(instance: Instance) -> None:
-    """`recover` for who only looks: at a version that is being sealed it is the committer's business."""
-    with suppress(SealedError):
-        recover(instance, wait=False)
 
 
 def _finish(instance: Instance, intent: Intent) -> None:

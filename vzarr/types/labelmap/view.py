@@ -32,6 +32,10 @@ if TYPE_CHECKING:
     from vzarr.overlay.version import Version
 
 
+_FEW_IDS = 20_000
+"""So many ids are looked up one by one sooner than they are sorted."""
+
+
 @dataclass(frozen=True, repr=False)
 class LabelView(Instance):
     """What can be asked of a labelmap at any version; boxes, blocks and points are zyx, signed and global.
@@ -165,7 +169,7 @@ class LabelView(Instance):
     ) -> Iterator[bytes]:
         """DVID's stream of the written blocks among those named; see `reads.encoder` for the compression."""
         found = reads.encoded_blocks(self, coords, compression, None if supervoxels else self.lookup, scale)
-        return (blockstreams.frame((x, y, z), block) for (z, y, x), block in found)
+        return blockstreams.stream(((x, y, z), block) for (z, y, x), block in found)
 
     def labels_at(self, points_zyx: ArrayLike, *, scale: int = 0, supervoxels: bool = False) -> Labels:
         """Bodies, or supervoxels, at points.
@@ -176,9 +180,12 @@ class LabelView(Instance):
             Integers, shape (n, 3), in voxels of `scale`.
         """
         found = reads.read_points(self, np.asarray(points_zyx, np.int64).reshape(-1, 3), scale)
-        if supervoxels:
-            return found
-        return self.lookup(found) if found.size == 1 else relabel(found, self.lookup)
+        return found if supervoxels else relabel(found, self.lookup)
+
+    def label_at(self, point_zyx: Coord, *, scale: int = 0, supervoxels: bool = False) -> int:
+        """Body, or supervoxel, at one point; see `labels_at`."""
+        found = reads.read_point(self, point_zyx, scale)
+        return found if supervoxels else mapping.body_of(self, found)
 
     # ------------------------------------------------------------ mapping
 
@@ -194,9 +201,12 @@ class LabelView(Instance):
         check
             Whether an unmapped id that is no supervoxel of any body gives 0 instead of itself.
         """
-        unique, where = np.unique(np.asarray(supervoxels, np.uint64), return_inverse=True)
-        found = mapping.lookup_existing(self, unique) if check else mapping.lookup(self, unique)
-        return found[where]
+        ids = np.asarray(supervoxels, np.uint64)
+        find = mapping.lookup_existing if check else mapping.lookup
+        if ids.size <= _FEW_IDS:
+            return find(self, ids.reshape(-1)).reshape(ids.shape)
+        unique, where = np.unique(ids, return_inverse=True)
+        return find(self, unique)[where].reshape(ids.shape)
 
     def mappings(self) -> Iterator[tuple[int, int]]:
         """Supervoxels whose body has another number, and that body; 0 for ids that are no supervoxels."""
@@ -255,7 +265,10 @@ class LabelView(Instance):
 
     def size(self, label: int, *, supervoxel: bool = False) -> int:
         """Voxels of a body or supervoxel; raises as `find`."""
-        return self.find(label, supervoxel=True).header.voxels if supervoxel else self.header(label).voxels
+        if supervoxel:
+            return self.find(label, supervoxel=True).header.voxels
+        check_label(label)
+        return caches.sizes(self, [label])[0] or self.header(label).voxels
 
     def sizes(self, labels: Sequence[int], *, supervoxels: bool = False) -> list[int]:
         """Voxels of bodies or supervoxels, 0 for one that there is not."""

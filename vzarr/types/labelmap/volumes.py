@@ -11,11 +11,12 @@ import numpy as np
 from vzarr.errors import InvalidInputError
 from vzarr.geometry import Coord
 from vzarr.overlay.reading import regions
+from vzarr.types.atonce import will_wait
 from vzarr.types.labelmap import reads, runs
 from vzarr.types.labelmap.index import LabelIndex
 from vzarr.types.labelmap.palettes import BlockView
 from vzarr.types.labelmap.relabel import contains
-from vzarr.types.labelmap.rows import Labels, unpack_blocks
+from vzarr.types.labelmap.rows import Labels, packed_runs, unpack_blocks
 from vzarr.types.labelmap.runs import FEW, BlockRuns, Bounds, Mask, Runs
 from vzarr.types.voxels import VoxelGeometry
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from vzarr.types.base import Instance
 
 EVERYWHERE: Bounds = ((None, None, None), (None, None, None))
+_MOST_AT_ONCE = 10_000
+"""Blocks of a body that are looked through by who must not wait."""
 
 
 @dataclass(frozen=True)
@@ -174,15 +177,20 @@ def coarse_runs(instance: Instance, index: LabelIndex, bounds: Bounds = EVERYWHE
         (lo, hi) in voxels, zyx, hi exclusive.  Bounds are cut to blocks toward 0, as DVID does: an upper
         bound of -33 with blocks of 32 still takes block -1.
     """
-    coords = unpack_blocks(index.blocks[0])
-    keep = np.ones(len(coords), np.bool_)
-    shape = VoxelGeometry.of(instance.config).block_zyx
-    for axis, (lo, hi, edge) in enumerate(zip(*bounds, shape, strict=True)):
-        if lo is not None:
-            keep &= coords[:, axis] >= int(lo / edge)
-        if hi is not None:
-            keep &= coords[:, axis] <= int((hi - 1) / edge)
-    return runs.runs_of_coords(coords[keep])
+    packed = index.blocks[0]
+    if packed.size > _MOST_AT_ONCE:
+        will_wait("so large a body")
+    if bounds != EVERYWHERE:
+        coords = unpack_blocks(packed)
+        keep = np.ones(len(coords), np.bool_)
+        shape = VoxelGeometry.of(instance.config).block_zyx
+        for axis, (lo, hi, edge) in enumerate(zip(*bounds, shape, strict=True)):
+            if lo is not None:
+                keep &= coords[:, axis] >= int(lo / edge)
+            if hi is not None:
+                keep &= coords[:, axis] <= int((hi - 1) / edge)
+        packed = packed[keep]
+    return packed_runs(packed)
 
 
 def parse_bounds(lo_zyx: tuple[int | None, ...], last_zyx: tuple[int | None, ...]) -> Bounds:
