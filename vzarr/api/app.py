@@ -18,6 +18,7 @@ from vzarr.api.dispatch import NodeDispatcher, RepoDispatcher
 from vzarr.api.hot import HotRoutes
 from vzarr.api.hub import Hub
 from vzarr.api.jobs import Jobs
+from vzarr.api.protocol import Answer
 from vzarr.api.routes import interface, n5, precomputed, repos, server, transfer, zarr
 from vzarr.api.routes import jobs as job_routes
 from vzarr.api.security import Guard
@@ -42,12 +43,25 @@ class Server:
 
     def __init__(self, framework: FastAPI, settings: Settings, hub: Hub, activity: Activity) -> None:
         self.framework = framework
-        self._guarded = Guard(CountRequests(HotRoutes(framework, hub), activity), settings)
+        self._activity = activity
+        self._hot = HotRoutes(framework, hub)
+        self._guard = Guard(CountRequests(self._hot, activity), settings)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         scope["app"] = self.framework
-        await self._guarded(scope, receive, send)
+        await self._guard(scope, receive, send)
+
+    def at_once(self, scope: Scope, body: bytes) -> Answer | None:
+        """The whole answer to a short request, without a task; None for what takes the usual way."""
+        scope["app"] = self.framework
+        refusal, extra = self._guard.look_at(scope)
+        found = None if refusal is not None else self._hot.at_once(scope, body)
+        if found is None:
+            return None
+        self._activity.begin(scope["method"])
+        self._activity.end()
+        return found.status_code, (*found.raw_headers, *extra), found.body
 
 
 def create_app(settings: Settings, hub: Hub) -> Server:

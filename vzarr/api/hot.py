@@ -14,7 +14,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from vzarr.api import errors
+from vzarr.api import errors, wire
 from vzarr.api.dispatch import NodeDispatcher, Path
 from vzarr.api.hub import Hub
 from vzarr.api.plans import MOUNT, Asked, Plan, plans_of
@@ -24,6 +24,8 @@ from vzarr.overlay.history.looks import Looks, one_look
 from vzarr.types.atonce import WouldWaitError, at_once
 
 _BELOW = f"{MOUNT}/"
+_CALL = "vzarr.call"
+"""Where a request's call waits in its scope, if it was tried to answer it at once."""
 
 
 class HotRoutes:
@@ -43,29 +45,53 @@ class HotRoutes:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        if scope["type"] == "http" and scope["path"].startswith(_BELOW) and not scope["root_path"]:
-            parts = _parts(scope)
-            if len(parts) > 2 and all(parts) and not any("/" in part for part in parts):
-                try:
-                    answer = await self._answer(_Call(self._dispatcher, scope, parts), receive)
-                except ClientDisconnect:
-                    return
-                except Exception as error:  # noqa: BLE001
-                    answer = errors.unexpected_response(error, scope)
-                await answer(scope, receive, send)
-                return
-        await self.app(scope, receive, send)
+        call = scope.pop(_CALL, None) or self._call(scope)
+        if call is None:
+            await self.app(scope, receive, send)
+            return
+        try:
+            answer = await self._answer(call, receive)
+        except ClientDisconnect:
+            return
+        except Exception as error:  # noqa: BLE001
+            answer = errors.unexpected_response(error, scope)
+        await answer(scope, receive, send)
+
+    def at_once(self, scope: Scope, body: bytes) -> Response | None:
+        """The whole answer to a request whose body is there, if it is a short one; else its call waits in the scope."""
+        call = self._call(scope)
+        if call is None:
+            return None
+        scope[_CALL] = call
+        try:
+            if call.prepare_at_once():
+                call.answer_at_once(body)
+        except Exception as error:  # noqa: BLE001
+            call.response = errors.unexpected_response(error, scope)
+        if isinstance(call.response, wire.Stream):
+            call.response = call.response.settled()
+        return call.response if type(call.response) in (Response, wire.Whole) else None
+
+    def _call(self, scope: Scope) -> _Call | None:
+        """A request that may be about an instance."""
+        if scope["type"] != "http" or not scope["path"].startswith(_BELOW) or scope["root_path"]:
+            return None
+        parts = _parts(scope)
+        if len(parts) < 3 or not all(parts) or any("/" in part for part in parts):
+            return None
+        return _Call(self._dispatcher, scope, parts)
 
     async def _answer(self, call: _Call, receive: Receive) -> ASGIApp:
         """What answers a request: a response, or the application behind."""
-        planned = call.prepare_at_once()
-        if planned is None:
-            planned = await run_in_threadpool(call.prepare)
-        if not planned:
+        if call.planned is None and call.prepare_at_once() is None:
+            await run_in_threadpool(call.prepare)
+        if not call.planned:
             return self.app
-        body = await Request(call.scope, receive).body() if _has_body(call.scope) else b""
-        found = call.answer_at_once(body)
-        return await run_in_threadpool(call.answer, body) if found is None else found
+        if call.response is None:
+            body = await Request(call.scope, receive).body() if _has_body(call.scope) else b""
+            found = call.answer_at_once(body)
+            call.response = await run_in_threadpool(call.answer, body) if found is None else found
+        return call.response
 
 
 def _parts(scope: Scope) -> tuple[str, ...]:
@@ -82,12 +108,16 @@ class _Call:
     def __init__(self, dispatcher: NodeDispatcher, scope: Scope, parts: tuple[str, ...]) -> None:
         self._dispatcher, self.scope, self._parts = dispatcher, scope, parts
         self._ready: tuple[Plan, Asked] | None = None
+        self.planned: bool | None = None
+        self.response: Response | None = None
+        self._tried = False
         self._looks: Looks = {}
 
     def prepare(self) -> bool:
         """Find instance and plan; False if the framework has to answer."""
         with one_look(self._looks):
-            return self._prepare()
+            self.planned = self._prepare()
+        return self.planned
 
     def _prepare(self) -> bool:
         ref, _, *segments = self._parts
@@ -126,11 +156,12 @@ class _Call:
         return None
 
     def answer_at_once(self, body: bytes) -> Response | None:
-        """The answer of a short route, if it is a matter of look-ups; else None."""
-        if self._ready is not None and is_short(self._ready[0].endpoint):
+        """The answer of a short route, if it is a matter of look-ups; else None.  Tries once."""
+        if self._ready is not None and is_short(self._ready[0].endpoint) and not self._tried:
+            self._tried = True
             with suppress(WouldWaitError), at_once():
-                return self.answer(body)
-        return None
+                self.response = self.answer(body)
+        return self.response
 
 
 def _has_body(scope: Scope) -> bool:

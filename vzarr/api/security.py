@@ -60,15 +60,18 @@ class Guard:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        refusal, extra = self.look_at(scope)
+        await (refusal or self.app)(scope, receive, _Adding(send, extra))
+
+    def look_at(self, scope: Scope) -> tuple[Response | None, RawHeaders]:
+        """Why a request is refused, or None; and what is said of origins in the answer."""
         host = origin = ""
         for name, value in scope["headers"]:
             if name == b"host":
                 host = value.decode("latin-1")
             elif name == b"origin":
                 origin = value.decode("latin-1")
-        guarded = _Adding(send, self._cors(origin, host) if origin else _EVERYBODY)
-        answer = self._refusal(scope, host, origin) or self.app
-        await answer(scope, receive, guarded)
+        return self._refusal(scope, host, origin), self._cors(origin, host) if origin else _EVERYBODY
 
     def _refusal(self, scope: Scope, host: str, origin: str) -> Response | None:
         method = scope["method"]

@@ -13,6 +13,7 @@ from typing import Any
 import uvicorn
 from starlette.types import ASGIApp
 
+from vzarr.api.protocol import PromptProtocol
 from vzarr.errors import InvalidInputError
 
 _GRACE = 10
@@ -40,7 +41,12 @@ def serve(app: ASGIApp, host: str, port: int, ready: Callable[[str], None]) -> N
     with _listen(host, port) as listener:
         name = f"[{host}]" if ":" in host else host
         config = uvicorn.Config(
-            app, log_level="warning", access_log=False, timeout_graceful_shutdown=_GRACE, lifespan="on"
+            app,
+            http=PromptProtocol if hasattr(app, "at_once") else "auto",
+            log_level="warning",
+            access_log=False,
+            timeout_graceful_shutdown=_GRACE,
+            lifespan="on",
         )
         _Server(config, lambda: ready(f"http://{name}:{listener.getsockname()[1]}")).run(sockets=[listener])
 

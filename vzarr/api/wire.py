@@ -116,18 +116,18 @@ class Stream(Response):
         if self._first is None:
             self._first = self._piece()
 
+    def settled(self) -> Response:
+        """The stream as it is to be sent, after its beginning was made: a short one as a whole answer."""
+        first, status, kind = self._first or b"", self.status_code, self.media_type or OCTETS
+        if not self._ended:
+            return StreamingResponse(self._rest(first), status, self._said, kind)
+        return Response(first, status, self._said, kind) if self._said else Whole(first, kind, status)
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send it."""
         if self._first is None:
             await run_in_threadpool(self.begin)
-        first = self._first or b""
-        whole: Response
-        if self._ended:
-            kind, status = self.media_type or OCTETS, self.status_code
-            whole = Response(first, status, self._said, kind) if self._said else Whole(first, kind, status)
-        else:
-            whole = StreamingResponse(self._rest(first), self.status_code, self._said, self.media_type)
-        await whole(scope, receive, send)
+        await self.settled()(scope, receive, send)
 
     async def _rest(self, first: bytes) -> AsyncIterator[bytes]:
         yield first
