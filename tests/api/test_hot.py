@@ -23,7 +23,7 @@ from vzarr.overlay.kv.sqlite import SqliteKV
 from vzarr.overlay.kv.sqliteviews import View
 from vzarr.overlay.objects.files import FileObjects
 from vzarr.overlay.reading import identity
-from vzarr.types.labelmap import palettes
+from vzarr.types import kept
 from vzarr.types.labelmap.handle import LabelMap
 
 
@@ -166,12 +166,12 @@ def test_a_route_that_no_plan_fits_is_left_to_the_framework():
 
 
 def test_the_settings_bound_the_cache(hub: Hub):
-    before = palettes.cache.limit
+    before = kept.cache.limit
     try:
         create_app(Settings(cache_mb=3), hub)
-        assert palettes.cache.limit == 3 << 20
+        assert kept.cache.limit == 3 << 20
     finally:
-        palettes.keep_at_most(before)
+        kept.keep_at_most(before)
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from vzarr.api.routes import interface, n5, precomputed, repos, server, transfer
 from vzarr.api.routes import jobs as job_routes
 from vzarr.api.security import Guard
 from vzarr.config import Settings
-from vzarr.types.labelmap import palettes
+from vzarr.types import kept
 
 DESCRIPTION = """A git-like version graph over plain Zarr, with DVID's datatypes and HTTP API.
 
@@ -89,7 +89,7 @@ def create_app(settings: Settings, hub: Hub) -> Server:
     app.state.settings = settings
     app.state.hub, app.state.jobs = hub, jobs
     app.state.activity = Activity()
-    palettes.keep_at_most(settings.cache_mb << 20)
+    kept.keep_at_most(settings.cache_mb << 20)
     errors.install(app)
     _add_routes(app, hub)
     _describe(app)

@@ -15,11 +15,10 @@ from hypothesis.extra import numpy as hnp
 
 import vzarr
 from tests.overlay.reading.test_identity import age
-from vzarr.types import registry
+from vzarr.types import kept, registry
 from vzarr.types.atonce import WouldWaitError, at_once
-from vzarr.types.labelmap import palettes
 from vzarr.types.labelmap.handle import LabelMap
-from vzarr.types.labelmap.palettes import Cache, Palette
+from vzarr.types.labelmap.palettes import Palette
 
 SIDE = 16
 _opened: list[str] | None = None
@@ -35,11 +34,11 @@ sys.addaudithook(_note)
 
 @pytest.fixture(autouse=True)
 def _fresh() -> Iterator[None]:
-    limit = palettes.cache.limit
-    palettes.cache.clear()
+    limit = kept.cache.limit
+    kept.cache.clear()
     yield
-    palettes.keep_at_most(limit)
-    palettes.cache.clear()
+    kept.keep_at_most(limit)
+    kept.cache.clear()
 
 
 @pytest.fixture
@@ -72,19 +71,6 @@ def test_a_palette_is_the_block(block: np.ndarray):
     assert np.array_equal(palette.voxels(moved), block // np.uint64(2))
 
 
-@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 900)), max_size=60))
-def test_the_cache_never_holds_more_than_its_limit_and_forgets_the_longest_unused(puts: list[tuple[int, int]]):
-    cache, model = Cache(limit=3000), dict[int, int]()
-    for key, size in puts:
-        model.pop(key, None)
-        model[key] = size
-        while sum(n + palettes._OVERHEAD for n in model.values()) > 3000:
-            del model[next(iter(model))]
-        cache.put(key, size, size)
-        assert cache.nbytes == sum(n + palettes._OVERHEAD for n in model.values()) <= cache.limit
-    assert {key: cache.get(key) for key in range(10)} == {key: model.get(key) for key in range(10)}
-
-
 @pytest.mark.parametrize("form", ["blocks", "lz4", "gzip", "uncompressed"])
 def test_a_second_read_opens_no_chunk(seg: LabelMap, form: str):
     asks = {
@@ -96,16 +82,16 @@ def test_a_second_read_opens_no_chunk(seg: LabelMap, form: str):
     for name, ask in asks.items():
         assert opened(ask) == 0, name
         assert np.array_equal(ask(), first[name])
-    palettes.cache.clear()
+    kept.cache.clear()
     assert opened(asks["points"]) == 2
 
 
 def test_no_limit_no_cache_and_the_same_answers(seg: LabelMap):
-    palettes.keep_at_most(0)
+    kept.keep_at_most(0)
     ask = lambda: seg.labels_at([(0, 0, 0), (1, 1, 31)])  # noqa: E731
     assert ask().tolist() == [1, 2]
     assert opened(ask) == 2
-    assert palettes.cache.nbytes == 0
+    assert kept.cache.nbytes == 0
 
 
 def test_an_edit_of_bodies_shows_without_reading_a_block_again(seg: LabelMap):

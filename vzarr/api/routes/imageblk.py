@@ -11,8 +11,9 @@ from vzarr.api import deps, params, wire
 from vzarr.api.params import VoxelRequest
 from vzarr.api.routes import volume
 from vzarr.api.routes.roi import InRoi
-from vzarr.api.routing import read
+from vzarr.api.routing import read, short
 from vzarr.errors import InvalidInputError
+from vzarr.types.atonce import will_wait
 from vzarr.types.imageblk import ImageBlk
 from vzarr.types.imageblk.oblique import Plane
 
@@ -26,6 +27,7 @@ Body = Annotated[bytes, Depends(deps.body)]
 
 @read(router, "/raw/{dims}/{size}/{offset}")
 @read(router, "/raw/{dims}/{size}/{offset}/{fmt}")
+@short
 def get_raw(handle: Handle, asked: Asked, within: InRoi) -> Response:
     """Voxels of a box (DVID: ``GET D/raw/{dims}/{size}/{offset}[/{format}]``).
 
@@ -34,6 +36,8 @@ def get_raw(handle: Handle, asked: Asked, within: InRoi) -> Response:
     of the ROI that ``?roi=`` names, unless ``?attenuation=`` darkens them by 1 to 7 bits.
     """
     wire.check_payload(asked.voxels * handle.dtype.itemsize)
+    if asked.image is not None or not asked.is_volume or within is not None:
+        will_wait("making an image")
     return _voxels(asked, handle.read(*asked.box_zyx, unwritten=0, within=within))
 
 

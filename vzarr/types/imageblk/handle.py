@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from vzarr import geometry
 from vzarr.errors import InvalidInputError
 from vzarr.geometry import Box, Coord
-from vzarr.types import blockstreams, settings, voxels
+from vzarr.types import blockstreams, settings, viewing, voxels
 from vzarr.types.base import Datatype, Instance, no_key_names
 from vzarr.types.imageblk import blocks, oblique
 from vzarr.types.imageblk.oblique import Plane
@@ -141,7 +141,7 @@ class ImageBlk(Instance):
         missing = self.background if unwritten is None else unwritten
         if not self.version.has_array(self.path):
             return np.full(geometry.shape_of(box), missing, self.dtype)
-        found = self.version.read(self.path, *box)
+        found = viewing.read_box(self.version, self.path, box)
         if missing == self.background:
             return found
         marked = np.full_like(found, missing)

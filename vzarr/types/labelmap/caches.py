@@ -12,10 +12,10 @@ from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from vzarr.types import kept
 from vzarr.types.atonce import will_wait
 from vzarr.types.labelmap import index
 from vzarr.types.labelmap.index import LabelIndex
-from vzarr.types.labelmap.palettes import cache as volumes
 
 if TYPE_CHECKING:
     from vzarr.types.base import Instance
@@ -86,7 +86,7 @@ class Cache:
         """Index of a body, None if it is not known."""
         with self.lock:
             self._turn_to(mark)
-            found: LabelIndex | None = volumes.get((*self.place, body)) if body in self.indexed else None
+            found: LabelIndex | None = kept.get((*self.place, body)) if body in self.indexed else None
             return found
 
     def keep_index(self, mark: bytes, found: LabelIndex) -> None:
@@ -96,7 +96,7 @@ class Cache:
         nbytes = 2 * sum(c.blocks.nbytes + c.voxels.nbytes for c in parts) + 500 * len(parts)
         with self.lock:
             if self.mark == mark:
-                volumes.put((*self.place, found.label), found, nbytes)
+                kept.put((*self.place, found.label), found, nbytes)
                 self.indexed.add(found.label)
 
     def advance(

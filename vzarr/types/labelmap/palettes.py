@@ -1,14 +1,11 @@
 """Blocks as palettes: the labels of a block, and small numbers in place of its voxels.
 
 A block of 64^3 voxels has dozens of labels, not 262,144: mapped, searched and encoded as a palette it costs a tenth.
-Palettes and encoded blocks that were asked for are kept in one cache, bounded in bytes, under names that no other
-bytes will ever have (`vzarr.overlay.reading.identity`), so that nothing in it is ever stale.
+Palettes and encoded blocks that were asked for are kept (`vzarr.types.kept`).
 """
 
 from __future__ import annotations
 
-import threading
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -23,7 +20,7 @@ from vzarr.overlay.reading import regions
 from vzarr.overlay.reading.identity import Chunk, Name, identify
 from vzarr.overlay.reading.regions import share
 from vzarr.overlay.views.base import View
-from vzarr.types import voxels
+from vzarr.types import kept, voxels
 from vzarr.types.atonce import will_wait
 from vzarr.types.labelmap.kernels import number_labels
 from vzarr.types.labelmap.rows import Labels
@@ -32,11 +29,7 @@ from vzarr.types.labelmap.runs import NO_BLOCK_RUNS, BlockRuns, block_runs
 if TYPE_CHECKING:
     from vzarr.types.base import Instance
 
-LIMIT = 256 << 20
-"""Bytes that a process keeps unless `keep_at_most` says otherwise."""
 _BATCH = 32
-_OVERHEAD = 400
-"""Bytes that an entry costs beside its arrays, about."""
 
 
 @dataclass(frozen=True)
@@ -77,54 +70,6 @@ class Palette:
         return self.labels.nbytes + self.index.nbytes
 
 
-class Cache:
-    """Palettes and encoded blocks, least recently used first out; safe for use from several threads.
-
-    Parameters
-    ----------
-    limit
-        Bytes to keep at most.
-    """
-
-    def __init__(self, limit: int = LIMIT) -> None:
-        self.limit = limit
-        self.nbytes = 0
-        self._kept: OrderedDict[Any, tuple[Any, int]] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def get(self, key: Any) -> Any | None:
-        """What is kept under a key, None for nothing."""
-        with self._lock:
-            found = self._kept.get(key)
-            if found is None:
-                return None
-            self._kept.move_to_end(key)
-            return found[0]
-
-    def put(self, key: Any, value: Any, nbytes: int) -> None:
-        """Keep something of so many bytes."""
-        cost = nbytes + _OVERHEAD
-        with self._lock:
-            self.nbytes += cost - self._kept.pop(key, (None, 0))[1]
-            self._kept[key] = (value, cost)
-            while self.nbytes > self.limit:
-                self.nbytes -= self._kept.popitem(last=False)[1][1]
-
-    def clear(self) -> None:
-        """Forget everything."""
-        with self._lock:
-            self._kept.clear()
-            self.nbytes = 0
-
-
-cache = Cache()
-
-
-def keep_at_most(nbytes: int) -> None:
-    """Bound what this process keeps; what is too much goes at the next addition."""
-    cache.limit = nbytes
-
-
 def palettes(instance: Instance, coords: Iterable[Coord], scale: int = 0) -> Iterator[tuple[Coord, Palette]]:
     """Blocks that were written, of those asked for, in order; from memory where they are there.
 
@@ -150,9 +95,9 @@ def palette_batches(
         named: dict[Coord, Chunk] = {}
         for coord in some:
             chunk = identify(view, entry, coord)
-            kept = None if chunk is None else cache.get(chunk.name)
-            if kept is not None:
-                found[coord] = kept
+            known = None if chunk is None else kept.get(chunk.name)
+            if known is not None:
+                found[coord] = known
             elif chunk is not None:
                 named[coord] = chunk
         missing = [c for c in some if c not in found]
@@ -175,7 +120,7 @@ def _read(
         if palette is None:
             # Not a plain chunk, or one that is being written: read as everybody does, and not kept.
             return regions.visit_chunks(view, entry, [coord], _unnamed)[0]
-        cache.put(palette.name, palette, palette.nbytes)
+        kept.put(palette.name, palette, palette.nbytes)
         return palette
 
     for coord, palette in zip(missing, share(one, missing), strict=True):
@@ -207,10 +152,10 @@ class BlockView:
         if self.entry is None:
             return NO_BLOCK_RUNS
         chunk = identify(self.view, self.entry, coord)
-        kept: Palette | None = None if chunk is None else cache.get(chunk.name)
-        if kept is not None:
-            numbers = np.flatnonzero(np.isin(kept.labels, wanted)).astype(kept.index.dtype)
-            return block_runs(kept.index, numbers) if numbers.size else NO_BLOCK_RUNS
+        known: Palette | None = None if chunk is None else kept.get(chunk.name)
+        if known is not None:
+            numbers = np.flatnonzero(np.isin(known.labels, wanted)).astype(known.index.dtype)
+            return block_runs(known.index, numbers) if numbers.size else NO_BLOCK_RUNS
         return regions.visit_chunks(
             self.view, self.entry, [coord], lambda _, b: NO_BLOCK_RUNS if b is None else block_runs(b, wanted)
         )[0]
@@ -231,9 +176,9 @@ def encoded(palette: Palette, form: str, labels: Labels, encode: Callable[[Palet
     if palette.name is None:
         return encode(palette, labels)
     key = (*palette.name, form, labels.tobytes())
-    kept: bytes | None = cache.get(key)
-    if kept is None:
+    found: bytes | None = kept.get(key)
+    if found is None:
         will_wait("encoding a block")
-        kept = encode(palette, labels)
-        cache.put(key, kept, len(kept) + labels.nbytes)
-    return kept
+        found = encode(palette, labels)
+        kept.put(key, found, len(found) + labels.nbytes)
+    return found
