@@ -14,6 +14,7 @@ from vzarr.api.routes.roi import InRoi
 from vzarr.api.routing import read, short
 from vzarr.errors import InvalidInputError
 from vzarr.geometry import Coord
+from vzarr.types.atonce import will_wait
 from vzarr.types.labelmap import wireforms
 from vzarr.types.labelmap.handle import LabelMap
 
@@ -25,6 +26,7 @@ _VOXEL_BYTES = 8
 
 @read(router, "/raw/{dims}/{size}/{offset}")
 @read(router, "/raw/{dims}/{size}/{offset}/{fmt}")
+@short
 def get_raw(
     handle: Handle, asked: Asked, supervoxels: AsSupervoxels, scale: Scale, within: InRoi, compression: str = ""
 ) -> Response:
@@ -36,11 +38,15 @@ def get_raw(
     """
     wire.check_payload(asked.voxels * _VOXEL_BYTES)
     encode = wireforms.volume_encoder(compression)
-    found = asked.orient(handle.read(*asked.box_zyx, scale=scale, supervoxels=supervoxels, within=within))
-    if not asked.is_volume:
-        return wire.image(found, asked.image)
     headers = {"Content-Encoding": "gzip"} if compression == "googlegzip" else None
-    return wire.octets(encode(found), headers=headers)
+    if asked.is_plain and within is None:
+        lookup = None if supervoxels else handle.lookup
+        block = wireforms.encoded_block(handle, asked.box_zyx, compression, lookup, scale)
+        if block is not None:
+            return wire.octets(block, headers=headers)
+    will_wait("reading voxels")
+    found = asked.orient(handle.read(*asked.box_zyx, scale=scale, supervoxels=supervoxels, within=within))
+    return wire.octets(encode(found), headers=headers) if asked.is_volume else wire.image(found, asked.image)
 
 
 @read(router, "/isotropic/{dims}/{size}/{offset}")

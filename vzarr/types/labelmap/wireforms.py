@@ -9,18 +9,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vzarr.errors import InvalidInputError
-from vzarr.geometry import Box, Coord, is_aligned, reverse
+from vzarr.geometry import Box, Coord, is_aligned, reverse, shape_of
 from vzarr.types import blockstreams, bytecodecs
 from vzarr.types.bytecodecs import gzip_raw, lz4_raw, ungzip_raw, unlz4_raw
 from vzarr.types.labelmap import cseg
 from vzarr.types.labelmap.blocks import decode_block, max_encoded_size
+from vzarr.types.labelmap.palettes import encoded, palettes
+from vzarr.types.labelmap.relabel import Lookup
 from vzarr.types.labelmap.rows import Labels
 from vzarr.types.voxels import VoxelGeometry
 
 if TYPE_CHECKING:
     from vzarr.types.base import Instance
 
-Encoder = Callable[[Labels], bytes]
+Encoder = Callable[[Labels], bytes | memoryview]
 
 
 def volume_encoder(compression: str) -> Encoder:
@@ -36,8 +38,30 @@ def volume_encoder(compression: str) -> Encoder:
     return _ENCODERS[compression]
 
 
-def _octets(volume: Labels) -> bytes:
-    return np.ascontiguousarray(volume, "<u8").tobytes()
+def encoded_block(
+    instance: Instance, box: Box, compression: str, lookup: Lookup | None, scale: int = 0
+) -> bytes | memoryview | None:
+    """A box that is one stored block, as `volume_encoder` sends it, but compressed once; None for any other box.
+
+    Parameters
+    ----------
+    box
+        Voxels of `scale`, zyx, upper corner exclusive.
+    lookup
+        From supervoxels to bodies; None sends supervoxels.
+    """
+    shape = VoxelGeometry.of(instance.config).block_zyx
+    if not compression or shape_of(box) != shape or not is_aligned(box, shape):
+        return None
+    encode = volume_encoder(compression)
+    for _, palette in palettes(instance, [tuple(a // n for a, n in zip(box[0], shape, strict=True))], scale):
+        labels = palette.labels if lookup is None else lookup(palette.labels)
+        return encoded(palette, f"volume {compression}", labels, lambda p, named: bytes(encode(p.voxels(named))))
+    return None
+
+
+def _octets(volume: Labels) -> memoryview:
+    return np.ascontiguousarray(volume, "<u8").reshape(-1).view(np.uint8).data
 
 
 _ENCODERS: dict[str, Encoder] = {
