@@ -139,6 +139,16 @@ def test_a_stamp_tells_whether_anybody_committed(kv, kv_url):
         stamp_of(kv)
 
 
+def test_handles_never_give_the_stamps_of_others(kv_url):
+    stamps = []
+    for _ in range(3):
+        store = open_kv(kv_url)
+        stamps.append(stamp_of(store))
+        put_all(store, {b"a": b"1"})
+        store.close()
+    assert stamps[0] is None or len(set(stamps)) == 3
+
+
 def test_handles_share(kv, kv_url):
     other = open_kv(kv_url)
     put_all(kv, {b"k": b"v"})

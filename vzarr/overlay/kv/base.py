@@ -79,7 +79,8 @@ class OrderedKV(Reader, Protocol):
 def stamp_of(kv: OrderedKV) -> Hashable | None:
     """What is equal for as long as nothing is committed, whoever would commit; None where the store cannot tell.
 
-    A store that can tell for next to nothing has the method ``stamp()``.  It covers what was committed before the call.
+    A store that can tell for next to nothing has the method ``stamp()``.  It covers what was committed before the call;
+    what two handles of a process say, one after the other, is equal only if nothing was committed between.
     """
     stamp: Callable[[], Hashable] | None = getattr(kv, "stamp", None)
     return None if stamp is None else stamp()

@@ -10,7 +10,7 @@ import errno
 import os
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 from threading import Lock, get_ident
 from typing import Any, TypeVar
@@ -27,6 +27,8 @@ READERS = 1024
 _open: dict[tuple[int, str], tuple[Any, int]] = {}
 """Environments by process and path, and how many handles use each."""
 _opening = Lock()
+_numbers = count(1)
+"""A store may be made anew where one was: transactions count for one handle."""
 
 
 def _driver() -> Any:
@@ -141,6 +143,7 @@ class LmdbKV(ByViews):
         self._writing: int | None = None
         if not create and not (Path(self._path) / "data.mdb").exists():
             raise AuthorityUnavailableError(f"cannot open key store {self._path}: there is none")
+        self._number = next(_numbers)
         self._pid, self._env = os.getpid(), self._opened()
 
     def _opened(self) -> Any:
@@ -188,8 +191,7 @@ class LmdbKV(ByViews):
 
     def stamp(self) -> Hashable:
         """What stays equal until somebody commits (see `stamp_of`)."""
-        last: int = self._use().info()["last_txnid"]
-        return last
+        return self._number, self._use().info()["last_txnid"]
 
     def transact(self, fn: Callable[[Transaction], T]) -> T:
         """Run ``fn(txn)`` as one serialisable transaction, as `OrderedKV.transact` defines."""

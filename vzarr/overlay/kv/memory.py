@@ -10,6 +10,7 @@ from bisect import bisect_left, insort
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import count
 from operator import itemgetter
 from threading import Lock, RLock
 from typing import TypeVar
@@ -18,6 +19,7 @@ from vzarr.errors import InvalidInputError, StorageError
 from vzarr.overlay.kv.base import Item, Reader, Transaction, paged
 
 T = TypeVar("T")
+_numbers = count(1)
 
 
 class _Table:
@@ -118,6 +120,7 @@ class _Store:
         self.table = _Table()
         self.snapshots = 0
         self.commits = 0
+        self.number = next(_numbers)
         self.lock = Lock()
         self.writing = RLock()
         self.txn: _Txn | None = None
@@ -216,7 +219,7 @@ class MemoryKV:
         """What stays equal until somebody commits (see `stamp_of`)."""
         with self._shared.lock:
             self._view()
-            return self._shared.commits
+            return self._shared.number, self._shared.commits
 
     def close(self) -> None:
         """End this handle; a named store stays."""

@@ -13,6 +13,7 @@ import sqlite3
 import weakref
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from threading import Condition, Lock, RLock
 from typing import TypeVar
@@ -34,6 +35,8 @@ _forking: list[SqliteKV] = []
 _writer_locks: weakref.WeakValueDictionary[str, RLock] = weakref.WeakValueDictionary()
 _writer_locks_lock = Lock()
 _forked_in_use: set[str] = set()
+_watch_numbers = count(1)
+"""Connections count commits each for itself."""
 
 
 def _writer_lock(path: str) -> RLock:
@@ -161,7 +164,7 @@ class SqliteKV:
         with self._watching:
             self._check()
             if self._watch is None:
-                self._watch, self._watches = self._connect(), self._watches + 1
+                self._watch, self._watches = self._connect(), next(_watch_numbers)
             try:
                 return self._watches, self._watch.execute("PRAGMA data_version").fetchone()[0]
             except sqlite3.Error as error:
