@@ -58,7 +58,8 @@ def test_the_verbs_are_those_of_the_python_face():
     care = {"diff", "blame", "verify", "gc", "du", "rebuild-keys", "flatten", "export-refs", "doctor"}
     labels = {"index", "agglomerate"}
     travel = {"clone", "push", "pull", "fetch"}
-    assert promised | care | labels | travel | {"serve", "demo", "types"} == set(VERBS)
+    instances = {"copy", "delete", "rename", "undelete"}
+    assert promised | care | labels | travel | instances | {"serve", "demo", "types"} == set(VERBS)
     commands = application().registered_commands
     assert {command.callback.__name__.replace("_", "-") for command in commands} == set(VERBS)
 

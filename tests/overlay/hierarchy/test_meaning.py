@@ -73,7 +73,7 @@ def test_an_edit_by_zarr_keeps_what_others_wrote(file_repo: vzarr.Repo, write: A
         ({"fill_value": 0.0}, True),
         ({"attributes": {"a": 1}, "shape": [80], "dimension_names": ["x"]}, True),
         ({"chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}}}, True),
-        ({"codecs": [{"name": "bytes"}]}, False),
+        ({"codecs": [{"name": "bytes", "configuration": {"endian": "big"}}]}, False),
         ({"fill_value": 1}, False),
         ({"data_type": "int32"}, False),
         ({"data_type": "nonsense"}, False),
