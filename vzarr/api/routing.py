@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from copy import copy
 from typing import Any, TypeVar
 
 from fastapi import APIRouter
@@ -27,7 +28,10 @@ def read(router: APIRouter, path: str, **options: Any) -> Callable[[F], F]:
 
     def register(endpoint: F) -> F:
         router.add_api_route(path, endpoint, methods=["GET"], **options)
-        router.add_api_route(path, endpoint, methods=["HEAD"], **{**options, "include_in_schema": False})
+        twin = copy(router.routes[-1])  # making it anew would cost as much again, at every start
+        assert isinstance(twin, APIRoute)
+        twin.methods, twin.include_in_schema = {"HEAD"}, False
+        router.routes.append(twin)
         return endpoint
 
     return register
