@@ -17,7 +17,7 @@ import pytest
 
 import vzarr
 from vzarr.errors import SealedError, VzarrError
-from vzarr.overlay.keys import authority
+from vzarr.overlay.keys import writers
 
 CHUNK = np.ones((4, 4), "u2")
 FORK = multiprocessing.get_context("fork")
@@ -49,7 +49,7 @@ def attempt(pipe: Connection, write: Callable[[], object]) -> None:
 
 def write_slowly(pipe: Connection, url: str, node: str) -> None:
     """Begin a write, say so, and go on when asked."""
-    authority.LEASE_SECONDS, authority.MARGIN_SECONDS, authority.RENEW_SECONDS = 1.0, 0.4, 0.1
+    writers.LEASE_SECONDS, writers.MARGIN_SECONDS, writers.RENEW_SECONDS = 1.0, 0.4, 0.1
     version = vzarr.open(url)[node]
 
     def write() -> None:
@@ -63,8 +63,8 @@ def write_slowly(pipe: Connection, url: str, node: str) -> None:
 
 
 def test_a_process_that_stalls_past_its_lease_is_refused(shared: vzarr.Version, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(authority, "LEASE_SECONDS", 1.0)
-    monkeypatch.setattr(authority, "RENEW_SECONDS", 0.1)
+    monkeypatch.setattr(writers, "LEASE_SECONDS", 1.0)
+    monkeypatch.setattr(writers, "RENEW_SECONDS", 0.1)
     process, pipe = start(write_slowly, shared.url, shared.uuid)
     assert pipe.recv() == "began"
     os.kill(process.pid, signal.SIGSTOP)
@@ -84,7 +84,7 @@ def test_a_process_that_stalls_past_its_lease_is_refused(shared: vzarr.Version, 
 def test_a_wall_clock_that_jumps_changes_nothing(shared: vzarr.Version, jump: float, monkeypatch: pytest.MonkeyPatch):
     """A write under way is waited for, and one that stalls is not, whatever time it is said to be."""
     for name, seconds in (("LEASE_SECONDS", 0.8), ("MARGIN_SECONDS", 0.2), ("RENEW_SECONDS", 0.1)):
-        monkeypatch.setattr(authority, name, seconds)
+        monkeypatch.setattr(writers, name, seconds)
     other = vzarr.open(shared.url)
     wall = time.time
     done: list[float] = []
@@ -174,7 +174,7 @@ def test_two_handles_of_one_process(shared: vzarr.Version):
         assert shared.zarr["a"].attrs["said"] == 1
         started = time.monotonic()
         shared.commit()
-        assert time.monotonic() - started < authority.RENEW_SECONDS + 3
+        assert time.monotonic() - started < writers.RENEW_SECONDS + 3
         with pytest.raises(SealedError):
             again.write_chunks("a", {(0, 0): CHUNK})
         assert np.array_equal(again.read("a", (0, 0), (4, 4)), CHUNK * 3)

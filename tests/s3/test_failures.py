@@ -25,7 +25,7 @@ from vzarr.overlay import layout, opening
 from vzarr.overlay.care.verify import verify
 from vzarr.overlay.history.log import RepoLog
 from vzarr.overlay.history.state import Entry, Op
-from vzarr.overlay.keys import authority
+from vzarr.overlay.keys import writers
 from vzarr.overlay.objects import remote
 from vzarr.overlay.objects.base import Objects
 from vzarr.overlay.objects.remote import RemoteObjects
@@ -291,8 +291,8 @@ def test_dask_workers(repo: vzarr.Repo):
 
 
 def test_a_writer_that_stalls_past_its_lease_changes_nothing(repo: vzarr.Repo, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(authority, "LEASE_SECONDS", 0.3)
-    monkeypatch.setattr(authority, "MARGIN_SECONDS", 0.1)
+    monkeypatch.setattr(writers, "LEASE_SECONDS", 0.3)
+    monkeypatch.setattr(writers, "MARGIN_SECONDS", 0.1)
     monkeypatch.setattr(RemoteObjects, "late_seconds", 0.4)
     version = repo.root
     version.create_array("a", dtype="u2", chunks=(4, 4), dimension_names=None)

@@ -97,6 +97,7 @@ def rebuild_keys(
     done = rebuild(open_objects(url), keys=keys, accept_loss=accept_loss)
     text = [f"keys of {done.versions} sealed versions restored" if done.restored else "the keys are in their place"]
     text += [f"the damaged store is kept as {done.aside}"] if done.aside else []
+    text += [f"open version {n}: as the mirror held it, {done.time}" for n in done.reopened]
     text += [f"open version {n}: its metadata and keys are lost; its chunks are in nodes/{n}" for n in done.lost]
     if done.lost:
         text.append("--accept-loss lets open versions go on with what is left; until then they are refused")

@@ -39,7 +39,7 @@ _CLONING = (
     "vzarr clone s3://lab/fly /data/fly --depth 1 --instances seg",
     "vzarr clone s3://lab/fly /data/fly --roi hotknife,v1.0",
     "vzarr clone /data/fly /data/published --versions v1.0,v1.1,v2.0",
-    "vzarr clone /data/fly /backup/fly --mirror",
+    "vzarr clone /data/fly /backup/fly --mirror --open",
 )
 
 
@@ -80,6 +80,9 @@ def clone(
     mirror: Annotated[
         bool, typer.Option("--mirror", help="A read-only backup, log and all; again, to bring it up to date.")
     ] = False,
+    opened: Annotated[
+        bool, typer.Option("--open", help="With --mirror: open versions too, as they are at one moment.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Make a repo with all sealed versions of another; on an object store without --keys it is read-only."""
@@ -89,12 +92,14 @@ def clone(
         raise InvalidInputError("--flatten, --versions and --mirror take no branches, nor each other")
     if (mirror and (limits or keys)) or (versions and limits) or (flat and depth is not None):
         raise InvalidInputError("--mirror and --versions take no limits, and --flatten only --instances and --roi")
+    if opened and not mirror:
+        raise InvalidInputError("--open goes with --mirror: a clone begins with what is sealed")
     if flat or versions:
         _extract(remote, url, flat, versions, limits, keys, as_json)
         return
     with _place(remote, token) as source, _place(url, token) as target, bar() as told:
         if mirror:
-            done = mirroring.mirror(source, target, progress=told)
+            done = mirroring.mirror(source, target, opened=opened, progress=told)
         else:
             done = verbs.clone(source, target, branches=branch, keys=keys, limits=limits, progress=told)
     _say(done, f"{'mirrored' if mirror else 'cloned'} into {url}", as_json)

@@ -133,6 +133,16 @@ def stages(uuid: str) -> str:
     return f"nodes/{uuid}/journal"
 
 
+def moment() -> str:
+    """Key of what a mirror has of open versions: which they are, and when they were so."""
+    return "open/latest.json"
+
+
+def moment_object(digest: str) -> str:
+    """Key of an object that belongs to what a mirror has of open versions, by its hash."""
+    return f"open/objects/{digest}"
+
+
 def stage(uuid: str, lease: str) -> str:
     """Folder for a writer's unfinished files."""
     return f"nodes/{uuid}/journal/{lease}"
@@ -189,6 +199,11 @@ def row_state(uuid: str) -> bytes:
 def row_lease(uuid: str, lease: str) -> bytes:
     """Row of one writer's lease."""
     return node_rows(uuid) + b"w" + lease.encode()
+
+
+def row_pause(uuid: str) -> bytes:
+    """Row that is there while somebody asks the writers of an open node to wait."""
+    return node_rows(uuid) + b"p"
 
 
 def row_tree(uuid: str, path: str) -> bytes:

@@ -183,7 +183,7 @@ def open_authority(objects: Objects, meta: Mapping[str, Any]) -> Authority:
     """
     url, number = keys_named(meta)
     if url == EMBEDDED:
-        return _embedded(objects, number)
+        return _embedded(objects, number, bool(meta.get("mirror")))
     store = open_kv(url, create=False)
     kv = Section(store, section(number))
     if kv.get(OWNER) is None:
@@ -219,7 +219,7 @@ def check_reachable(authority: Authority, state: State, ref: str, node: str) -> 
         raise AuthorityUnavailableError(f"version {node} is open, and {keys.reason}{instead}")
 
 
-def _embedded(objects: Objects, number: str) -> Authority:
+def _embedded(objects: Objects, number: str, is_mirror: bool) -> Authority:
     if isinstance(objects, MemoryObjects):
         return Authority(open_kv(f"memory://{number}"), objects, ProcessLocks(objects.url))
     if not isinstance(objects, FileObjects):
@@ -227,11 +227,16 @@ def _embedded(objects: Objects, number: str) -> Authority:
             f"the keys of {objects.url} lie in the folder from which it was copied; to give this one keys of its own,"
             " run `vzarr rebuild-keys REPO --keys URL`"
         )
+    database = Path(objects.path(layout.database()))
+    if is_mirror and not database.exists():
+        raise AuthorityUnavailableError(
+            f"{objects.url} is a mirror: its keys are in the original; if that is lost, `vzarr rebuild-keys` makes the"
+            " mirror a repo"
+        )
     try:
         Path(objects.path("keys")).mkdir(exist_ok=True)
     except OSError as e:
         raise AuthorityUnavailableError(f"no keys can be kept in {objects.url}: {e.strerror or e}") from e
-    database = Path(objects.path(layout.database()))
     # Looked at twice: whoever made the log go on has made the file before.
     if not database.exists() and _has_history(objects) and not database.exists():
         raise AuthorityUnavailableError(f"the keys of {objects.url} are lost: {database} is gone; {REBUILD}")

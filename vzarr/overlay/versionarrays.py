@@ -136,8 +136,9 @@ class VersionArrays(ABC):
         view, start = self._open(), tuple(map(int, lo))
         regions.check_axes(self._entry(path), start, voxels.shape)
         end = tuple(a + n for a, n in zip(start, voxels.shape, strict=True))
-        windows.cover(view, path, self._entry(path), (start, end), step)
-        regions.write_region(view, self._entry(path), start, voxels)
+        with view.writer.write():
+            windows.cover(view, path, self._entry(path), (start, end), step)
+            regions.write_region(view, self._entry(path), start, voxels)
 
     def write_chunks(
         self,
@@ -163,9 +164,10 @@ class VersionArrays(ABC):
             return
         view = self._open()
         box = extent or regions.bounding_box(chunks, self.chunk_shape(path))
-        if box is not None:
-            windows.cover(view, path, self._entry(path), box, step)
-        regions.write_chunks(view, self._entry(path), chunks, aside)
+        with view.writer.write():
+            if box is not None:
+                windows.cover(view, path, self._entry(path), box, step)
+            regions.write_chunks(view, self._entry(path), chunks, aside)
 
     def place_chunks(self, path: str, aside: str) -> None:
         """Put chunks in place that were written aside; may be done again after it was interrupted."""
@@ -189,8 +191,9 @@ class VersionArrays(ABC):
     def delete_chunks(self, path: str, coords: Iterable[Sequence[int]]) -> None:
         """Delete chunks by chunk coordinate; nothing happens where none is."""
         view, entry = self._open(), self._entry(path)
-        for coord in coords:
-            view.delete_chunk(entry, tuple(map(int, coord)))
+        with view.writer.write():
+            for coord in coords:
+                view.delete_chunk(entry, tuple(map(int, coord)))
 
     def chunk_coords(
         self, path: str, lo: Sequence[int] | None = None, hi: Sequence[int] | None = None

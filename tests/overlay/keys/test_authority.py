@@ -11,7 +11,7 @@ import pytest
 import vzarr
 from vzarr.errors import InvalidInputError, SealedError, StorageError, VzarrError
 from vzarr.overlay import layout
-from vzarr.overlay.keys import authority
+from vzarr.overlay.keys import writers
 
 CHUNK = np.ones((4, 4), "u2")
 
@@ -24,7 +24,7 @@ def painted(version: vzarr.Version) -> vzarr.Version:
 
 
 def test_an_idle_lease_ends_by_itself(painted: vzarr.Version, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(authority, "RENEW_SECONDS", 0.02)
+    monkeypatch.setattr(writers, "RENEW_SECONDS", 0.02)
     prefix = layout.row_lease(painted.uuid, "")
     kv = painted.repo.authority.kv
     painted.repo.authority.writer(painted.uuid).finish()
@@ -86,8 +86,8 @@ def test_a_stalled_writer_is_not_acknowledged_and_changes_nothing(
     file_repo: vzarr.Repo, monkeypatch: pytest.MonkeyPatch
 ):
     """It stages before the commit, is taken for dead, and renames after it."""
-    monkeypatch.setattr(authority, "LEASE_SECONDS", 0.3)
-    monkeypatch.setattr(authority, "MARGIN_SECONDS", 0.1)
+    monkeypatch.setattr(writers, "LEASE_SECONDS", 0.3)
+    monkeypatch.setattr(writers, "MARGIN_SECONDS", 0.1)
     version = file_repo.root
     version.create_array("a", dtype="u2", chunks=(4, 4), dimension_names=None)
     version.write("a", (0, 0), CHUNK)

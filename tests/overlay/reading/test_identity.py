@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 import vzarr
-from vzarr.overlay.reading.identity import SETTLED_NS, Chunk, identify
+from vzarr.overlay.objects.files import SETTLED_NS
+from vzarr.overlay.reading.identity import Chunk, identify
 
 COORD = (0, 0, 0)
 

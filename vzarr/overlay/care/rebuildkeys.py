@@ -3,6 +3,7 @@
 Sealed versions have all their keys in their folders, and keys outside of versions lie there as the last commit found
 them.  What only the key store knew is lost: keys and, but for a root's, metadata of versions that were open.  Such a
 version is marked and refused, until somebody accepts to go on with what is left of it; of a root, arrays can be read.
+What a mirror holds of open versions comes back with them (`reopening`).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import orjson
 
 from vzarr.errors import AuthorityUnavailableError, InvalidInputError
 from vzarr.overlay import layout, opening
+from vzarr.overlay.care.reopening import Reopening
 from vzarr.overlay.history import plans
 from vzarr.overlay.history.log import RepoLog
 from vzarr.overlay.history.state import State
@@ -63,6 +65,10 @@ class Rebuilt:
         Ids of such versions that may be used again with what is left of them.
     aside
         Where a damaged database was moved; "" if there was none.
+    reopened
+        Ids of open versions that came back, as a mirror held them.
+    time
+        As of when (UTC); "" if none did.
     """
 
     restored: bool
@@ -70,6 +76,8 @@ class Rebuilt:
     lost: tuple[str, ...]
     accepted: tuple[str, ...]
     aside: str = ""
+    reopened: tuple[str, ...] = ()
+    time: str = ""
 
 
 def rebuild_keys(repo: Repo, *, keys: str | None = None, accept_loss: bool = False) -> Rebuilt:
@@ -113,21 +121,21 @@ def rebuild(objects: Objects, *, keys: str | None = None, accept_loss: bool = Fa
             raise InvalidInputError(
                 f"the keys of {objects.url} are in their place: they can be rebuilt elsewhere only when they are lost"
             )
+    back = Reopening.of(objects, state) if reason else None
     if reason:
-        first = partial(_first, objects, state, int(meta.get("stripe", 0)))
-        url = keys or opening.keys_named(meta)[0]
-        if url == opening.EMBEDDED:
-            aside = _make_embedded(objects, first)
-        else:
-            meta = _make_elsewhere(objects, meta, url, first)
+        meta, aside = _make(objects, meta, state, keys, back)
     with closing(opening.open_authority(objects, meta)) as authority:
+        if back is not None:
+            back.forget()
         _take_in(objects, authority)
         lost = [n for n, info in state.nodes.items() if not info.sealed and authority.node_state(n)[0] == LOST]
         accepted = lost if accept_loss else []
         for node in accepted:
             _accept(objects, authority, node)
     versions = sum(info.sealed for info in state.nodes.values()) if reason else 0
-    return Rebuilt(bool(reason), versions, tuple(() if accept_loss else lost), tuple(accepted), aside)
+    came = () if back is None else tuple(n for n in back.nodes if n != layout.UNVERSIONED)
+    time = back.moment.time if back is not None else ""
+    return Rebuilt(bool(reason), versions, tuple(() if accept_loss else lost), tuple(accepted), aside, came, time)
 
 
 def _defect(objects: Objects, meta: dict[str, Any]) -> str:
@@ -152,6 +160,19 @@ def check_store(kv: OrderedKV) -> None:
         kv = kv.whole
     if isinstance(kv, SqliteKV):
         kv.check()
+
+
+def _make(
+    objects: Objects, meta: dict[str, Any], state: State, keys: str | None, back: Reopening | None
+) -> tuple[dict[str, Any], str]:
+    """Make the keys; gives what ``vzarr.json`` says then, and where a damaged database was moved."""
+    if back is not None:
+        back.place()
+    first = partial(_first, objects, state, int(meta.get("stripe", 0)), back)
+    url = keys or opening.keys_named(meta)[0]
+    if url == opening.EMBEDDED:
+        return meta, _make_embedded(objects, first)
+    return _make_elsewhere(objects, meta, url, first), ""
 
 
 def _make_embedded(objects: Objects, first: Callable[[Transaction], None]) -> str:
@@ -201,15 +222,19 @@ def _make_elsewhere(
     return made
 
 
-def _first(objects: Objects, state: State, stripe: int, txn: Transaction) -> None:
+def _first(objects: Objects, state: State, stripe: int, back: Reopening | None, txn: Transaction) -> None:
     """All that the new store must hold before anybody sees it; keys of sealed versions are taken in after that."""
     sealed = [n for n, info in state.nodes.items() if info.sealed]
     begin_mutation_ids(txn, _next_mutation(objects, state, sealed, stripe))
     for node, info in state.nodes.items():
         if info.sealed:
             txn.put(layout.row_pending(node), b"")
-        else:
+        elif back is None or node not in back.nodes:
             txn.put(layout.row_state(node), orjson.dumps({"state": LOST, "counter": 0}))
+    if back is not None:
+        begin_mutation_ids(txn, back.moment.mutations + SPARED_MUTATIONS)
+        back.restore(txn)
+        return
     for instance, snapshot in unversioned.read(objects).items():
         keys = InstanceTxn(txn, bytes.fromhex(instance), UNVERSIONED, lambda a, b: a == b)
         for key, value in snapshot.open(objects).scan():

@@ -28,6 +28,7 @@ from vzarr.overlay.objects.base import LINK, Objects
 from vzarr.overlay.owners.directory import CONFLICT, DELETED, FIRST_OWNER, Owners, Page, Ref, Table, coords_in, side
 from vzarr.overlay.sealing import leftout, seal
 from vzarr.overlay.threeway.pages import common_codes
+from vzarr.overlay.transfer import moment
 from vzarr.overlay.views.base import Storage, loose_place
 
 T = TypeVar("T")
@@ -74,6 +75,7 @@ def verify(objects: Objects, ref: str | None = None) -> Iterator[Finding]:
             return
         yield from _once(f for info in state.nodes.values() for f in check.version(info, whole=False))
         yield from check.snapshots()
+        yield from check.held()
     yield from _litter(objects, state)
 
 
@@ -155,6 +157,16 @@ class _Check:
             data = yield from self._load("sums", listed, snapshot.sums)
             rows = yield from _decoded("sums", listed, lambda d: list(seal.read_sums(d)), data)
             yield from self._objects(folder, rows or [])
+
+    def held(self) -> Iterator[Finding]:
+        """Every object of what a mirror holds of open versions."""
+        found = yield from _decoded("moment", layout.moment(), moment.read, self.objects)
+        if found is None:
+            return
+        key = layout.moment_object(found.sums)
+        rows = yield from _decoded("moment", key, lambda m: moment.listed(self.objects, m), found)
+        folder = layout.moment_object("").rstrip("/")
+        yield from self._objects(folder, {(h.digest, h.size, h.digest) for h in (rows or {}).values()})
 
     def owners(self, node: str) -> Owners | None:
         """Pages of a version, or None where they are damaged, which its own check tells."""

@@ -1,46 +1,31 @@
-"""The key authority's part in open versions: their state, their metadata counter, and writers' leases.
+"""The key authority's part in open versions: their state, their metadata counter, and their writers' leases.
 
-A lease belongs to one process and one node.  It starts at the first write, is renewed in the background, and ends
-after a pause in writing or when a renewal finds the node closing.  While it is valid, chunks are written without any
-transaction; a commit closes the node and then waits until no lease is left, so that nothing acknowledged is missed.
+A commit closes a node and then waits until no lease (see `writers`) is left, so that nothing acknowledged is missed.
 """
 
 from __future__ import annotations
 
-import os
-import secrets
 import threading
 import time
-from collections.abc import Callable, Hashable, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable, Hashable
 from typing import Any, TypeVar
 
 import orjson
 
-from vzarr.errors import AuthorityUnavailableError, InvalidInputError, SealedError, VzarrError
+from vzarr.errors import AuthorityUnavailableError, SealedError
 from vzarr.overlay import layout
 from vzarr.overlay.history.looks import once
+from vzarr.overlay.keys import writers
 from vzarr.overlay.keys.locks import Locks
+from vzarr.overlay.keys.writers import Writer, clock
 from vzarr.overlay.kv.base import OrderedKV, Transaction, stamp_of
 from vzarr.overlay.objects.base import Objects
-
-LEASE_SECONDS = 30.0
-"""How long a lease lasts without renewal; a commit waits this long for a writer that it cannot tell to be dead."""
-RENEW_SECONDS = 5.0
-MARGIN_SECONDS = 5.0
-"""A writer stops trusting its lease this long before others stop waiting for it."""
-
-_COMMIT = "commit"
-"""In place of a lease's name, for the committer's own writes."""
 
 OPEN, CLOSING, SEALED = "open", "closing", "sealed"
 LOST = "lost"
 """State of a version that was open when its rows were lost (see `rebuildkeys`)."""
 
 T = TypeVar("T")
-_holding: ContextVar[frozenset[Writer]] = ContextVar("vzarr_writes", default=frozenset())
-"""Writers inside whose `write` the caller is."""
 
 
 class Authority:
@@ -123,8 +108,8 @@ class Authority:
         self.kv.transact(close)
         self.writer(node).finish()
         seen: dict[bytes, tuple[bytes, float]] = {}
-        while self._live_leases(node, seen):
-            time.sleep(0.05)
+        while self.live_leases(node, seen):
+            time.sleep(writers.POLL_SECONDS)
 
     def finish_close(self, node: str) -> None:
         """Forget an open node's rows, after the log has its seal; only the word `sealed` stays."""
@@ -158,6 +143,11 @@ class Authority:
         """State of a node as a transaction sees it."""
         return _parse(txn.get(layout.row_state(node)))[0]
 
+    def wants_quiet(self, node: str) -> bool:
+        """Whether somebody waits until no lease on a node is left: a committer, or who asks its writers to pause."""
+        state, pause = self.kv.get_many([layout.row_state(node), layout.row_pause(node)])
+        return _parse(state)[0] != OPEN or pause is not None
+
     def writer(self, node: str) -> Writer:
         """The writer of a node in this process."""
         with self._lock:
@@ -177,12 +167,12 @@ class Authority:
         rows = self.kv.scan(prefix, layout.after(prefix))
         return {key[len(prefix) :].decode() for key, value in rows if self._lives(value)}
 
-    def _live_leases(self, node: str, seen: dict[bytes, tuple[bytes, float]]) -> bool:
+    def live_leases(self, node: str, seen: dict[bytes, tuple[bytes, float]]) -> bool:
         """Whether a writer may still write; `seen` is each row and when it was first seen so, kept between calls.
 
         Who has not renewed while others waited for as long as a lease lasts has none.  Nobody's wall clock counts.
         """
-        prefix, patience = layout.row_lease(node, ""), LEASE_SECONDS + self.objects.late_seconds
+        prefix, patience = layout.row_lease(node, ""), writers.LEASE_SECONDS + self.objects.late_seconds
         live = False
         for key, value in list(self.kv.scan(prefix, layout.after(prefix))):
             if key not in seen or seen[key][0] != value:
@@ -214,173 +204,6 @@ class Authority:
         """End a lease of one's own: its unfinished files go first, so that a stalled rename fails."""
         self.objects.delete_tree(layout.stage(node, lease))
         self.kv.transact(lambda txn: txn.delete(layout.row_lease(node, lease)))
-
-
-class Writer:
-    """One process's right to write chunks into one open node (see the module's text)."""
-
-    def __init__(self, authority: Authority, node: str) -> None:
-        self._authority, self._node = authority, node
-        self._changed = threading.Condition()
-        self._reset()
-
-    def _reset(self) -> None:
-        self._pid = os.getpid()
-        self._lease = ""
-        self._valid_until = 0.0
-        self._last_write = 0.0
-        self._busy = 0
-        self._finishing = False
-        self._released = threading.Event()
-
-    @contextmanager
-    def write(self) -> Iterator[str]:
-        """Context in which objects may be written into the node.
-
-        A commit waits for the whole context; what is written inside it, keys too, is part of one write.
-
-        Yields
-        ------
-        str
-            Folder for unfinished files.
-
-        Raises
-        ------
-        SealedError
-            If the node does not take writes, or stopped taking them before this one was done: the write then
-            counts as not made.
-        """
-        if self.held:
-            yield layout.stage(self._node, self._lease)
-            return
-        with self._changed:
-            if self._pid != os.getpid():
-                self._reset()
-            self._acquire()
-            self._busy += 1
-            lease = self._lease
-        token = _holding.set(_holding.get() | {self})
-        try:
-            yield layout.stage(self._node, lease)
-        finally:
-            _holding.reset(token)
-            with self._changed:
-                self._busy -= 1
-                self._last_write = clock()
-                late = lease != self._lease or self._last_write > self._valid_until
-                self._changed.notify_all()
-        if late:
-            raise SealedError(f"version {self._node} closed before the write was done; it does not count")
-
-    @contextmanager
-    def last_write(self) -> Iterator[None]:
-        """Context for what a committer itself still has to write, once the node is closing and no lease is left."""
-        self._authority.objects.make_dir(layout.stage(self._node, _COMMIT))
-        self._lease = _COMMIT
-        token = _holding.set(_holding.get() | {self})
-        try:
-            yield
-        finally:
-            _holding.reset(token)
-            self._lease = ""
-
-    @property
-    def held(self) -> bool:
-        """Whether the caller is inside `write`."""
-        return self in _holding.get()
-
-    def finish(self) -> None:
-        """Let writes under way end, then give the lease up."""
-        if self.held:
-            raise InvalidInputError(f"version {self._node} cannot be sealed from within a write to it")
-        with self._changed:
-            if self._pid != os.getpid() or self._lease in ("", _COMMIT):
-                return
-            self._finishing = True
-            self._changed.wait_for(lambda: self._busy == 0)
-            if self._lease:  # another thread that waited too may have given it up
-                self._release()
-
-    def _acquire(self) -> None:
-        if self._finishing:
-            raise SealedError(f"version {self._node} is being sealed")
-        if self._lease and clock() < self._valid_until:
-            return
-        if self._busy:
-            raise SealedError(f"the lease on version {self._node} ran out while writes were under way; try again")
-        lease = secrets.token_hex(8)
-        started = clock()
-
-        def take(txn: Transaction) -> None:
-            self._authority.check_open(txn, self._node)
-            if self._lease:
-                txn.delete(layout.row_lease(self._node, self._lease))
-            txn.put(layout.row_lease(self._node, lease), self._lease_row())
-
-        self._authority.kv.transact(take)
-        self._lease, self._valid_until = lease, started + LEASE_SECONDS - MARGIN_SECONDS
-        self._authority.objects.open_stage(layout.stage(self._node, lease), lambda: self._trusts(lease))
-        self._last_write = started
-        self._released = threading.Event()
-        keeper = threading.Thread(
-            target=self._keep, args=(lease, self._released), name=f"vzarr-lease-{lease}", daemon=True
-        )
-        keeper.start()
-
-    def _trusts(self, lease: str) -> bool:
-        """Whether what is written now under a lease is sure to be waited for."""
-        return lease == self._lease and clock() < self._valid_until
-
-    def _keep(self, lease: str, released: threading.Event) -> None:
-        while not released.wait(RENEW_SECONDS):
-            with self._changed:
-                if self._lease != lease or self._pid != os.getpid():
-                    return
-                try:
-                    if self._ended():
-                        self._release()
-                        return
-                    self._renew()
-                except VzarrError:
-                    # Without the authority the lease is not renewed; it runs out, and the next write says so.
-                    continue
-
-    def _ended(self) -> bool:
-        if self._busy:
-            return False
-        idle = clock() - self._last_write > RENEW_SECONDS
-        return idle or self._authority.node_state(self._node)[0] != OPEN
-
-    def _lease_row(self) -> bytes:
-        """About until when it lasts, for people; whose it is; and what makes each renewal differ from the last."""
-        about = f"{time.time() + LEASE_SECONDS:.3f} {self._authority.presence.name} {secrets.token_hex(4)}"
-        return about.encode()
-
-    def _renew(self) -> None:
-        """Extend the lease; a write under way may outlast the closing of its node, and the commit waits for it."""
-        started = clock()
-
-        def extend(txn: Transaction) -> bool:
-            key = layout.row_lease(self._node, self._lease)
-            if txn.get(key) is None:
-                return False
-            txn.put(key, self._lease_row())
-            return True
-
-        if self._authority.kv.transact(extend):
-            self._valid_until = started + LEASE_SECONDS - MARGIN_SECONDS
-
-    def _release(self) -> None:
-        self._finishing, self._valid_until = False, 0.0
-        # If this fails the lease stays known, so that whoever commits next gives it up instead of waiting for its end.
-        self._authority.drop_lease(self._node, self._lease)
-        self._lease = ""
-        self._released.set()
-
-
-def clock() -> float:
-    """Seconds that never go back, and go on while the machine sleeps where it can tell."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME) if hasattr(time, "CLOCK_BOOTTIME") else time.monotonic()
 
 
 def _holder(row: bytes) -> str:

@@ -71,6 +71,14 @@ class Objects(ABC):
     def walk(self, prefix: str = "") -> Iterator[tuple[str, int]]:
         """Keys below the folder `prefix` and their sizes, in sorted order; symbolic links are not followed (`LINK`)."""
 
+    def stamped(self, prefix: str = "") -> Iterator[tuple[str, int, str]]:
+        """As `walk`, each with a stamp too: while that is the same, so are the object's bytes.
+
+        It is "" where nobody can tell: because the store does not, or because the object is so young that it could
+        change without its stamp.
+        """
+        return ((key, size, "") for key, size in self.walk(prefix))
+
     @abstractmethod
     def list_dir(self, prefix: str) -> tuple[list[str], list[str]]:
         """Names of folders and of objects directly below the folder `prefix`, each sorted."""
@@ -178,6 +186,10 @@ class ReadOnly(Objects):
     def walk(self, prefix: str = "") -> Iterator[tuple[str, int]]:
         """See `Objects.walk`."""
         return self._inner.walk(prefix)
+
+    def stamped(self, prefix: str = "") -> Iterator[tuple[str, int, str]]:
+        """See `Objects.stamped`."""
+        return self._inner.stamped(prefix)
 
     def list_dir(self, prefix: str) -> tuple[list[str], list[str]]:
         """See `Objects.list_dir`."""

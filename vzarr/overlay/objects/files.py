@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +17,9 @@ from pathlib import Path
 from vzarr.errors import StorageError
 from vzarr.overlay.objects.base import LINK, Objects
 from vzarr.overlay.objects.localpaths import CANNOT_LINK
+
+SETTLED_NS = 1_000_000_000
+"""A file younger than this could change unnoticed: clocks of file systems are coarse."""
 
 # A name that is too long for the file system cannot be there.
 _ABSENT = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG)
@@ -166,6 +170,20 @@ class FileObjects(Objects):
 
     def walk(self, prefix: str = "") -> Iterator[tuple[str, int]]:
         """Walk a folder in sorted order."""
+        return ((key, LINK if about is None else about.st_size) for key, about in self._files(prefix))
+
+    def stamped(self, prefix: str = "") -> Iterator[tuple[str, int, str]]:
+        """Walk a folder; a file's stamp is its number and times (see `Objects.stamped`)."""
+        for key, about in self._files(prefix):
+            if about is None:
+                yield key, LINK, ""
+            else:
+                young = time.time_ns() - about.st_ctime_ns < SETTLED_NS
+                stamp = "" if young else f"{about.st_ino}-{about.st_ctime_ns}-{about.st_mtime_ns}"
+                yield key, about.st_size, stamp
+
+    def _files(self, prefix: str) -> Iterator[tuple[str, os.stat_result | None]]:
+        """Files below a folder, and what the system says of each; nothing of a symbolic link."""
         todo = [(prefix, e) for e in reversed(self._scan(prefix))]
         while todo:
             above, entry = todo.pop()
@@ -173,11 +191,11 @@ class FileObjects(Objects):
             if entry.is_dir(follow_symlinks=False):
                 todo += [(key, e) for e in reversed(self._scan(key))]
             elif entry.is_symlink():
-                yield key, LINK
+                yield key, None
             else:
-                size = _size_of(entry)
-                if size is not None:
-                    yield key, size
+                about = _about(entry)
+                if about is not None:
+                    yield key, about
 
     def list_dir(self, prefix: str) -> tuple[list[str], list[str]]:
         """Names in a folder."""
@@ -288,10 +306,10 @@ class FileObjects(Objects):
         return staged
 
 
-def _size_of(entry: os.DirEntry[str]) -> int | None:
-    """Size of a file that was listed; None where it is gone since."""
+def _about(entry: os.DirEntry[str]) -> os.stat_result | None:
+    """What the system says of a file that was listed; None where it is gone since."""
     try:
-        return entry.stat().st_size
+        return entry.stat()
     except FileNotFoundError:
         return None
     except OSError as e:

@@ -116,19 +116,23 @@ class RemoteObjects(Objects):
 
     def walk(self, prefix: str = "") -> Iterator[tuple[str, int]]:
         """Keys below a folder in the order of whole keys, a page at a time."""
+        return ((key, size) for key, size, _stamp in self.stamped(prefix))
+
+    def stamped(self, prefix: str = "") -> Iterator[tuple[str, int, str]]:
+        """As `walk`; stamps are ETags (see `Objects.stamped`)."""
         folder = f"{self._prefix}{prefix}/" if prefix else self._prefix
         cut = len(self._prefix)
-        for key, size in self._pages(folder):
-            yield key[cut:], size
+        for key, size, stamp in self._pages(folder):
+            yield key[cut:], size, stamp
 
     def _pages(self, folder: str) -> Iterator[Entry]:
         driver, after = self.driver, ""
         while True:
             page = self._ask("list", folder, lambda after=after: driver.list_after(folder, after))  # type: ignore[misc]
-            yield from ((key, size) for key, size in page if not key.endswith("/"))
+            yield from (entry for entry in page if not entry.key.endswith("/"))
             if len(page) < PAGE:
                 return
-            after = page[-1][0]
+            after = page[-1].key
 
     def list_dir(self, prefix: str) -> tuple[list[str], list[str]]:
         """Names in a folder."""
@@ -191,8 +195,8 @@ class RemoteObjects(Objects):
         self.check_writable()
         folder = f"{self._prefix}{prefix}/" if prefix else self._prefix
         batch: list[str] = []
-        for key, _size in [*self._pages(folder)]:
-            batch.append(key)
+        for entry in [*self._pages(folder)]:
+            batch.append(entry.key)
             if len(batch) == PAGE:
                 self._remove(batch)
                 batch = []

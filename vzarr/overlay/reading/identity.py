@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from vzarr.geometry import Coord
 from vzarr.overlay.hierarchy.tree import ArrayEntry
 from vzarr.overlay.objects.base import Objects
+from vzarr.overlay.objects.files import SETTLED_NS
 from vzarr.overlay.reading import regions
 from vzarr.overlay.views.base import View
 from vzarr.overlay.views.openview import OpenView
@@ -26,9 +27,6 @@ from vzarr.overlay.views.openview import OpenView
 T = TypeVar("T")
 Name = tuple[Any, ...]
 """Equal names mean equal bytes, for as long as the process lives."""
-
-SETTLED_NS = 1_000_000_000
-"""A file younger than this has no name yet: clocks of file systems are coarse, so it could change unnoticed."""
 
 _serials: WeakKeyDictionary[Objects, int] = WeakKeyDictionary()
 _next_serial = itertools.count()
@@ -87,7 +85,7 @@ def identify(view: View, entry: ArrayEntry, coord: Coord) -> Chunk | None:
     except OSError:
         return None  # whoever reads it will say what is wrong
     if time.time_ns() - found.st_ctime_ns < SETTLED_NS:
-        return None
+        return None  # it could change without another name
     stamp = found.st_ino, found.st_size, found.st_ctime_ns, found.st_mtime_ns
     return Chunk((*_name(view, places[0]), *stamp), view, entry, coord)
 

@@ -1,6 +1,7 @@
 """A mirror: a backup that is brought up to date again and again, with the log word for word and all that is sealed.
 
 Its keys stay with the repo, so it can be read, not written, until ``vzarr rebuild-keys`` makes it a repo of its own.
+It may hold open versions too, as they were at one moment (`taking`); they come back then.
 """
 
 from __future__ import annotations
@@ -11,26 +12,31 @@ from dataclasses import replace
 
 import orjson
 
-from vzarr.errors import AlreadyExistsError, AuthorityUnavailableError, InvalidInputError
+from vzarr.errors import AlreadyExistsError, AuthorityUnavailableError, InvalidInputError, StorageError
 from vzarr.overlay import layout, opening
 from vzarr.overlay.history.state import State
 from vzarr.overlay.keys import unversioned
 from vzarr.overlay.keys.unversioned import Snapshot
 from vzarr.overlay.objects.base import Objects
 from vzarr.overlay.objects.memory import MemoryObjects
-from vzarr.overlay.transfer import outside
+from vzarr.overlay.objects.sharing import share
+from vzarr.overlay.transfer import outside, taking
 from vzarr.overlay.transfer.copying import Progress, adding_up, copy_nodes, copy_rows
 from vzarr.overlay.transfer.places import Place, StoredPlace, existing
+from vzarr.overlay.transfer.taking import Taken
 from vzarr.overlay.transfer.verbs import Transferred
 
 
-def mirror(source: Place, target: Place, *, progress: Progress | None = None) -> Transferred:
+def mirror(source: Place, target: Place, *, opened: bool = False, progress: Progress | None = None) -> Transferred:
     """Make a mirror of a repo, or bring one up to date.
 
     Parameters
     ----------
     source, target
         From where to where; neither a server's.
+    opened
+        Also hold what open versions are at one moment, for which all writers pause; otherwise what the mirror holds of
+        them from an earlier time stays.
     progress
         Told of each object.
 
@@ -42,36 +48,61 @@ def mirror(source: Place, target: Place, *, progress: Progress | None = None) ->
         If the target is something else, or was used as a repo of its own.
     NotFoundError
         If the source is no repo.
+    AuthorityUnavailableError, ConflictError
+        With `opened`: if the source's keys cannot be reached, or writers do not pause (see `taking.take`).
     """
-    if not isinstance(source, StoredPlace) or not isinstance(target, StoredPlace):
-        raise InvalidInputError("a mirror is made from a folder or store to another one; servers take clones")
-    if isinstance(target.objects, MemoryObjects):
-        raise InvalidInputError("a mirror in memory would end with this process")
+    source, target = _stored(source), _stored(target)
     state = existing(source)
-    meta = opening.read_meta(source.objects)
-    if meta.get("partial"):
-        raise InvalidInputError(f"{source.url} is a partial clone, and a mirror has everything: mirror the original")
-    _claim(target.objects, meta)
+    _claim(source, target)
     there, progress = target.state(), adding_up(progress)
     _check_follows(source.objects, target.objects, there)
-    nodes = [n for n, info in state.nodes.items() if info.sealed and not _has(there, n)]
+    nodes = _sealed_since(state, there)
     moved = copy_nodes(source, target, state, nodes, progress)
+    taken = taking.take(source, target.objects, progress) if opened else None
+    if taken is not None:
+        later = [n for n in _sealed_since(taken.state, there) if n not in nodes]
+        moved += taken.nbytes + copy_nodes(source, target, taken.state, later, progress)
+        state, nodes = taken.state, [*nodes, *later]
     moved += _copy_unversioned(source, target, progress)
     for number in range(there.next, state.next):
         data = source.objects.get(layout.log_entry(number))
         assert data is not None  # the state is made of these
         target.objects.create(layout.log_entry(number), data)
-    if state.next > there.next:
+    if state.next > max(there.next, 1):  # a checkpoint of the first entry would be none
         _write_hints(target.objects, state)
+    if taken is not None:
+        _hold(target.objects, taken)
     return Transferred(nodes, moved)
 
 
-def _has(state: State, node: str) -> bool:
-    return node in state.nodes and state.nodes[node].sealed
+def _sealed_since(state: State, there: State) -> list[str]:
+    return [n for n, info in state.nodes.items() if info.sealed and not (n in there.nodes and there.nodes[n].sealed)]
 
 
-def _claim(objects: Objects, meta: dict[str, object]) -> None:
+def _hold(objects: Objects, taken: Taken) -> None:
+    """Let what open versions are count, once the log knows them, and remove what was held before."""
+    folder = layout.moment_object("").rstrip("/")
+    there = {key for key, _size in objects.walk(folder)}
+    used = {layout.moment_object(d) for d in [taken.moment.sums, *(h.digest for h in taken.held.values())]}
+    if not there.issuperset(used):
+        raise StorageError(f"somebody else removed objects below {objects.url}/{folder}: one mirrors here at a time")
+    objects.put(layout.moment(), taken.moment.to_bytes())
+    share(objects.delete, sorted(there - used), objects.concurrency)
+
+
+def _stored(place: Place) -> StoredPlace:
+    if not isinstance(place, StoredPlace):
+        raise InvalidInputError("a mirror is made from a folder or store to another one; servers take clones")
+    return place
+
+
+def _claim(source: StoredPlace, target: StoredPlace) -> None:
     """Make ``vzarr.json``; what is there must be a mirror of the same repo that nobody works in."""
+    objects, meta = target.objects, opening.read_meta(source.objects)
+    if isinstance(objects, MemoryObjects):
+        raise InvalidInputError("a mirror in memory would end with this process")
+    if meta.get("partial"):
+        raise InvalidInputError(f"{source.url} is a partial clone, and a mirror has everything: mirror the original")
     keys = {"id": secrets.token_hex(16), "url": opening.EMBEDDED}
     made = {**meta, "keys": keys, "mirror": True}
     if objects.create(layout.REPO, orjson.dumps(made, option=orjson.OPT_INDENT_2)):

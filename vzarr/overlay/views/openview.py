@@ -28,6 +28,7 @@ from vzarr.overlay.hierarchy.tree import (
     with_window,
 )
 from vzarr.overlay.keys.authority import SEALED, Authority
+from vzarr.overlay.keys.writers import one_write
 from vzarr.overlay.kv.base import Transaction
 from vzarr.overlay.owners.directory import ABSENT, DELETED
 from vzarr.overlay.views.base import SealedView, Storage, View, Walkable, is_marker, stored_coords
@@ -175,6 +176,7 @@ class OpenView(View):
 
     # -- changing metadata
 
+    @one_write
     def put_doc(self, key: str, data: bytes) -> None:
         """Set a metadata document; bytes that are no Zarr metadata become a loose key."""
         path, name = split_doc(key)
@@ -204,6 +206,7 @@ class OpenView(View):
 
         self.authority.edit(self.node, change)
 
+    @one_write
     def delete_doc(self, key: str) -> None:
         """Remove a metadata document; what was an array's chunks become loose keys, as files beside it would."""
         path, name = split_doc(key)
@@ -227,6 +230,7 @@ class OpenView(View):
 
         self.authority.edit(self.node, change)
 
+    @one_write
     def rename(self, source: str, target: str) -> None:
         """Give a group or array, and all below it, another path; loose keys are stored anew, before they are seen.
 
@@ -259,6 +263,7 @@ class OpenView(View):
 
         self.authority.edit(self.node, change)
 
+    @one_write
     def delete_dir(self, prefix: str) -> None:
         """Remove every key below a folder: groups, arrays, loose keys, or a part of one array's chunks."""
         inside = array_of(self.entries, f"{prefix}/")
@@ -298,6 +303,7 @@ class OpenView(View):
             else:
                 self.storage.objects.delete(key)
 
+    @one_write
     def put_loose(self, key: str, data: bytes) -> None:
         """Store a key that is no chunk and no metadata."""
         path, name = split_doc(key)
@@ -313,6 +319,7 @@ class OpenView(View):
         if key not in self._loose or self._loose[key] != self.node or name in (self.known.get(path) or Entry({})).docs:
             self.authority.edit(self.node, change)
 
+    @one_write
     def delete_loose(self, key: str) -> None:
         """Remove a loose key; nothing happens when there is none."""
         if key in self.loose():

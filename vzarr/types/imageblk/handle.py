@@ -208,11 +208,12 @@ class ImageBlk(Instance):
         """
         box = (tuple(lo), tuple(a + n for a, n in zip(lo, array.shape, strict=True)))
         self.check_aligned(box)
-        if within is None:
-            self._write(box[0], array)
-            voxels.grow_extents(self, box)
-        else:
-            self._write_within(box, array, within)
+        with self.version.writing():
+            if within is None:
+                self._write(box[0], array)
+                voxels.grow_extents(self, box)
+            else:
+                self._write_within(box, array, within)
 
     def write_bytes(self, box: Box, body: bytes, *, within: Within | None = None) -> None:
         """`write` the voxels of a box from their bytes (DVID HTTP API, ``POST D/raw``).

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import NamedTuple
 
-Entry = tuple[str, int]
-"""Key and size of an object."""
+
+class Entry(NamedTuple):
+    """An object as a listing shows it; the stamp is "" where the store tells none."""
+
+    key: str
+    size: int
+    stamp: str = ""
+
 
 PAGE = 1000
 """Most keys of one answer to a listing, and of one request to delete."""

@@ -90,8 +90,8 @@ class Generic(Driver):
         folder = self._base + prefix.rpartition("/")[0]
         found = self._ask(lambda: self._system.find(folder, detail=True)) or {}
         cut = len(self._base)
-        entries = sorted((path[cut:], int(info["size"])) for path, info in found.items() if info["type"] == "file")
-        return [e for e in entries if e[0].startswith(prefix) and e[0] > after]
+        entries = sorted(Entry(path[cut:], int(info["size"])) for path, info in found.items() if info["type"] == "file")
+        return [e for e in entries if e.key.startswith(prefix) and e.key > after]
 
     def list_dir(self, prefix: str) -> tuple[list[str], list[str]]:
         """See `Driver.list_dir`."""

@@ -139,7 +139,8 @@ class S3(Driver):
         """See `Driver.list_after`."""
         start = {"StartAfter": after} if after else {}
         answer = self._run(self._call("list_objects_v2", Prefix=prefix, MaxKeys=PAGE, **start), LIST_SECONDS)
-        return [(o["Key"], o["Size"]) for o in answer.get("Contents", ())]
+        found = answer.get("Contents", ())
+        return [Entry(o["Key"], o["Size"], str(o.get("ETag", "")).strip('"')) for o in found]
 
     def list_dir(self, prefix: str) -> tuple[list[str], list[str]]:
         """See `Driver.list_dir`."""
