@@ -223,6 +223,11 @@ class Hub:
         self._check_new(root)
         StoredPlace(open_objects(self._url(root))).begin(root, self._keys)
 
+    def look_again(self) -> None:
+        """Let the next look at the repos find one that has just been made."""
+        with self._lock:
+            self._known = _Known(-1, self._known.repos, self._known.pending)
+
     def close(self) -> None:
         """Close all repos."""
         with self._lock:

@@ -19,10 +19,9 @@ from vzarr.api.ranges import parse_range
 from vzarr.api.routing import read
 from vzarr.errors import FormatError, InvalidInputError, NotFoundError, SealedError
 from vzarr.overlay import layout
-from vzarr.overlay.objects.sharing import share
 from vzarr.overlay.sealing.seal import sha256 as hash_of
 from vzarr.overlay.transfer import exchange, outside
-from vzarr.overlay.transfer.copying import Row, check_whole, lacks
+from vzarr.overlay.transfer.copying import Row
 from vzarr.overlay.transfer.places import StoredPlace
 
 router = APIRouter(prefix="/api/transfer", tags=["transfer"])
@@ -98,6 +97,20 @@ async def post_lacking(hub: Repos, ref: str, request: Request) -> Response:
     return await run_in_threadpool(_lacking, hub, ref, body)
 
 
+@read(router, "/{ref}/urls")
+async def get_urls(hub: Repos, ref: str, request: Request) -> Response:
+    """Signed URLs by which the objects ``[KEY, ...]`` can be read: ``{"urls": {KEY: [URL, HEADERS]} | null}``."""
+    body = deps.parse_json(await request.body())
+    return await run_in_threadpool(_ways_to_read, hub, ref, body)
+
+
+@router.post("/{ref}/urls", dependencies=ADMIN)
+async def post_urls(hub: Repos, ref: str, request: Request) -> Response:
+    """Signed URLs for writing the objects ``[[KEY, SIZE, SHA-256], ...]``, and no other bytes; administrators only."""
+    body = deps.parse_json(await request.body())
+    return await run_in_threadpool(_ways_to_write, hub, ref, body)
+
+
 @router.post("/{root}", dependencies=ADMIN)
 def post_begin(hub: Repos, root: str) -> Response:
     """Make the place for a clone of the repo with that root; may be done again; administrators only."""
@@ -148,25 +161,45 @@ def _put(hub: Hub, ref: str, key: str, data: bytes, digest: str) -> None:
     if place.knows(node):
         raise SealedError(f"version {node} is there already, and can only be changed through its own endpoints")
     place.put(key, data)
+    place.vouch(Row(key, len(data), digest))
+
+
+def _few(found: list[T]) -> list[T]:
+    """What a body lists, if it is not too much at a time."""
+    if len(found) > MOST:
+        raise InvalidInputError(f"ask for at most {MOST} objects at a time")
+    return found
 
 
 def _lacking(hub: Hub, ref: str, body: Any) -> Response:
-    place = hub.place(ref)
-    rows = _checked(exchange.rows_from_json, body)
-    if len(rows) > MOST:
-        raise InvalidInputError(f"look for at most {MOST} objects at a time")
+    rows = _few(_checked(exchange.rows_from_json, body))
+    return wire.json({"keys": [row.key for row in hub.place(ref).look_for(rows)]})
 
-    def look(row: Row) -> str | None:
-        return row.key if lacks(place, row) else None
 
-    found = share(look, rows, max(4, place.objects.concurrency))
-    return wire.json({"keys": [key for key in found if key is not None]})
+def _ways_to_read(hub: Hub, ref: str, body: Any) -> Response:
+    place, keys = hub.place(ref), _few(_checked(exchange.keys_from_json, body))
+    given = [key for key in keys if exchange.is_of_snapshot(key) or place.is_sealed(key.split("/")[1])]
+    return wire.json(exchange.ways_to_json(place.ways_to_read(given)))
+
+
+def _ways_to_write(hub: Hub, ref: str, body: Any) -> Response:
+    place, rows = hub.place(ref), _few(_checked(exchange.rows_from_json, body))
+    given = [row for row in rows if _may_put(place, row)]
+    return wire.json(exchange.ways_to_json(place.ways_to_write(given)))
+
+
+def _may_put(place: StoredPlace, row: Row) -> bool:
+    if exchange.is_waiting(row.key):
+        return row.key == layout.arrived(row.digest)
+    return row.size <= LARGEST and not place.knows(row.key.split("/")[1])
 
 
 def _publish(hub: Hub, ref: str, body: Any) -> list[str]:
     place = hub.place(ref)
     arrival = _checked(exchange.arrival_from_json, body)
     brought = _checked(exchange.brought_from_json, body.get("unversioned"))
-    check_whole(place, arrival.source, [n for n in arrival.nodes if not place.knows(n)])
+    place.check_whole(arrival.source, [n for n in arrival.nodes if not place.knows(n)])
     outside.check_waiting(place, brought)
-    return list(place.publish(arrival, brought))
+    kept = place.publish(arrival, brought)
+    hub.look_again()
+    return list(kept)

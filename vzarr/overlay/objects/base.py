@@ -8,7 +8,7 @@ two can never be taken for each other.  Nothing above this module knows which ki
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NoReturn
 
 from vzarr.errors import StorageError
@@ -131,6 +131,29 @@ class Objects(ABC):
 
     def path(self, key: str) -> str | None:
         """Local path of a key, or None where objects are no files."""
+        return None
+
+    def signed_reads(self, keys: Sequence[str]) -> list[str] | None:
+        """URLs by which anybody may read objects for a while; None where the store signs none."""
+        return None
+
+    def signed_writes(self, objects: Sequence[tuple[str, str]]) -> list[tuple[str, dict[str, str]]] | None:
+        """URLs by which anybody may write objects for a while, and headers to send along.
+
+        Parameters
+        ----------
+        objects
+            Keys, and SHA-256 of the only bytes that may be written there.
+
+        Returns
+        -------
+        list of tuple, or None
+            None where the store signs none, or takes other bytes too.
+        """
+        return None
+
+    def known_sha256(self, key: str) -> str | None:
+        """SHA-256 of an object as its store computed it when it was written; None where it did not."""
         return None
 
     def get(self, key: str, offset: int = 0, length: int | None = None) -> bytes | None:

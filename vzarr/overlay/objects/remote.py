@@ -18,7 +18,7 @@ import secrets
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NoReturn, TypeVar
 
@@ -36,6 +36,8 @@ ATTEMPTS = 5
 PATIENCE_SECONDS = 30.0
 """For how long, and how often, a request without an answer is repeated."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 2.0
+URL_SECONDS = 3600
+"""For how long a signed URL is good."""
 
 
 class RemoteObjects(Objects):
@@ -63,6 +65,7 @@ class RemoteObjects(Objects):
         self._driver: Driver | None = None
         self._lock = threading.Lock()
         self._stages: dict[str, Callable[[], bool]] = {}
+        self._checks: bool | None = None
         self.requests: Counter[str] = Counter()
 
     @classmethod
@@ -233,6 +236,26 @@ class RemoteObjects(Objects):
     def _each(self, work: Callable[[str], None], keys: Iterable[str]) -> None:
         with ThreadPoolExecutor(self.concurrency) as pool:
             list(pool.map(work, keys))
+
+    # -- letting others read and write
+
+    def signed_reads(self, keys: Sequence[str]) -> list[str] | None:
+        """URLs of objects (see `Objects.signed_reads`)."""
+        return self._ask("sign", keys[0], lambda: self.driver.sign_reads([self._prefix + k for k in keys], URL_SECONDS))
+
+    def signed_writes(self, objects: Sequence[tuple[str, str]]) -> list[tuple[str, dict[str, str]]] | None:
+        """URLs for objects (see `Objects.signed_writes`); whether the store checks what it gets is tried once."""
+        if self._checks is None:
+            key = f"{self._prefix}tmp/{secrets.token_hex(16)}"
+            self._checks = self._ask("put", key, lambda: self.driver.refuses_others(key))
+        if not self._checks:
+            return None
+        named = [(self._prefix + key, digest) for key, digest in objects]
+        return self._ask("sign", objects[0][0], lambda: self.driver.sign_writes(named, URL_SECONDS))
+
+    def known_sha256(self, key: str) -> str | None:
+        """SHA-256 by the store (see `Objects.known_sha256`)."""
+        return self._ask("size", key, lambda: self.driver.sha256(self._prefix + key))
 
     # -- parts
 

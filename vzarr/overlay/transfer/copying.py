@@ -36,6 +36,9 @@ class Reading(Protocol):
     def missing(self, key: str) -> StorageError:
         """The error for an object that should be there, and is not."""
 
+    def will_read(self, rows: Sequence[Row]) -> None:
+        """Say which objects are about to be read, in about which order."""
+
 
 class Holding(Reading, Protocol):
     """Where objects are looked for."""
@@ -51,6 +54,9 @@ class Writing(Protocol):
 
     def lacking(self, rows: Sequence[Row]) -> Sequence[Row]:
         """Those of `rows` that are not in place, whole and right."""
+
+    def will_write(self, rows: Sequence[Row]) -> None:
+        """Say which objects are about to be written, in about which order."""
 
     def put(self, key: str, data: bytes) -> None:
         """Write an object whole."""
@@ -113,6 +119,8 @@ def copy_rows(source: Reading, target: Writing, rows: Sequence[Row], progress: P
 
     parts = [rows[at : at + target.at_once] for at in range(0, len(rows), target.at_once)]
     todo = [row for some in share(look, parts, WORKERS) for row in some]
+    source.will_read(todo)
+    target.will_write(todo)
     return sum(share(copy, todo, WORKERS))
 
 
@@ -189,15 +197,24 @@ def lacks(target: Holding, row: Row) -> bool:
     return data is None or seal.sha256(data) != row.digest
 
 
-def check_whole(target: Holding, state: State, nodes: Sequence[str]) -> None:
-    """Refuse versions of which not every object has arrived; their own lists are the measure.
+def check_whole(target: Holding, rows: Sequence[Row], is_sound: Callable[[Row], bool]) -> None:
+    """Refuse versions of which not every object has arrived whole and right; their own lists are the measure.
+
+    Parameters
+    ----------
+    is_sound
+        Whether it is known without reading an object that it is what was sealed.
 
     Raises
     ------
     StorageError, FormatError
-        Naming the first that is missing, or of another size.
+        Naming the first that is missing, or another one.
     """
-    rows = list_nodes(target, state, nodes)
-    for row, size in zip(rows, share(lambda row: target.size(row.key), rows, WORKERS), strict=True):
-        if size != row.size:
+
+    def check(row: Row) -> None:
+        if target.size(row.key) != row.size:
             raise StorageError(f"{row.key} has not arrived whole: push again")
+        if not is_sound(row):
+            checked(target, row.key, row.digest)
+
+    share(check, rows, WORKERS)

@@ -15,6 +15,7 @@ from vzarr.overlay.history.state import MASTER, Entry, State, replay
 from vzarr.overlay.keys.brought import Brought
 from vzarr.overlay.keys.unversioned import Snapshot
 from vzarr.overlay.transfer.copying import Row
+from vzarr.overlay.transfer.direct import Way
 from vzarr.overlay.transfer.plans import Arrival, history
 from vzarr.overlay.views.paths import is_key
 
@@ -132,6 +133,33 @@ def rows_from_json(data: Any) -> list[Row]:
     if not isinstance(data, list) or not all(map(_is_row, data)):
         raise FormatError("the body should be a list of [key, size, sha256], each key that of an object of a version")
     return [Row(*row) for row in data]
+
+
+def keys_from_json(data: Any) -> list[str]:
+    """Keys of objects that may be read, ``[KEY, ...]``.
+
+    Raises
+    ------
+    FormatError
+        If the data are none.
+    """
+    if not isinstance(data, list) or not all(isinstance(k, str) and (is_object(k) or is_of_snapshot(k)) for k in data):
+        raise FormatError("the body should be a list of keys of objects")
+    return data
+
+
+def ways_to_json(ways: Mapping[str, Way] | None) -> dict[str, Any]:
+    """Signed URLs by key as plain data; None where nothing can be signed."""
+    return {"urls": None if ways is None else {key: [way.url, dict(way.headers)] for key, way in ways.items()}}
+
+
+def ways_from_json(data: Any) -> dict[str, Way] | None:
+    """Inverse of `ways_to_json`; None too for what is none, since no way is ever needed."""
+    found = data.get("urls") if isinstance(data, dict) else None
+    if not isinstance(found, dict):
+        return None
+    good = {k: v for k, v in found.items() if isinstance(v, list) and len(v) == 2 and _is_text(v[0])}
+    return {key: Way(url, headers) for key, (url, headers) in good.items() if _is_mapping(headers)}
 
 
 def is_object(key: Any) -> bool:

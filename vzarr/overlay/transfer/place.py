@@ -50,6 +50,12 @@ class Place(ABC):
         """Those of some objects that are not in place, whole and right."""
         return [row for row in rows if lacks(self, row)]
 
+    def will_read(self, rows: Sequence[Row]) -> None:  # noqa: B027 - most places need no notice
+        """Say which objects are about to be read, in about which order."""
+
+    def will_write(self, rows: Sequence[Row]) -> None:  # noqa: B027 - most places need no notice
+        """Say which objects are about to be written, in about which order."""
+
     @abstractmethod
     def put(self, key: str, data: bytes) -> None:
         """Write an object of a version that the log does not know yet."""

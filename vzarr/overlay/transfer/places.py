@@ -19,8 +19,11 @@ from vzarr.overlay.keys.unversioned import Snapshot
 from vzarr.overlay.kv.mutationids import FIRST_MUTATION_ID, begin_mutation_ids
 from vzarr.overlay.kv.versioned import VersionedKV
 from vzarr.overlay.objects.base import Objects, ReadOnly
+from vzarr.overlay.objects.sharing import share
 from vzarr.overlay.sealing.leftout import Limits, gone
 from vzarr.overlay.sealing.seal import load_record
+from vzarr.overlay.transfer.copying import Row, check_whole, lacks, list_nodes
+from vzarr.overlay.transfer.direct import Way
 from vzarr.overlay.transfer.place import NOTHING
 from vzarr.overlay.transfer.place import Place as Place
 from vzarr.overlay.transfer.plans import Arrival
@@ -28,6 +31,8 @@ from vzarr.overlay.transfer.served import ServedPlace, is_served
 
 STRIPE_MUTATIONS = 10**9
 """Mutation ids of a clone begin so many further on for each stripe."""
+MOST_SOUND = 200_000
+"""Objects that are remembered to be sound; beyond that some are read again."""
 _READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
@@ -43,6 +48,7 @@ class StoredPlace(Place):
     def __init__(self, objects: Objects) -> None:
         self.objects, self.url = objects, objects.url
         self._log = RepoLog(objects)
+        self._sound: set[tuple[str, int, str]] = set()
 
     def state(self) -> State:
         """See `Place.state`."""
@@ -72,6 +78,45 @@ class StoredPlace(Place):
     def put(self, key: str, data: bytes) -> None:
         """See `Place.put`."""
         self.objects.put(key, data)
+
+    def ways_to_read(self, keys: Sequence[str]) -> dict[str, Way] | None:
+        """Signed URLs of objects of sealed versions, by key; None where the store signs none."""
+        urls = self.objects.signed_reads(keys) if keys else []
+        return None if urls is None else {key: Way(url, {}) for key, url in zip(keys, urls, strict=True)}
+
+    def ways_to_write(self, rows: Sequence[Row]) -> dict[str, Way] | None:
+        """Signed URLs by which objects, and no others, can be put in place; None where the store signs none."""
+        found = self.objects.signed_writes([(row.key, row.digest) for row in rows]) if rows else []
+        return None if found is None else {r.key: Way(*each) for r, each in zip(rows, found, strict=True)}
+
+    def look_for(self, rows: Sequence[Row]) -> Sequence[Row]:
+        """Those of some objects that are not in place; the others are remembered to be sound."""
+
+        def look(row: Row) -> bool:
+            if self.size(row.key) != row.size:
+                return False
+            if self.objects.known_sha256(row.key) != row.digest and lacks(self, row):
+                return False
+            self.vouch(row)
+            return True
+
+        found = share(look, rows, max(4, self.objects.concurrency))
+        return [row for row, is_there in zip(rows, found, strict=True) if not is_there]
+
+    def vouch(self, row: Row) -> None:
+        """Note that an object was found to be what was sealed, by reading it or on its way here."""
+        if len(self._sound) >= MOST_SOUND:
+            self._sound.clear()
+        self._sound.add(row[:3])
+
+    def check_whole(self, state: State, nodes: Sequence[str]) -> None:
+        """Refuse versions of which not every object has arrived whole and right (see `copying.check_whole`).
+
+        Read is only what this process has not seen, and the store has not checked itself.
+        """
+        rows = list_nodes(self, state, nodes)
+        check_whole(self, rows, lambda row: row[:3] in self._sound or self.objects.known_sha256(row.key) == row.digest)
+        self._sound.clear()
 
     def begin(self, root: str, keys: str | None = None) -> None:
         """See `Place.begin`."""

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
-from http.client import HTTPConnection, HTTPResponse, HTTPSConnection
-from http.client import error as BadAnswer
+from http.client import HTTPResponse
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -19,13 +17,13 @@ from vzarr.overlay.keys.brought import Brought
 from vzarr.overlay.keys.unversioned import Snapshot
 from vzarr.overlay.transfer import exchange
 from vzarr.overlay.transfer.copying import Row
+from vzarr.overlay.transfer.direct import Way, Ways
+from vzarr.overlay.transfer.http import GONE, Host
 from vzarr.overlay.transfer.place import NOTHING, Place
 from vzarr.overlay.transfer.plans import Arrival
 
 KIND = "Vzarr-Error"
 """Header of an answer that is an error: which of `vzarr.errors` it is."""
-_SECONDS = 300.0
-_GONE = (OSError, BadAnswer)
 
 
 def is_served(url: str) -> bool:
@@ -51,7 +49,7 @@ class ServedPlace(Place):
 
     Notes
     -----
-    Each thread has a connection of its own, kept alive.
+    Where the server's store can sign URLs, objects come and go by these (see `direct`); otherwise by the server itself.
     """
 
     at_once = 500
@@ -61,11 +59,12 @@ class ServedPlace(Place):
         self._ref = parts.path.strip("/")
         if not parts.hostname or "/" in self._ref or parts.query or parts.fragment or parts.username is not None:
             raise InvalidInputError(f"a repo of a server is named http://HOST:PORT or http://HOST:PORT/ROOT, not {url}")
-        self.url, self._netloc, self._secure = url, parts.netloc, parts.scheme == "https"
+        self.url = url
+        secure = parts.scheme == "https"
+        self._host = Host(parts.netloc, secure=secure)
         self._headers = {"Authorization": f"Bearer {token}".encode()} if token else {}
-        self._local = threading.local()
-        self._lock = threading.Lock()
-        self._open: list[HTTPConnection] = []
+        self._reads = Ways(self._ways_to_read, lambda row: row.origin or row.key, secure=secure)
+        self._writes = Ways(self._ways_to_write, lambda row: row.key, secure=secure)
 
     def choose(self, root: str) -> None:
         """See `Place.choose`."""
@@ -88,6 +87,9 @@ class ServedPlace(Place):
 
     def get(self, key: str) -> bytes | None:
         """See `Place.get`."""
+        found = self._reads.get(key)
+        if found is not None:
+            return found
         try:
             return self._ask("GET", self._object(key))[1]
         except NotFoundError:
@@ -107,9 +109,18 @@ class ServedPlace(Place):
         asked = orjson.dumps([row[:3] for row in rows])
         return [known[key] for key in self._json("POST", f"{self._repo()}/lacking", asked)["keys"]]
 
+    def will_read(self, rows: Sequence[Row]) -> None:
+        """See `Place.will_read`."""
+        self._reads.expect(rows)
+
+    def will_write(self, rows: Sequence[Row]) -> None:
+        """See `Place.will_write`."""
+        self._writes.expect(rows)
+
     def put(self, key: str, data: bytes) -> None:
         """See `Place.put`."""
-        self._ask("PUT", f"{self._object(key)}?sha256={sha256(data).hexdigest()}", data)
+        if not self._writes.put(key, data):
+            self._ask("PUT", f"{self._object(key)}?sha256={sha256(data).hexdigest()}", data)
 
     def begin(self, root: str, keys: str | None = None) -> None:
         """See `Place.begin`; where the keys lie is the server's to say."""
@@ -137,13 +148,24 @@ class ServedPlace(Place):
 
     def close(self) -> None:
         """Let go of all connections."""
-        with self._lock:
-            for connection in self._open:
-                connection.close()
-            self._open.clear()
+        for each in (self._host, self._reads, self._writes):
+            each.close()
 
     def _address(self) -> str:
-        return f"{'https' if self._secure else 'http'}://{self._netloc}"
+        return self._host.address
+
+    def _ways_to_read(self, rows: Sequence[Row]) -> Mapping[str, Way] | None:
+        return self._ways("GET", [row.origin or row.key for row in rows])
+
+    def _ways_to_write(self, rows: Sequence[Row]) -> Mapping[str, Way] | None:
+        return self._ways("POST", [row[:3] for row in rows])
+
+    def _ways(self, method: str, asked: Sequence[Any]) -> Mapping[str, Way] | None:
+        try:
+            answer = self._json(method, f"{self._repo()}/urls", orjson.dumps(asked))
+        except FormatError:
+            return None  # a server of an earlier release
+        return exchange.ways_from_json(answer)
 
     def _repo(self) -> str:
         return f"/{quote(self._ref, safe='')}"
@@ -160,15 +182,9 @@ class ServedPlace(Place):
 
     def _ask(self, method: str, path: str, body: bytes | None = None) -> tuple[HTTPResponse, bytes]:
         """Answer and its content; every request may be sent again, for none does more the second time."""
-        kept = getattr(self._local, "connection", None)
         try:
-            # A server may have closed a connection that was kept; then a new one tells whether it is there.
-            found = self._send(kept, method, path, body) if kept is not None else None
-        except _GONE:
-            found = None
-        try:
-            answer, content = found or self._send(self._connect(), method, path, body)
-        except _GONE as e:
+            answer, content = self._host.ask(method, f"/api/transfer{path}", body, self._headers)
+        except GONE as e:
             raise StorageError(
                 f"{self._address()} cannot be reached, or went away ({str(e) or type(e).__name__});"
                 " the same command goes on where this one stopped"
@@ -176,25 +192,6 @@ class ServedPlace(Place):
         if answer.status >= 300:
             raise self._error(answer, content)
         return answer, content
-
-    def _connect(self) -> HTTPConnection:
-        kind = HTTPSConnection if self._secure else HTTPConnection
-        connection = self._local.connection = kind(self._netloc, timeout=_SECONDS)
-        with self._lock:
-            self._open.append(connection)
-        return connection
-
-    def _send(
-        self, connection: HTTPConnection, method: str, path: str, body: bytes | None
-    ) -> tuple[HTTPResponse, bytes]:
-        try:
-            connection.request(method, f"/api/transfer{path}", body, self._headers)
-            answer = connection.getresponse()
-            return answer, answer.read()
-        except BaseException:
-            connection.close()
-            self._local.connection = None
-            raise
 
     def _error(self, answer: HTTPResponse, content: bytes) -> VzarrError:
         """What an answer stands for, as the error that the server raised."""

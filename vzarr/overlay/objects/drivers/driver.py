@@ -81,3 +81,19 @@ class Driver(ABC):
     @abstractmethod
     def list_dir(self, prefix: str) -> tuple[list[str], list[str]]:
         """Names between `prefix` and the next slash: of folders, and of objects."""
+
+    def sign_reads(self, keys: Sequence[str], seconds: int) -> list[str] | None:
+        """URLs by which objects can be read; None where nothing can be signed."""
+        return None
+
+    def sign_writes(self, objects: Sequence[tuple[str, str]], seconds: int) -> list[tuple[str, dict[str, str]]] | None:
+        """URLs by which objects with these SHA-256 can be written, and headers; None where nothing can be signed."""
+        return None
+
+    def refuses_others(self, key: str) -> bool:
+        """Whether the store refuses bytes that have not the SHA-256 that was said; tried at a key that is free."""
+        return False
+
+    def sha256(self, key: str) -> str | None:
+        """SHA-256 of an object that the store computed when it was written, or None."""
+        return None

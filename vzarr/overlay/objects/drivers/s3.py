@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 from collections.abc import Coroutine, Sequence
 from typing import Any, NoReturn, TypeVar
 
@@ -17,6 +18,9 @@ from vzarr.overlay.objects.drivers.driver import PAGE, Driver, Entry, TransientE
 
 T = TypeVar("T")
 _CLAIM = "vzarr-claim"
+_CHECKSUM = "x-amz-checksum-sha256"
+_OTHER_BYTES = {"BadDigest", "InvalidDigest", "XAmzContentChecksumMismatch", "InvalidRequest"}
+"""Codes by which servers say that a body has not the checksum that came with it."""
 READ_SECONDS = 30.0
 LIST_SECONDS = 60.0
 
@@ -135,6 +139,48 @@ class S3(Driver):
             return False
         return True
 
+    def sign_reads(self, keys: Sequence[str], seconds: int) -> list[str] | None:
+        """See `Driver.sign_reads`."""
+        return self._signed([("get_object", {"Key": key}) for key in keys], seconds)
+
+    def sign_writes(self, objects: Sequence[tuple[str, str]], seconds: int) -> list[tuple[str, dict[str, str]]] | None:
+        """See `Driver.sign_writes`: the checksum is a signed header, so that no other can be sent."""
+        sums = [_base64(digest) for _, digest in objects]
+        asked = [("put_object", {"Key": k, "ChecksumSHA256": c}) for (k, _), c in zip(objects, sums, strict=True)]
+        urls = self._signed(asked, seconds)
+        if urls is None or not all(_CHECKSUM in url for url in urls):
+            return None
+        return [(url, {_CHECKSUM: checksum}) for url, checksum in zip(urls, sums, strict=True)]
+
+    def _signed(self, asked: Sequence[tuple[str, dict[str, str]]], seconds: int) -> list[str] | None:
+        return None if self.system.anon else self._run(self._sign(asked, seconds), READ_SECONDS)
+
+    async def _sign(self, asked: Sequence[tuple[str, dict[str, str]]], seconds: int) -> list[str]:
+        client = await self.system.set_session()
+        return [
+            await client.generate_presigned_url(verb, Params={"Bucket": self.bucket, **options}, ExpiresIn=seconds)
+            for verb, options in asked
+        ]
+
+    def refuses_others(self, key: str) -> bool:
+        """See `Driver.refuses_others`."""
+        try:
+            self._run(self._call("put_object", Key=key, Body=b"one", ChecksumSHA256=_base64("0" * 64)), READ_SECONDS)
+        except StorageError as e:
+            answer = e.__cause__
+            return isinstance(answer, ClientError) and answer.response["Error"].get("Code") in _OTHER_BYTES
+        self.remove([key])
+        return False
+
+    def sha256(self, key: str) -> str | None:
+        """See `Driver.sha256`."""
+        try:
+            answer = self._run(self._call("head_object", Key=key, ChecksumMode="ENABLED"), READ_SECONDS)
+        except _Absent:
+            return None
+        found = answer.get("ChecksumSHA256", "")
+        return base64.b64decode(found).hex() if found and "-" not in found else None
+
     def list_after(self, prefix: str, after: str) -> list[Entry]:
         """See `Driver.list_after`."""
         start = {"StartAfter": after} if after else {}
@@ -203,6 +249,11 @@ class S3(Driver):
         """Read credentials anew for the next request: what was refused may be mended while the process runs on."""
         systems.renew_system("s3", self._system)
         self._system = None
+
+
+def _base64(digest: str) -> str:
+    """A hash in hex as S3's headers spell it."""
+    return base64.b64encode(bytes.fromhex(digest)).decode()
 
 
 def _range(start: int, stop: int | None) -> str:

@@ -85,6 +85,7 @@ def _opened(protocol: str) -> Any:
 
 # Checksums beyond S3's own would cost a second pass, and older servers know none.
 _S3_CONFIG: dict[str, Any] = {
+    "signature_version": "s3v4",  # of signed URLs too, where the older one is the default
     "max_pool_connections": CONNECTIONS,
     "connect_timeout": CONNECT_SECONDS,
     "retries": {"total_max_attempts": 1},
