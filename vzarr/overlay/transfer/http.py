@@ -43,7 +43,7 @@ class Host:
 
         Raises
         ------
-        OSError, http.client.HTTPException
+        OSError, http.client.whatever `http.client` raises
             If there is no answer.
         """
         kept = getattr(self._local, "connection", None)

@@ -8,12 +8,12 @@ keys.  So every write is there whole or not at all, voxels, keys and metadata al
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from vzarr.errors import ConflictError
+from vzarr.errors import ConflictError, InvalidInputError
 from vzarr.overlay import layout, opening
 from vzarr.overlay.history.state import State
 from vzarr.overlay.keys.authority import LOST, Authority
@@ -21,14 +21,16 @@ from vzarr.overlay.keys.pause import paused
 from vzarr.overlay.kv import sidecar
 from vzarr.overlay.kv.base import Reader
 from vzarr.overlay.kv.mutationids import peek_mutation_id
+from vzarr.overlay.kv.sidecar import Change
 from vzarr.overlay.kv.versioned import VersionedKV
-from vzarr.overlay.objects.base import Objects
+from vzarr.overlay.objects.base import LINK, Objects
 from vzarr.overlay.objects.sharing import share
 from vzarr.overlay.sealing import seal
 from vzarr.overlay.transfer import moment
 from vzarr.overlay.transfer.copying import WORKERS, Progress
 from vzarr.overlay.transfer.moment import Held, Moment
 from vzarr.overlay.transfer.places import StoredPlace
+from vzarr.overlay.views.paths import is_key
 
 ROUNDS = 4
 """How often changes are copied before the pause, at most."""
@@ -107,24 +109,23 @@ def _at_once(source: StoredPlace, authority: Authority, copies: _Copies, nodes: 
             copies.stand_still(opened)
         copies.put_kept()
         held = dict(copies.held)
-        for name, parts in (row for node in opened for row in _rows(authority, view, state, node)):
-            held |= {f"{name}/{part}": copies.put(data) for part, data in parts.items()}
+        for name, rows in (found for node in opened for found in _rows(authority, view, state, node)):
+            held |= copies.put_rows(name, rows)
         mutations = peek_mutation_id(view)
     sums = copies.put(moment.listing(held))
     made = Moment(time, state.next, mutations, tuple(opened), sums.digest)
     return Taken(state, made, held, copies.nbytes)
 
 
-def _rows(authority: Authority, view: Reader, state: State, node: str) -> Iterator[tuple[str, dict[str, bytes]]]:
-    """What an open version has in the key store: names (see `moment.listed`) and sidecars."""
+def _rows(authority: Authority, view: Reader, state: State, node: str) -> Iterator[tuple[str, Iterator[Change]]]:
+    """What an open version has in the key store: names (see `moment.listed`), and rows in order."""
     prefix = layout.node_rows(node)
     rows = ((key[len(prefix) :], value) for key, value in view.scan(prefix, layout.after(prefix)))
-    yield f"{moment.ROWS}/{node}", sidecar.encode((key, value) for key, value in rows if key[:1] not in _PASSING)
+    yield f"{moment.ROWS}/{node}", ((key, value) for key, value in rows if key[:1] not in _PASSING)
     number = 0 if node == layout.UNVERSIONED else state.nodes[node].version_id
     versioned = VersionedKV(authority.kv, lambda a, b: a == b)
     for instance in versioned.instances_changed(number, view=view):
-        changes = versioned.changes(instance, number, view=view)
-        yield f"{moment.KEYS}/{node}/{instance.hex()}", sidecar.encode(changes)
+        yield f"{moment.KEYS}/{node}/{instance.hex()}", versioned.changes(instance, number, view=view)
 
 
 def own_objects(objects: Objects, node: str) -> Iterator[tuple[str, int, str]]:
@@ -213,9 +214,22 @@ class _Copies:
                 self.nbytes += len(data)
         return held
 
+    def put_rows(self, name: str, rows: Iterable[Change]) -> dict[str, Held]:
+        """Let rows of the key store lie beside the mirror, as a sidecar; its objects by name."""
+        held: dict[str, Held] = {}
+
+        def put(part: str, data: bytes) -> None:
+            held[f"{name}/{part}"] = self.put(data)
+
+        sidecar.write(rows, put)
+        return held
+
     def _changed(self, nodes: Sequence[str]) -> list[tuple[str, str]]:
         """Keys of objects that may not be as they are held, and their stamps; what is gone is forgotten."""
         found = {key: (size, stamp) for node in nodes for key, size, stamp in own_objects(self._source, node)}
+        odd = [key for key, (size, _stamp) in found.items() if size == LINK or not is_key(key)]
+        if odd:
+            raise InvalidInputError(f"{odd[0]!r} is a symbolic link, or its name is none of a key: it cannot be copied")
         for key in self.held.keys() - found.keys():
             del self.held[key]
         return [
