@@ -43,7 +43,7 @@ class Host:
 
         Raises
         ------
-        OSError, http.client.whatever `http.client` raises
+        OSError, or an error of `http.client`
             If there is no answer.
         """
         kept = getattr(self._local, "connection", None)
