@@ -30,14 +30,14 @@ def die_at(count: int) -> None:
     sys.addaudithook(look)
 
 
-def attempt(source: str, target: str, count: int) -> int:
+def attempt(source: str, target: str, options: list[str], count: int) -> int:
     """Wait status of a process that clones until it dies."""
     child = os.fork()
     if child == 0:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         if count:
             die_at(count)
-        os._exit(main(["clone", source, target]))
+        os._exit(main(["clone", source, target, *options]))
     return os.waitpid(child, 0)[1]
 
 
@@ -50,15 +50,15 @@ def is_seen(target: str) -> bool:
     return True
 
 
-def run(source: str, target: str, seed: int, times: int) -> None:
+def run(source: str, target: str, seed: int, times: int, *options: str) -> None:
     draw, told = random.Random(seed), []
     for _ in range(times):
-        status = attempt(source, target, draw.randint(1, 12))
-        objects = sum(1 for _ in open_objects(target).walk("nodes"))
+        status = attempt(source, target, list(options), draw.randint(1, 12))
+        objects = sum(1 for key, _ in open_objects(target).walk() if key.startswith(("nodes/", "open/")))
         told.append([os.WIFSIGNALED(status), is_seen(target), objects])
-    status = attempt(source, target, 0)
+    status = attempt(source, target, list(options), 0)
     sys.stdout.write(json.dumps({"killed": told, "status": status}))
 
 
 if __name__ == "__main__":
-    run(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
+    run(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), *sys.argv[5:])

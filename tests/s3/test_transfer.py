@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import hashlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,14 +11,14 @@ import numpy as np
 import pytest
 
 import vzarr
+from tests import proofreading
+from tests.proofreading import contents, objects_of, proofread_once
 from tests.serving import TOKEN, serving
 from vzarr.demo.neuropil import synthesise
-from vzarr.overlay import layout, opening
+from vzarr.overlay import layout
 from vzarr.overlay.care.verify import verify
-from vzarr.overlay.export.standalone import documents, place_bytes, places
 from vzarr.overlay.transfer.places import open_place
 from vzarr.overlay.transfer.verbs import clone, push
-from vzarr.types.registry import create
 
 VERSIONS = 20
 
@@ -41,59 +40,14 @@ def proofread(tmp_path: Path) -> Iterator[Callable[[np.ndarray], vzarr.Repo]]:
     made: list[vzarr.Repo] = []
 
     def make(labels: np.ndarray) -> vzarr.Repo:
-        repo = vzarr.create(str(tmp_path / "first"), alias="fib25")
+        repo = proofreading.begin(str(tmp_path / "first"), labels)
         made.append(repo)
-        root = repo.root
-        seg, notes = create(root, "seg", "labelmap"), create(root, "notes", "keyvalue")
-        seg.write((0, 0, 0), labels.astype(np.uint64))
-        notes.put("0", b"as segmented")
-        root.commit("as segmented")
-        draw = np.random.default_rng(1)
-        tips = {"master": root.newversion(), "side": root.branch("side")}
-        for n in range(1, VERSIONS):
-            name = ("master", "side")[n % 2]
-            proofread_once(tips[name], draw, n)
-            sealed = tips[name].commit(f"round {n}")
-            if n + 2 < VERSIONS:
-                tips[name] = sealed.newversion()
+        proofreading.proofread(repo, VERSIONS)
         return repo
 
     yield make
     for repo in made:
         repo.close()
-
-
-def proofread_once(version: vzarr.Version, draw: np.random.Generator, n: int) -> None:
-    """A merge of bodies, a cleave, some voxels, and a key."""
-    seg = version["seg"]
-    bodies = [body for body, _ in seg.list_bodies()]
-    target, other = draw.choice(bodies, 2, replace=False).tolist()
-    seg.merge(target, [other])
-    if n % 3 == 0:
-        seg.cleave(target, [other])
-    seg.write((0, 0, 64 * (n % 2)), np.full((64, 64, 64), target, np.uint64))
-    version["notes"].put(str(n), b"round")
-
-
-def contents(repo: vzarr.Repo) -> dict[str, object]:
-    """Each sealed version: hash of every key of its Zarr hierarchy, and of all keys of its instances."""
-    found: dict[str, object] = {}
-    for version in (v for v in repo.versions() if v.sealed):
-        view = version.view
-        zarr = {key: hashlib.sha256(data).hexdigest() for key, data in documents(view)}
-        zarr |= {key: hashlib.sha256(place_bytes(view, place)).hexdigest() for key, place in places(view)}
-        keys = {
-            name: hashlib.sha256(b"".join(k + b"\0" + v for k, v in version.keys(name).scan())).hexdigest()
-            for name in repo.state.instances
-        }
-        found[version.uuid] = (version.info.parents, version.note, zarr, keys)
-    return found
-
-
-def objects_of(url: str) -> dict[str, int]:
-    """Everything that versions stored: what belongs to none stays with each repo."""
-    found = opening.open_objects(url).walk("nodes")
-    return {key: size for key, size in found if not key.startswith(layout.node(layout.UNVERSIONED))}
 
 
 @pytest.mark.parametrize("volume", ["synthetic", pytest.param("real", marks=pytest.mark.exhaustive)])
