@@ -75,7 +75,7 @@ def test_nothing_changes_in_a_pause_and_nothing_is_refused(painted: vzarr.Versio
 
 
 def test_a_write_of_several_steps_is_whole_or_not_there(painted: vzarr.Version):
-    info = painted.repo.create_instance(painted, "n", "keyvalue")
+    info = painted.repo.record_instance(painted, "n", "keyvalue")
     stop = threading.Event()
 
     def write() -> None:
