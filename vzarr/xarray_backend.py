@@ -24,6 +24,7 @@ from xarray.core import indexing
 import vzarr
 from vzarr.errors import InvalidInputError, NotFoundError
 from vzarr.geometry import Coord
+from vzarr.overlay import layout
 from vzarr.overlay.fsspec import split_url
 from vzarr.overlay.hierarchy.naming import folder_in
 from vzarr.overlay.version import Version
@@ -167,7 +168,7 @@ def _groups(
     groups = {"/": xr.Dataset(attrs={"vzarr_version": version.uuid})}
     for name in names:
         scale = 0
-        while scale == 0 or version.has_array(_path(version, name, scale)):
+        while scale == 0 or _has(version, name, scale):
             groups[f"/{name}/{scale}"] = _dataset(manager, version.uuid, name, scale, dropped, bodies)
             scale += 1
     return groups
@@ -225,7 +226,8 @@ class VersionArray(BackendArray):
         return indexing.explicit_indexing_adapter(key, self.shape, support, self._read)
 
     def _read(self, key: tuple[int | slice, ...]) -> NDArray[Any]:
-        version = Version(self._manager.acquire(), self._node)
+        repo = self._manager.acquire()
+        version = repo.outside if self._node == layout.UNVERSIONED else Version(repo, self._node)
         ranges = [_range(part, size) for part, size in zip(key, self.shape, strict=True)]
         if any(abs(r.step) > 1 for r in ranges):
             # Only Zarr's own indexing leaves out the chunks between the steps.
@@ -254,27 +256,33 @@ def _range(part: int | slice, size: int) -> range:
 
 def _voxel_instances(version: Version, scale: int) -> list[str]:
     """Names of the instances that have voxels at a scale of a version."""
-    names = sorted(version.repo.state.instances)
-    return [name for name in names if version.has_array(_path(version, name, scale))]
+    return [name for name in sorted(version.repo.state.instances) if _has(version, name, scale)]
 
 
-def _path(version: Version, name: str, scale: int) -> str:
-    """Path of an instance's array."""
+def _has(version: Version, name: str, scale: int) -> bool:
+    """Whether an instance has voxels at a scale."""
+    at, path = _place(version, name, scale)
+    return at.has_array(path)
+
+
+def _place(version: Version, name: str, scale: int) -> tuple[Version, str]:
+    """Where an instance's array is, and its path there: in the version, or outside of all."""
     info = version.instance_info(name)
-    return voxels.array_path(folder_in(info, version.repo.known, lambda: version.view.entries), scale)
+    at = version if info.versioned else version.repo.outside
+    return at, voxels.array_path(folder_in(info, at.repo.known, lambda: at.view.entries), scale)
 
 
 def _variable(
     manager: CachingFileManager[Repo], version: Version, name: str, scale: int, bodies: bool
 ) -> tuple[xr.Variable, dict[str, xr.Variable]]:
     """Lazy voxels of one instance, and its coordinates."""
-    path = _path(version, name, scale)
+    version, path = _place(version, name, scale)
     array = _array(version, path)
     bounds = version.bounds(path)
     lo = bounds[0] if bounds else (0,) * array.ndim
     info = version.instance_info(name)
     relabelled = name if bodies and isinstance(registry.open_info(version, info), LabelView) else None
-    data = VersionArray(manager, version.uuid, path, lo, array.shape, array.dtype, relabelled)
+    data = VersionArray(manager, version.view.node, path, lo, array.shape, array.dtype, relabelled)
     # Dask's chunks are whole stored objects: two tasks that share a shard would both read and decode it.
     encoding = {"chunks": array.chunks, "preferred_chunks": dict(zip(DIMS, array.shards or array.chunks, strict=True))}
     if array.shards:

@@ -21,6 +21,7 @@ from vzarr.api.errors import NOT_FOUND, error_response, error_text, options_resp
 from vzarr.api.hub import Hub
 from vzarr.api.ranges import parse_range
 from vzarr.errors import NotFoundError, VzarrError
+from vzarr.overlay.mountedstore import MountedStore
 from vzarr.overlay.namedstore import naming_of
 from vzarr.overlay.version import Version
 from vzarr.overlay.views.base import SealedView
@@ -181,9 +182,19 @@ def _answer(version: Version, wanted: Served, asked: Asked, stamp: str) -> Respo
 def _lasts(version: Version, key: str) -> bool:
     """Whether a version's object will always be what it is now."""
     view = version.view
+    if _is_shared(version, key):
+        return False  # unversioned instances change whatever is sealed
     if not isinstance(view, SealedView) or naming_of(version, version.repo.known).stored(key) != key:
         return False  # an instance may get another name
     return not any(key.startswith(f"{p}/" if p else "") for p in view.unpinned)
+
+
+def _is_shared(version: Version, key: str) -> bool:
+    info = version.repo.known.instances.get(key.partition("/")[0])
+    if info is None or info.versioned:
+        return False
+    store = version.store
+    return isinstance(store, MountedStore) and store.is_shared(key)
 
 
 def _etag(content: bytes) -> str:

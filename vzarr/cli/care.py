@@ -14,6 +14,7 @@ from rich.markup import escape
 
 import vzarr
 from vzarr.cli.output import AsJson, RepoUrl, columns, emit, examples
+from vzarr.overlay import layout
 from vzarr.overlay.care.gc import GRACE_SECONDS
 from vzarr.overlay.care.rebuild import rebuild_damaged
 from vzarr.overlay.care.rebuildkeys import rebuild
@@ -54,7 +55,7 @@ def du(
     """Show where the bytes are: what each version, instance or branch stored."""
     with closing(vzarr.open(url)) as repo:
         state = repo.state
-        nodes = list(state.nodes) if ref is None else sorted(
+        nodes = [*state.nodes, layout.UNVERSIONED] if ref is None else sorted(
             ancestry(repo.resolve(ref), state.parents), key=lambda n: state.nodes[n].version_id
         )  # fmt: skip
         found = total(usage(repo.objects, state, nodes), attrgetter(by.value))

@@ -20,7 +20,8 @@ from vzarr.overlay.objects.base import Objects
 from vzarr.overlay.sealing import seal
 from vzarr.overlay.threeway.disputes import FAIL, OURS, Judge, Strategy
 from vzarr.overlay.transfer import remotes
-from vzarr.overlay.version import Version
+from vzarr.overlay.version import Outside, Version
+from vzarr.overlay.views import outside
 from vzarr.overlay.views.base import Storage, View
 from vzarr.overlay.views.commit import seal_version
 from vzarr.overlay.views.shelf import Shelf
@@ -129,6 +130,11 @@ class Repo(Instances):
         """The root version."""
         return Version(self, self.uuid)
 
+    @property
+    def outside(self) -> Outside:
+        """What belongs to no version: where unversioned instances are."""
+        return Outside(self, self.uuid)
+
     def __getitem__(self, ref: str) -> Version:
         """The version that a branch, tag, id, unique prefix or ``prefix:branch~2`` names.
 
@@ -191,6 +197,8 @@ class Repo(Instances):
                 self._settle(node)
             view, base = self._shelf.fresh(node), self._shelf.base(node)
             data = seal_version(view, base, info.parents, self.keys.sealing(info))
+            if any(not info.versioned for info in state.instances.values()):
+                outside.keep(self.objects, self.authority)
             self._log.publish(plans.seal(node, seal.sha256(data), note, log), user=user, app=app)
             self.authority.finish_close(node)
         self._shelf.forget(node)
@@ -348,6 +356,11 @@ class Repo(Instances):
     def reopen_version(url: str, node: str) -> Version:
         """Version of a repo by URL, for pickles."""
         return Version(Repo.open(url), node)
+
+    @staticmethod
+    def reopen_outside(url: str) -> Outside:
+        """What belongs to no version of a repo by URL, for pickles."""
+        return Repo.open(url).outside
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Repo) and self.url == other.url

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import zarr
 
-from vzarr.overlay import datatypes
+from vzarr.overlay import datatypes, layout
 from vzarr.overlay.hierarchy import arrays
 from vzarr.overlay.history.plans import find_instance
 from vzarr.overlay.history.state import InstanceInfo, NodeInfo
 from vzarr.overlay.kv.versioned import InstanceKeys, InstanceTxn
-from vzarr.overlay.namedstore import store_of
+from vzarr.overlay.mountedstore import outside_store, with_outside
 from vzarr.overlay.store import VersionStore
 from vzarr.overlay.versionarrays import VersionArrays
 from vzarr.overlay.views.base import View
@@ -126,7 +126,7 @@ class Version(VersionArrays):
     @property
     def store(self) -> VersionStore:
         """The version as a zarr store; read-only when it is sealed."""
-        return store_of(self, self.repo.known, read_only=self.sealed)
+        return with_outside(self, self.repo.outside, self.repo.known, read_only=self.sealed)
 
     @property
     def zarr(self) -> zarr.Group:
@@ -218,3 +218,31 @@ class Version(VersionArrays):
 
     def _repr_html_(self) -> str:
         return arrays.version_html(self.repo.state, self.info, self.view.entries)
+
+
+class Outside(Version):
+    """What belongs to no version: where unversioned instances are, which all versions share.
+
+    It stands where the root stands in history, and is never sealed.
+    """
+
+    @property
+    def sealed(self) -> bool:
+        """It never is."""
+        return False
+
+    @property
+    def view(self) -> View:
+        """What it looks like now (for the overlay's own use)."""
+        return self.repo.view(layout.UNVERSIONED)
+
+    @property
+    def store(self) -> VersionStore:
+        """The groups of unversioned instances as a zarr store."""
+        return outside_store(self, self.repo.known, read_only=False)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return self.repo.reopen_outside, (self.repo.url,)
+
+    def __repr__(self) -> str:
+        return f"<vzarr: what belongs to no version of {self.url}>"

@@ -194,8 +194,8 @@ class Instance:
         return f"<{type(self).__name__} {self.name} [{self.info.typename}] in {self.version!r}>"
 
     def at(self, version: Version) -> Self:
-        """The same instance seen from another version of its repo."""
-        return replace(self, version=version)
+        """The same instance seen from another version of its repo; one that is not versioned looks the same."""
+        return replace(self, version=version) if self.info.versioned else self
 
     @property
     def keys(self) -> InstanceKeys:

@@ -56,9 +56,9 @@ def get(typename: str) -> Datatype:
 
 
 def open_info(version: Version, info: InstanceInfo) -> Instance:
-    """Handle on an instance whose info is at hand."""
+    """Handle on an instance whose info is at hand; on one that is not versioned it is the same at every version."""
     datatype = get(info.typename)
-    return datatype.handle(version, info, datatype)
+    return datatype.handle(version if info.versioned else version.repo.outside, info, datatype)
 
 
 def open_instance(version: Version, name: str) -> Instance:
@@ -70,7 +70,7 @@ def open_instance(version: Version, name: str) -> Instance:
         If the repo has no such instance, or its datatype is not installed.
     """
     handle = open_info(version, version.instance_info(name))
-    if not version.sealed:
+    if not handle.version.sealed:
         handle.datatype.resume(handle)
     return handle
 

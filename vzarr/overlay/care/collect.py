@@ -80,13 +80,13 @@ def remove(info: InstanceInfo, authority: Authority, state: State, views: Views)
 
 
 def _open(info: InstanceInfo, state: State, views: Views) -> Iterator[tuple[OpenView | RootView, str]]:
-    """Open versions in which an instance has a group, and its path."""
-    for node in state.nodes.values():
-        if not node.sealed:
-            view = views(node.id)
-            folder = folder_in(info, state, lambda view=view: view.entries)  # type: ignore[misc]
-            if isinstance(view, OpenView | RootView) and any(below(view.entries, folder)):
-                yield view, folder
+    """Open versions in which an instance has a group, and its path; or what belongs to none, if it is not versioned."""
+    opened = [node.id for node in state.nodes.values() if not node.sealed]
+    for node in opened if info.versioned else [layout.UNVERSIONED]:
+        view = views(node)
+        folder = folder_in(info, state, lambda view=view: view.entries)  # type: ignore[misc]
+        if isinstance(view, OpenView | RootView) and any(below(view.entries, folder)):
+            yield view, folder
 
 
 def _rows(kv: OrderedKV, info: InstanceInfo) -> Iterator[Item]:

@@ -139,13 +139,16 @@ def _snapshots(objects: Objects, authority: Authority, old: float, grace: float)
 def _journals(objects: Objects, authority: Authority, state: State, old: float, grace: float) -> Iterator[Garbage]:
     """Folders of leases that have ended; what waits in an open version to be put in place is not one of them."""
     now = time.time()
-    for info in state.nodes.values():
-        folder = f"{layout.node(info.id)}/journal"
-        leases = [n for n in objects.list_dir(folder)[0] if info.sealed or not layout.is_aside(n)]
-        living = authority.leases(info.id) if leases and not info.sealed else set()
+    for node in [*state.nodes, layout.UNVERSIONED]:
+        sealed = node in state.nodes and state.nodes[node].sealed
+        folder = layout.stages(node)
+        # Nothing seals what belongs to no version, and so takes away what was never put in place there.
+        every = sealed or node == layout.UNVERSIONED
+        leases = [n for n in objects.list_dir(folder)[0] if every or not layout.is_aside(n)]
+        living = authority.leases(node) if leases and not sealed else set()
         for name in leases:
             if name not in living:
-                when = (now, 0.0) if info.sealed else (old, grace)
+                when = (now, 0.0) if sealed else (old, grace)
                 yield from _folder(objects, "journal", f"{folder}/{name}", *when)
 
 

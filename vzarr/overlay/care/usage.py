@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from vzarr.overlay import layout
 from vzarr.overlay.hierarchy.tree import RESERVED
-from vzarr.overlay.history.state import NodeInfo, State
+from vzarr.overlay.history.state import State
 from vzarr.overlay.objects.base import Objects
 from vzarr.overlay.sealing import seal
 
@@ -39,16 +39,18 @@ class Usage:
 def usage(objects: Objects, state: State, nodes: Iterable[str]) -> Iterator[Usage]:
     """What some versions stored themselves; what they share with their ancestors is counted where it was stored.
 
-    Sealed versions are counted by their list of checksums, open ones by their folder.
+    Sealed versions are counted by their list of checksums, open ones by their folder, and so is what belongs to none
+    (`layout.UNVERSIONED` among `nodes`).
     """
     names = {i.data_uuid: i.name for i in state.instances.values()}
     for node in nodes:
         found: dict[str, list[int]] = {}
-        for key, size in _stored(objects, state.nodes[node]):
+        info = state.nodes.get(node)
+        for key, size in _stored(objects, node, sealed=info is not None and info.sealed):
             count = found.setdefault(_instance(key, names), [0, 0])
             count[0] += 1
             count[1] += size
-        branch = state.nodes[node].branch or "master"
+        branch = layout.UNVERSIONED if info is None else info.branch or "master"
         yield from (Usage(node, branch, name, n, nbytes) for name, (n, nbytes) in sorted(found.items()))
 
 
@@ -61,16 +63,16 @@ def total(rows: Iterable[Usage], by: Callable[[Usage], str]) -> dict[str, tuple[
     return found
 
 
-def _stored(objects: Objects, info: NodeInfo) -> Iterator[tuple[str, int]]:
+def _stored(objects: Objects, node: str, *, sealed: bool) -> Iterator[tuple[str, int]]:
     """Keys of a version's objects, relative to its folder, and their sizes."""
-    data = objects.get(layout.sums(info.id)) if info.sealed else None
-    folder = layout.node(info.id)
+    data = objects.get(layout.sums(node)) if sealed else None
+    folder = layout.node(node)
     if data is None:
         yield from ((key[len(folder) + 1 :], max(0, size)) for key, size in objects.walk(folder))
         return
     yield from ((key, size) for key, size, _digest in seal.read_sums(data))
     yield "sums/sha256", len(data)
-    yield "seal.json", objects.size(layout.seal(info.id)) or 0
+    yield "seal.json", objects.size(layout.seal(node)) or 0
 
 
 def _instance(key: str, names: dict[str, str]) -> str:

@@ -30,6 +30,8 @@ def folder_in(info: InstanceInfo, state: State, entries: Callable[[], Entries]) 
     entries
         Gives the version's groups and arrays; asked only where others have a folder of that name, too.
     """
+    if not info.versioned:
+        return shared_folder(info)
     rivals = {rival.data_uuid for rival in state.rivals(info)}
     if not rivals:
         return info.path
@@ -39,6 +41,11 @@ def folder_in(info: InstanceInfo, state: State, entries: Callable[[], Entries]) 
         return min(own)
     taken = any(arrays[path] in rivals for path in below(arrays, info.path))
     return f"{info.path}~{info.data_uuid[:8]}" if taken else info.path
+
+
+def shared_folder(info: InstanceInfo) -> str:
+    """Group of an unversioned instance's arrays, outside of versions: no two instances have one, whoever made them."""
+    return f"{info.path}~{info.data_uuid[:8]}"
 
 
 @dataclass(frozen=True)
@@ -61,11 +68,20 @@ class Naming:
         """How a version with some groups and arrays is shown; what is stored under a name goes before an instance."""
         if not state.renamed:
             return cls()
-        hidden = frozenset(folder_in(info, state, entries) for info in state.deleted.values())
+        deleted = (info for info in state.deleted.values() if info.versioned)
+        hidden = frozenset(folder_in(info, state, entries) for info in deleted)
         stored = {path.partition("/")[0] for path in entries()} - hidden
-        named = {info.name: folder_in(info, state, entries) for info in state.instances.values()}
+        versioned = (info for info in state.instances.values() if info.versioned)
+        named = {info.name: folder_in(info, state, entries) for info in versioned}
         folders = {name: folder for name, folder in named.items() if name != folder and name not in stored}
         return cls(folders, hidden - set(named.values()))
+
+    @classmethod
+    def outside(cls, state: State) -> Self:
+        """How the groups of unversioned instances are shown."""
+        folders = {info.name: shared_folder(info) for info in state.instances.values() if not info.versioned}
+        hidden = (shared_folder(info) for info in state.deleted.values() if not info.versioned)
+        return cls(folders, frozenset(hidden))
 
     def __bool__(self) -> bool:
         return bool(self.folders or self.hidden)

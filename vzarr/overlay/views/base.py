@@ -47,7 +47,7 @@ class Storage:
 
     def chunk_key(self, node: str, entry: ArrayEntry, coord: Coord) -> str:
         """Object key of a chunk (global coordinates) of an array as `node` stores it."""
-        folder = entry.id.folder(of_root=node == self.root, root=self.root)
+        folder = entry.id.folder(of_root=node in (self.root, layout.UNVERSIONED), root=self.root)
         base = f"nodes/{node}/zarr/{folder}/" if folder else f"nodes/{node}/zarr/"
         return base + entry.spec.key(coord)
 

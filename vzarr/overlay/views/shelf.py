@@ -14,6 +14,7 @@ from vzarr.overlay.sealing import seal
 from vzarr.overlay.views.base import SealedView, Storage, View
 from vzarr.overlay.views.commit import Base, base_owners
 from vzarr.overlay.views.openview import OpenView
+from vzarr.overlay.views.outside import OutsideView
 from vzarr.overlay.views.rootview import RootView
 
 KEPT = 64
@@ -86,6 +87,8 @@ class Shelf:
         return SealedView.load(self.storage, info.id, record)
 
     def _load(self, node: str) -> View:
+        if node == layout.UNVERSIONED:
+            return OutsideView(self.storage, self.authority)
         info = self._state(node).nodes.get(node)
         if info is None:
             raise NotFoundError(f"no version {node}")

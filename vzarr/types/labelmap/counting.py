@@ -89,7 +89,7 @@ class Spill:
     @classmethod
     def begin(cls, instance: Instance, mark: bytes, coords: Coords, batch: int) -> Spill:
         """Take up the counts of an earlier run, if nothing has changed since."""
-        folder = layout.aside(instance.version.uuid, f"index-{instance.info.data_uuid}")
+        folder = layout.aside(instance.version.view.node, f"index-{instance.info.data_uuid}")
         digest = hashlib.sha256(np.ascontiguousarray(coords, "<i8").tobytes()).hexdigest()
         plan = orjson.dumps({"mark": mark.hex(), "blocks": digest, "batch": batch})
         objects = instance.version.repo.objects
