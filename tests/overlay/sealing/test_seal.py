@@ -147,3 +147,12 @@ def test_sealed_versions_need_no_keys(sealed: vzarr.Version, tmp_path: Path):
     with vzarr.open(sealed.url) as repo:
         assert np.array_equal(repo[sealed.uuid].zarr["a"][...], DATA)
         assert repo[sealed.uuid].store.read("notes/x")[0] == b"loose"
+
+
+def test_a_list_of_checksums_that_was_cut_short_is_none():
+    line = f"{'0' * 64} 3 a key\n".encode()
+    assert list(seal.read_sums(b"")) == []
+    assert list(seal.read_sums(line)) == [("a key", 3, "0" * 64)]
+    for cut in range(1, len(line)):
+        with pytest.raises(ValueError, match="no end"):
+            list(seal.read_sums(line + line[:-cut]))

@@ -165,8 +165,17 @@ def write_sums(objects: Objects, node: str, stored: Iterable[str] = ()) -> str:
 
 
 def read_sums(data: bytes) -> Iterator[tuple[str, int, str]]:
-    """Key, size and hash of each object that a list of checksums names."""
-    for line in data.decode().split("\n")[:-1]:
+    """Key, size and hash of each object that a list of checksums names.
+
+    Raises
+    ------
+    ValueError
+        If it is none, or its last line is not whole.
+    """
+    *lines, rest = data.decode().split("\n")
+    if rest:
+        raise ValueError("its last line has no end")
+    for line in lines:
         digest, size, key = line.split(" ", 2)
         yield key, int(size), digest
 
