@@ -1,14 +1,19 @@
 """The mutation log of an instance: one JSON record per change, kept in its keys, version by version.
 
 Rows: ``m`` + version id + a zero byte + mutation id (8 bytes, big-endian).  No two versions write the same
-row, so that a merge simply joins the logs.  Records have the keys of DVID's mutation log.
+row, so that a merge simply joins the logs.  Records have the keys of DVID's mutation log; the time is RFC 3339.
+Bytes that a record refers to are the row ``r`` + mutation id + 8 bytes of their hash, and these 16 bytes in URL-safe
+base64 are the reference.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import base64
+import binascii
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,8 +29,11 @@ if TYPE_CHECKING:
     from vzarr.overlay.kv.versioned import InstanceTxn
     from vzarr.overlay.version import Version
 
-_LOG = b"m"
-_COMMON = {"Action", "MutationID", "UUID", "Timestamp", "User", "App"}
+_LOG, _ATTACHED = b"m", b"r"
+_DIGEST = 8
+_QUIET = ("kafkalog", "off")
+"""Part of a record that is kept but not announced, named after the query string by which DVID's clients ask for it."""
+_COMMON = {"Action", "MutationID", "UUID", "Timestamp", "User", "App", _QUIET[0]}
 
 
 @dataclass(frozen=True)
@@ -44,8 +52,15 @@ class Writer:
     user: str = ""
     app: str = ""
 
-    def record(self, tx: InstanceTxn, fields: Mapping[str, Any]) -> int:
+    def record(self, tx: InstanceTxn, fields: Mapping[str, Any], *, announced: bool = True) -> int:
         """Add a record within a transaction on the instance's keys.
+
+        Parameters
+        ----------
+        fields
+            ``Action`` and what belongs to it.
+        announced
+            Whether it is published where records are (`vzarr.kafka`).
 
         Returns
         -------
@@ -59,15 +74,57 @@ class Writer:
             **fields,
             "MutationID": number,
             "UUID": uuid,
-            "Timestamp": datetime.now(UTC).isoformat(),
+            "Timestamp": datetime.now(UTC).isoformat(timespec="microseconds"),
             **said,
+            **({} if announced else dict([_QUIET])),
         }
         tx.put(_rows(uuid) + number.to_bytes(8, "big"), orjson.dumps(record))
         return number
 
+    @staticmethod
+    def attach(tx: InstanceTxn, content: bytes) -> str:
+        """Keep bytes that the next record will refer to, within its transaction; gives the reference."""
+        name = tx.peek_mutation_id().to_bytes(8, "big") + blake2b(content, digest_size=_DIGEST).digest()
+        tx.put(_ATTACHED + name, content)
+        return base64.urlsafe_b64encode(name).decode()
+
+
+def attached(instance: Instance, reference: str) -> bytes | None:
+    """Bytes to which a record refers that this version sees; None for what is no reference of this instance."""
+    try:
+        name = base64.b64decode(reference, b"-_", validate=True)
+    except (binascii.Error, ValueError):
+        return None
+    return instance.keys.get(_ATTACHED + name) if len(name) == 8 + _DIGEST else None
+
 
 def _rows(uuid: str) -> bytes:
     return _LOG + uuid.encode() + b"\0"
+
+
+def all_rows() -> tuple[bytes, bytes]:
+    """First row of any record, and the end of all."""
+    return _LOG, bytes([_LOG[0] + 1])
+
+
+def rows_of(uuid: str, first: int, end: int) -> tuple[bytes, bytes]:
+    """First row and end of a version's records with ids from `first` to below `end`."""
+    return _rows(uuid) + first.to_bytes(8, "big"), _rows(uuid) + end.to_bytes(8, "big")
+
+
+def rows_after(uuid: str) -> bytes:
+    """First row that may follow those of a version."""
+    return _rows(uuid)[:-1] + b"\1"
+
+
+def id_of(row: bytes) -> int:
+    """Mutation id of the record in a row."""
+    return int.from_bytes(row[-8:], "big")
+
+
+def version_of(row: bytes) -> str:
+    """Version of the record in a row."""
+    return row[len(_LOG) : -9].decode()
 
 
 def read(instance: Instance, version: str | None = None) -> Iterator[bytes]:
@@ -80,8 +137,8 @@ def read(instance: Instance, version: str | None = None) -> Iterator[bytes]:
     version
         Id of the version; the instance's own by default.
     """
-    prefix = _rows(version or instance.version.uuid)
-    for _, record in instance.keys.scan(prefix, prefix[:-1] + b"\1"):
+    uuid = version or instance.version.uuid
+    for _, record in instance.keys.scan(_rows(uuid), rows_after(uuid)):
         yield record
 
 
@@ -100,6 +157,33 @@ def read_range(instance: Instance, first: Version, last: Version) -> Iterator[by
         line.append(line[-1].parents[0])
     seen_from = instance.at(last)
     return (record for version in line for record in read(seen_from, version.uuid))
+
+
+def shown(records: Iterator[bytes], wanted: Callable[[str], bool] = lambda action: True) -> Iterator[bytes]:
+    """Records as DVID gives them: those of the actions that are wanted, with times as its own."""
+    for record in records:
+        fields = orjson.loads(record)
+        if wanted(fields["Action"]):
+            yield orjson.dumps(as_dvid(fields))
+
+
+def as_dvid(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """A record with its time as Go prints one, without what only vzarr puts in."""
+    kept = {key: value for key, value in fields.items() if key != _QUIET[0]}
+    return {**kept, "Timestamp": go_time(fields["Timestamp"])}
+
+
+def is_announced(fields: Mapping[str, Any]) -> bool:
+    """Whether a record is for others to hear of."""
+    return fields.get(_QUIET[0]) != _QUIET[1]
+
+
+def go_time(text: str) -> str:
+    """An RFC 3339 time as Go prints it, ``2026-11-22 16:11:14.438889 +0000 UTC``.
+
+    Always with six digits after the point: clients cut it after the third.
+    """
+    return datetime.fromisoformat(text).astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f +0000 UTC")
 
 
 def json_list(records: Iterator[bytes]) -> Iterator[bytes]:

@@ -222,3 +222,28 @@ def test_batches_answer_as_single_questions_do(seg: TestClient, root: str):
     assert ask(seg, "sparsevol-size?supervoxels=true", [2])[0]["voxels"] == 4 * 16 * 32
     seg.post(f"/api/node/{root}/commit", json={})
     assert seg.post("lastmod", json=[3]).status_code == 200
+
+
+def test_posted_voxels_are_in_the_log_but_not_among_the_mutations(app, seg: TestClient, root: str):
+    seg.post("raw/0_1_2/16_16_16/0_0_0?u=ann&app=painter", content=np.full(16**3, 3, np.uint64).tobytes())
+    seg.post(
+        "blocks?u=ann", content=pack_stream([((0, 0, 0), gzip.compress(encode_block(np.ones((16,) * 3, np.uint64))))])
+    )
+    seg.post("nextlabel/3?u=ann")
+    seg.post("merge?u=bob", json=[1, 2])
+    assert [m["Action"] for m in seg.get("mutations").json()] == ["merge-complete"]
+    assert [m["Action"] for m in seg.get(f"mutations-range/{root}/{root}").json()] == ["merge-complete"]
+    assert [m["Action"] for m in seg.get(f"history/1/{root}/{root}").json()] == ["merge-complete"]
+    logged = app.framework.state.hub.find(root)[1]["seg"].to_frame("mutations")
+    assert logged["action"].tolist() == ["post-voxels", "post-voxels", "post-voxels", "post-nextlabel", "merge"]
+    assert logged["user"].tolist() == ["", "ann", "ann", "ann", "bob"]
+    assert logged["app"].tolist() == ["", "painter", "", "", ""]
+
+
+def test_the_runs_of_a_split_can_be_fetched(seg: TestClient, volume: np.ndarray):
+    runs = np.array([[-16, 0, 0, 32]], np.int32)
+    assert seg.post("split-supervoxel/1", content=encode_rles(runs)).status_code == 200
+    (record,) = seg.get("mutations").json()
+    assert record["Timestamp"].endswith(" +0000 UTC")
+    assert seg.get(f"blobstore/{record['Split']}").content == encode_rles(runs)
+    assert seg.get("blobstore/AAAAAAAAAAAAAAAAAAAAAA==").status_code == 404

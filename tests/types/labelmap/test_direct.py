@@ -136,12 +136,12 @@ def test_tables(seg: LabelMap, dense: np.ndarray):
     assert bodies.loc[1, ["user", "app"]].tolist() == ["bob", "lab"]
     assert bodies["time"].isna().sum() == len(bodies) - 2
     edits = child.to_frame("mutations")
-    assert edits["action"].tolist() == ["merge", "cleave"]
-    assert edits["details"].iloc[0] == {"Target": 1, "Labels": [2, 3]}
-    assert edits["version"].tolist() == [base.uuid, child.version.uuid]
+    assert edits["action"].tolist() == ["post-voxels", "merge", "cleave"]
+    assert edits["details"].iloc[1] == {"Target": 1, "Labels": [2, 3]}
+    assert edits["version"].tolist() == [base.uuid, base.uuid, child.version.uuid]
     assert edits["time"].is_monotonic_increasing
     assert child.to_frame("mutations", since=base.uuid)["user"].tolist() == ["bob"]
-    assert [r["Action"] for r in child.changes()] == ["merge-complete", "cleave-complete"]
+    assert [r["Action"] for r in child.changes()] == ["post-voxels", "merge-complete", "cleave-complete"]
     assert [r["Action"] for r in child.changes(since="master~1")] == ["cleave-complete"]
     assert child.changes(since="master") == []
     assert len(child.to_frame("mutations", since="master")) == 0

@@ -71,7 +71,7 @@ def test_an_edit_names_its_author_in_header_and_log(seg: LabelMap):
     number = seg.merge(1, [2, 3], user="ann", app="tester")
     header = seg.header(1)
     assert (header.mutation_id, header.user, header.app) == (number, "ann", "tester")
-    (record,) = map(orjson.loads, mutations.read(seg))
+    *_, record = map(orjson.loads, mutations.read(seg))
     said = {k: record[k] for k in ("Action", "Target", "Labels", "User", "App", "MutationID", "UUID")}
     assert said == {
         "Action": "merge-complete",

@@ -7,8 +7,10 @@ import time
 from dataclasses import replace
 
 import numpy as np
+import orjson
 import pytest
 
+from vzarr.types import mutations
 from vzarr.types.labelmap import rows, underway, verify
 from vzarr.types.labelmap.cuts import Cut, Split
 from vzarr.types.labelmap.edits import Author
@@ -134,3 +136,11 @@ def test_writers_in_threads_leave_an_exact_index(seg: LabelMap):
         thread.join()
     assert not verify.check_index(seg)
     assert not verify.check_scales(seg)
+
+
+def test_who_finishes_a_write_names_its_author(seg: LabelMap):
+    blocks = blocks_to_write(seg)
+    leave(seg, replace(foreign(seg, list(blocks)), author=Author("ann", "tests")))
+    assert underway.recover(seg)
+    record = orjson.loads(list(mutations.read(seg))[-1])
+    assert (record["Action"], record["User"], record["App"]) == ("post-voxels", "ann", "tests")

@@ -61,11 +61,11 @@ def test_an_instance_without_index(make):
     assert not verify.check_scales(seg)
 
 
-def test_stored_blocks_change_nothing_else(seg: LabelMap):
-    before = list(seg.keys.scan())
+def test_stored_blocks_change_nothing_else_but_the_log(seg: LabelMap):
+    before = set(seg.keys.scan())
     seg.store_blocks({(9, 0, 0): FULL})
     seg.store_blocks({(9, 0, 0): FULL}, scale=2)
-    assert list(seg.keys.scan()) == before
+    assert {key[:1] for key, _ in set(seg.keys.scan()) - before} == {b"m"}
     with pytest.raises(InvalidInputError, match="scales 0 to 2"):
         seg.store_blocks({(9, 0, 0): FULL}, scale=3)
 

@@ -12,7 +12,7 @@ from vzarr.api.help import type_help
 from vzarr.api.params import parse_bool
 from vzarr.api.routing import read
 from vzarr.errors import InvalidInputError
-from vzarr.types import blobs
+from vzarr.types import blobs, mutations
 from vzarr.types.base import Instance
 
 router = APIRouter()
@@ -64,8 +64,12 @@ def post_sync(handle: Handle, body: Body, replace: Replace = None) -> Response:
 
 @read(router, "/blobstore/{reference}")
 def get_blob(handle: Handle, reference: str) -> Response:
-    """Blob of this repo by its reference (DVID: ``GET D/blobstore/{reference}``)."""
-    return wire.octets(blobs.get(handle.version, reference))
+    """Blob by its reference: of this repo, or what a mutation of the instance refers to.
+
+    DVID: ``GET D/blobstore/{reference}``.
+    """
+    own = mutations.attached(handle, reference)
+    return wire.octets(blobs.get(handle.version, reference) if own is None else own)
 
 
 @router.post("/blobstore")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Response
@@ -110,14 +111,19 @@ def get_supervoxel_splits(handle: Handle) -> Response:
 @read(router, "/mutations")
 def get_mutations(handle: Handle) -> Response:
     """Edits of this version, oldest first (DVID: ``GET D/mutations``)."""
-    return wire.stream(mutations.json_list(mutations.read(handle)), wire.TEXT)
+    return _log(mutations.read(handle))
 
 
 @read(router, "/mutations-range/{first}/{last}")
 def get_mutations_range(handle: Handle, hub: AllRepos, first: str, last: str) -> Response:
     """Edits from one version back to another (DVID: ``GET D/mutations-range/{first}/{last}``)."""
-    found = mutations.read_range(handle, hub.find(first)[1], hub.find(last)[1])
-    return wire.stream(mutations.json_list(found), wire.TEXT)
+    return _log(mutations.read_range(handle, hub.find(first)[1], hub.find(last)[1]))
+
+
+def _log(records: Iterator[bytes]) -> Response:
+    """Those records that DVID has: of edits of bodies that are complete."""
+    complete = mutations.shown(records, lambda action: action.endswith("-complete"))
+    return wire.stream(mutations.json_list(complete), wire.TEXT)
 
 
 @read(router, "/history/{label}/{first}/{last}")
@@ -128,7 +134,7 @@ def get_history(handle: Handle, hub: AllRepos, label: Label, first: str, last: s
     included; the body is one of `last`.
     """
     found = history.of_body(handle, label, hub.find(first)[1], hub.find(last)[1])
-    return wire.stream(mutations.json_list(iter(found)), wire.JSON)
+    return wire.stream(mutations.json_list(mutations.shown(iter(found))), wire.JSON)
 
 
 @router.post("/undo", dependencies=INDEXED)

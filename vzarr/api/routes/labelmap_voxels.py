@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Response
 
 from vzarr.api import deps, params, wire
 from vzarr.api.params import VoxelRequest
-from vzarr.api.routes.labelmap_params import AsSupervoxels, Body, Handle, Points, Scale
+from vzarr.api.routes.labelmap_params import App, AsSupervoxels, Body, Handle, Points, Scale, User
 from vzarr.api.routes.roi import InRoi
 from vzarr.api.routing import read, short
 from vzarr.errors import InvalidInputError
@@ -76,7 +76,9 @@ def get_pseudocolor(handle: Handle, asked: Asked, supervoxels: AsSupervoxels, sc
 
 
 @router.post("/raw/{dims}/{size}/{offset}")
-def post_raw(handle: Handle, asked: Asked, body: Body, within: InRoi, compression: str = "") -> Response:
+def post_raw(
+    handle: Handle, asked: Asked, body: Body, within: InRoi, user: User, app: App, compression: str = ""
+) -> Response:
     """Write whole blocks of supervoxels (DVID: ``POST D/raw/0_1_2/{size}/{offset}``).
 
     ``?compression=`` lz4 or gzip.  ``?roi=`` names a ROI outside of which nothing changes.  The index is exact
@@ -85,7 +87,8 @@ def post_raw(handle: Handle, asked: Asked, body: Body, within: InRoi, compressio
     if not asked.is_plain:
         raise InvalidInputError("labels can only be posted as a volume: raw/0_1_2/{size}/{offset}")
     wireforms.check_aligned(handle, asked.box_zyx)
-    handle.write(asked.box_zyx[0], wireforms.decode_volume(body, asked.shape_zyx, compression), within=within)
+    volume = wireforms.decode_volume(body, asked.shape_zyx, compression)
+    handle.write(asked.box_zyx[0], volume, within=within, user=user, app=app)
     return wire.empty()
 
 
@@ -133,6 +136,8 @@ def post_blocks(
     handle: Handle,
     body: Body,
     scale: Scale,
+    user: User,
+    app: App,
     downres: str | None = None,
     noindexing: str | None = None,
     compression: str = "blocks",
@@ -147,16 +152,17 @@ def post_blocks(
     if scale and coarser:
         raise InvalidInputError("coarser scales are made from scale 0: downres=true does not go with a scale")
     if scale:
-        handle.store_blocks(blocks, scale)
+        handle.store_blocks(blocks, scale, user=user, app=app)
     else:
-        handle.write_blocks(blocks, indexed=not params.parse_bool(noindexing), downres=coarser)
+        indexed = not params.parse_bool(noindexing)
+        handle.write_blocks(blocks, indexed=indexed, downres=coarser, user=user, app=app)
     return wire.empty()
 
 
 @router.post("/ingest-supervoxels")
-def post_ingest(handle: Handle, body: Body, scale: Scale) -> Response:
+def post_ingest(handle: Handle, body: Body, scale: Scale, user: User, app: App) -> Response:
     """Store a stream of label blocks and nothing else (DVID: ``POST D/ingest-supervoxels``)."""
-    handle.store_blocks(wireforms.decode_blocks(body, handle.block_zyx), scale)
+    handle.store_blocks(wireforms.decode_blocks(body, handle.block_zyx), scale, user=user, app=app)
     return wire.empty()
 
 

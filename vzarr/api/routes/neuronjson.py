@@ -124,7 +124,8 @@ def post_key(handle: Handle, key: Key, body: Body, how: How) -> Response:
     if key in schema.NAMES:
         handle.put_document(key, body, user=how.user, app=how.app)
     else:
-        _post(handle, [(key, body)], how)
+        number = _body_id(key)
+        handle.put(number, records.decode(body, number), **vars(how))
     return wire.empty()
 
 
@@ -136,12 +137,6 @@ def delete_key(handle: Handle, key: Key, user: User, app: App) -> Response:
     else:
         handle.delete(_body_id(key), user=user, app=app)
     return wire.empty()
-
-
-def _post(handle: NeuronJson, pairs: Iterable[tuple[str, bytes]], how: Change) -> None:
-    bodies = [(_body_id(key), content) for key, content in pairs]
-    posts = [(body, records.decode(content, body)) for body, content in bodies]
-    handle.put_many(posts, user=how.user, app=how.app, conditional=how.conditional, replace=how.replace)
 
 
 def _json_text(content: bytes) -> Response:
@@ -205,7 +200,8 @@ def _batch(pairs: Iterable[keyvalue.Pair], fmt: str) -> Response:
 @router.post("/keyvalues")
 def post_keyvalues(handle: Handle, body: Body, how: How) -> Response:
     """Set fields of many bodies' records at once (DVID: ``POST D/keyvalues``); the body is protobuf ``KeyValues``."""
-    _post(handle, keyvalue.pairs_from_protobuf(body), how)
+    bodies = [(_body_id(key), content) for key, content in keyvalue.pairs_from_protobuf(body)]
+    handle.put_many([(number, records.decode(content, number)) for number, content in bodies], **vars(how))
     return wire.empty()
 
 

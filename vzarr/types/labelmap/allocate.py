@@ -12,14 +12,17 @@ since ``set-nextlabel`` was called (0 before); and the largest that may be given
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vzarr.errors import ConflictError, InvalidInputError
 from vzarr.overlay.history.dag import Position
 from vzarr.overlay.kv.versioned import InstanceTxn
 from vzarr.overlay.layout import STRIPE_LABELS
+from vzarr.types import mutations
 from vzarr.types.labelmap import rows
+from vzarr.types.labelmap.edits import NOBODY, Author
 
 if TYPE_CHECKING:
     from vzarr.types.base import Instance
@@ -126,19 +129,21 @@ def max_label(instance: Instance) -> int:
     return 0 if value is None else int.from_bytes(value, "big")
 
 
-def raise_max(tx: InstanceTxn, instance: Instance, label: int) -> None:
-    """Note a label that now exists in this version."""
+def raise_max(tx: InstanceTxn, instance: Instance, label: int) -> bool:
+    """Note a label that now exists in this version; whether it is its largest."""
     try:
         value = tx.get(rows.MAX_LABEL)
         largest = 0 if value is None else int.from_bytes(value, "big")
     except ConflictError:
         largest = max_label(instance)
-    if label > largest:
+    is_largest = label > largest
+    if is_largest:
         tx.put(rows.MAX_LABEL, rows.number(label))
     outside = _repo_wide(tx, instance)
     state = _known(instance, outside.get(rows.ALLOCATION))
     if label > state.largest:
         outside.put(rows.ALLOCATION, _encode(replace(state, largest=label)))
+    return is_largest
 
 
 def take(tx: InstanceTxn, instance: Instance, count: int = 1) -> int:
@@ -157,7 +162,7 @@ def take(tx: InstanceTxn, instance: Instance, count: int = 1) -> int:
     return before.next
 
 
-def reserve(instance: Instance, count: int) -> tuple[int, int]:
+def reserve(instance: Instance, count: int, author: Author = NOBODY) -> tuple[int, int]:
     """Take `count` labels for a client; first and last (DVID HTTP API, ``POST D/nextlabel/{count}``).
 
     Raises
@@ -167,11 +172,17 @@ def reserve(instance: Instance, count: int) -> tuple[int, int]:
     """
     if count < 1:
         raise InvalidInputError("need to ask for at least 1 label")
-    first = instance.transact(lambda tx: take(tx, instance, count))
-    return first, first + count - 1
+
+    def change(tx: InstanceTxn) -> tuple[int, int]:
+        first = take(tx, instance, count)
+        last = first + count - 1
+        _log(tx, instance, author, {"Action": "post-nextlabel", "Start Label": first, "End Label": last})
+        return first, last
+
+    return instance.transact(change)
 
 
-def post_max_label(instance: Instance, label: int) -> None:
+def post_max_label(instance: Instance, label: int, author: Author = NOBODY) -> None:
     """Raise the largest label by hand (DVID HTTP API, ``POST D/maxlabel/{label}``); a lower one does nothing.
 
     Raises
@@ -181,10 +192,15 @@ def post_max_label(instance: Instance, label: int) -> None:
     """
     if not 1 <= label <= LARGEST_POSTED:
         raise InvalidInputError(f"maxlabel must lie between 1 and {LARGEST_POSTED}, not be {label}")
-    instance.transact(lambda tx: raise_max(tx, instance, label))
+
+    def change(tx: InstanceTxn) -> None:
+        if raise_max(tx, instance, label):
+            _log(tx, instance, author, {"Action": "post-maxlabel", "MaxLabel": label})
+
+    instance.transact(change)
 
 
-def set_next(instance: Instance, label: int, ceiling: int | None = None) -> None:
+def set_next(instance: Instance, label: int, ceiling: int | None = None, author: Author = NOBODY) -> None:
     """Make the labels after `label` the next ones (DVID HTTP API, ``POST D/set-nextlabel/{label}``).
 
     Parameters
@@ -206,5 +222,11 @@ def set_next(instance: Instance, label: int, ceiling: int | None = None) -> None
             above = f" and not above the ceiling {limit}" if limit else ""
             raise InvalidInputError(f"next label must be at least 1{above}, not {label}")
         outside.put(rows.ALLOCATION, _encode(replace(state, given=label, ceiling=limit)))
+        said = {} if ceiling is None else {"Ceiling": ceiling}
+        _log(tx, instance, author, {"Action": "setnextlabel", "Next Label": label, **said})
 
     instance.transact(change)
+
+
+def _log(tx: InstanceTxn, instance: Instance, author: Author, fields: Mapping[str, Any]) -> None:
+    mutations.Writer(instance, author.user, author.app).record(tx, fields)

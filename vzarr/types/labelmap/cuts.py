@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from vzarr.geometry import Coord
+from vzarr.types import mutations
 from vzarr.types.labelmap import index, mapping, rows
 from vzarr.types.labelmap.deeds import Deed
 from vzarr.types.labelmap.edits import Author, Edit
 from vzarr.types.labelmap.relabel import contains
 from vzarr.types.labelmap.rows import Labels
 from vzarr.types.labelmap.runs import Runs, runs_by_block, runs_to_mask
-from vzarr.types.labelmap.sparsevol import decode_spans, encode_spans
+from vzarr.types.labelmap.sparsevol import decode_spans, encode_rles, encode_spans
 
 if TYPE_CHECKING:
     from vzarr.overlay.kv.versioned import InstanceKeys
@@ -116,18 +117,19 @@ class Split:
             edit.put_header(body, edit.header(body).voxels)
         counts = index.read_parts(edit.tx, parts)
         edit.deed = self._deed(parts[self.cuts[0].remain], counts)
-        edit.log(self._record(parts, counts))
+        runs = mutations.Writer.attach(edit.tx, encode_rles(self.runs))
+        edit.log(self._record(parts, counts, runs))
 
     def _deed(self, body: int, counts: Mapping[int, rows.Counts]) -> Deed:
         moved = ((body, self.new_body, tuple(c.split for c in self.cuts)),) if self.new_body else ()
         empty = tuple(c.remain for c in self.cuts if c.remain not in counts)
         return Deed(moves=moved, cuts=self.cuts, body=body, empty=empty)
 
-    def _record(self, parts: Mapping[int, int], counts: Mapping[int, rows.Counts]) -> dict[str, Any]:
+    def _record(self, parts: Mapping[int, int], counts: Mapping[int, rows.Counts], runs: str) -> dict[str, Any]:
         if self.new_body:
             svs = {str(c.supervoxel): {"Split": c.split, "Remain": c.remain} for c in self.cuts}
-            target = parts[self.cuts[0].remain]
-            return {"Action": "split-complete", "Target": target, "NewLabel": self.new_body, "SVSplits": svs}
+            which = {"Target": parts[self.cuts[0].remain], "NewLabel": self.new_body}
+            return {"Action": "split-complete", **which, "Split": runs, "SVSplits": svs}
         (cut,) = self.cuts
         return {
             "Action": "split-supervoxel-complete",
@@ -135,6 +137,7 @@ class Split:
             "Body": parts[cut.remain],
             "SplitSupervoxel": cut.split,
             "RemainSupervoxel": cut.remain,
+            "Split": runs,
             "SplitSize": counts[cut.split].total if cut.split in counts else 0,
             "RemainSize": counts[cut.remain].total if cut.remain in counts else 0,
         }

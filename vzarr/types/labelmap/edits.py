@@ -127,11 +127,18 @@ class Edit:
         return None if changed is None else {int.from_bytes(key[1:9], "big") for key in changed}
 
     def log(self, fields: Mapping[str, Any]) -> None:
-        """Write the edit's record into the mutation log."""
-        writer = mutations.Writer(self.instance, self.author.user, self.author.app)
-        writer.record(self.tx, fields)
-        self._logged = True
+        """Write the record of an edit of bodies into the mutation log."""
+        self._record(fields, announced=True)
         self.deed = replace(self.deed or Deed(), action=fields["Action"].removesuffix("-complete"))
+
+    def note(self, fields: Mapping[str, Any]) -> None:
+        """Write the record of another change, which cannot be undone and which DVID does not announce."""
+        self._record(fields, announced=False)
+
+    def _record(self, fields: Mapping[str, Any], announced: bool) -> None:
+        writer = mutations.Writer(self.instance, self.author.user, self.author.app)
+        writer.record(self.tx, fields, announced=announced)
+        self._logged = True
 
     def finish(self) -> None:
         """Leave the mark and the deed; the edit's number is taken here when it has no record."""

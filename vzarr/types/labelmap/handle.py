@@ -50,7 +50,9 @@ class LabelMap(LabelView):
 
     # ------------------------------------------------------------ voxels
 
-    def write(self, lo: Sequence[int], array: ArrayLike, *, within: Within | None = None) -> None:
+    def write(
+        self, lo: Sequence[int], array: ArrayLike, *, within: Within | None = None, user: str = "", app: str = ""
+    ) -> None:
         """Store a volume of supervoxels that is aligned to blocks; index and coarser scales follow.
 
         Parameters
@@ -68,15 +70,23 @@ class LabelMap(LabelView):
         if within is not None:
             hi = tuple(a + n for a, n in zip(lo, volume.shape, strict=True))
             blocks = {c: blocks[c] for c in within.blocks((tuple(lo), hi), self.block_zyx)}
-        self.write_blocks(blocks)
+        self.write_blocks(blocks, user=user, app=app)
 
-    def write_blocks(self, blocks: Mapping[Coord, Labels], *, indexed: bool = True, downres: bool = True) -> None:
+    def write_blocks(
+        self,
+        blocks: Mapping[Coord, Labels],
+        *,
+        indexed: bool = True,
+        downres: bool = True,
+        user: str = "",
+        app: str = "",
+    ) -> None:
         """Store whole blocks of supervoxels; see `writes.write_blocks`."""
-        writes.write_blocks(self, blocks, indexed=indexed, downres=downres)
+        writes.write_blocks(self, blocks, indexed=indexed, downres=downres, author=Author(user, app))
 
-    def store_blocks(self, blocks: Mapping[Coord, Labels], scale: int = 0) -> None:
+    def store_blocks(self, blocks: Mapping[Coord, Labels], scale: int = 0, *, user: str = "", app: str = "") -> None:
         """Store whole blocks of one scale and nothing else; see `writes.store_blocks`."""
-        writes.store_blocks(self, blocks, scale)
+        writes.store_blocks(self, blocks, scale, Author(user, app))
 
     # ------------------------------------------------------------ edits
 
@@ -184,9 +194,9 @@ class LabelMap(LabelView):
         """Which labels the repo has given."""
         return allocate.read(self)
 
-    def reserve_labels(self, count: int) -> tuple[int, int]:
+    def reserve_labels(self, count: int, *, user: str = "", app: str = "") -> tuple[int, int]:
         """Take new labels; first and last.  See `allocate.reserve`."""
-        return allocate.reserve(self, count)
+        return allocate.reserve(self, count, Author(user, app))
 
 
 LABELMAP = Datatype(

@@ -21,6 +21,7 @@ import orjson
 
 from vzarr.overlay.keys.locks import Presence
 from vzarr.types.labelmap.cuts import Join, Split, recut_from_json
+from vzarr.types.labelmap.edits import NOBODY, Author
 from vzarr.types.labelmap.rows import Labels
 from vzarr.types.labelmap.tally import Tally
 
@@ -49,6 +50,8 @@ class Intent:
         The split that makes the blocks change, or the undoing of one; None for a plain write.
     aside
         Where a plain write's blocks wait until they are put in place together.
+    author
+        Who writes.
     """
 
     blocks: Labels
@@ -58,13 +61,21 @@ class Intent:
     expires: float
     split: Split | Join | None = None
     aside: str = ""
+    author: Author = NOBODY
 
     @classmethod
     def begin(
-        cls, blocks: Labels, before: Tally, downres: bool, split: Split | Join | None, owner: str, aside: str = ""
+        cls,
+        blocks: Labels,
+        before: Tally,
+        downres: bool,
+        split: Split | Join | None,
+        owner: str,
+        aside: str = "",
+        author: Author = NOBODY,
     ) -> Intent:
         """An intent of the process `owner`, from now on."""
-        return cls(blocks, before, downres, owner, time.time() + SECONDS, split, aside)
+        return cls(blocks, before, downres, owner, time.time() + SECONDS, split, aside, author)
 
     def is_left(self, here: Presence) -> bool:
         """Whether nobody is at it any more; for who holds this process's own lock for writing voxels."""
@@ -72,7 +83,8 @@ class Intent:
 
     def encode(self) -> bytes:
         """As the module says."""
-        who = {"owner": self.owner, "expires": self.expires}
+        author = [self.author.user, self.author.app]
+        who = {"owner": self.owner, "expires": self.expires, "author": author}
         split = self.split.to_json() if self.split else None
         what = {"downres": self.downres, "blocks": self.blocks.size, "split": split, "aside": self.aside}
         said = orjson.dumps({**who, **what})
@@ -90,4 +102,5 @@ class Intent:
         columns = np.frombuffer(value, "<u8", -1, at + blocks.nbytes).reshape(3, -1)
         before = Tally(columns[0], columns[1], columns[2].astype(np.int64))
         split = recut_from_json(head["split"]) if head["split"] else None
-        return cls(blocks, before, head["downres"], head["owner"], head["expires"], split, head["aside"])
+        author = Author(*head.get("author", ()))  # earlier releases did not note it
+        return cls(blocks, before, head["downres"], head["owner"], head["expires"], split, head["aside"], author)

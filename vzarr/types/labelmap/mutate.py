@@ -179,6 +179,7 @@ def post_mappings(instance: Instance, pairs: Iterable[tuple[int, int]], author: 
     def change(edit: Edit) -> None:
         for supervoxel, body in given.items():
             edit.map_to(body, [supervoxel])
+        edit.note({"Action": "post-mappings", "Supervoxels": len(given)})
 
     edits.run(instance, author, change)
 
@@ -207,5 +208,6 @@ def post_indices(instance: Instance, indices: Sequence[LabelIndex], author: Auth
             index.put_index(edit.tx, LabelIndex(given.label, header, given.counts))
             if header.voxels:
                 allocate.raise_max(edit.tx, instance, given.label)
+        edit.note({"Action": "post-indices", "Bodies": len(indices)})
 
     edits.run(instance, author, change)

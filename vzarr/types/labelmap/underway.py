@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
 
 import numpy as np
@@ -20,7 +20,7 @@ from vzarr.types import voxels
 from vzarr.types.atonce import will_wait
 from vzarr.types.labelmap import allocate, edits, index, mapping, pyramid, rows
 from vzarr.types.labelmap.cuts import Join, Split
-from vzarr.types.labelmap.edits import NOBODY, Edit
+from vzarr.types.labelmap.edits import NOBODY, Author, Edit
 from vzarr.types.labelmap.intents import Intent
 from vzarr.types.labelmap.rows import Labels, pack_blocks, unpack_blocks
 from vzarr.types.labelmap.tally import tally
@@ -58,6 +58,8 @@ class Plan:
     aside
         Where `blocks` wait already (see `put_aside`), so that all of them are written once one is; "" for a split,
         which whoever finishes it makes again.
+    author
+        Who writes.
     """
 
     stored: Mapping[Coord, Labels | None]
@@ -65,6 +67,7 @@ class Plan:
     decide: Decide
     downres: bool = True
     aside: str = ""
+    author: Author = NOBODY
 
 
 def carry_out(instance: Instance, plan: Callable[[], Plan]) -> tuple[Recut | None, int]:
@@ -111,7 +114,7 @@ def _begin(instance: Instance, mark: bytes, plan: Plan) -> Intent | None:
         # Another process may have begun, or have begun and finished, since the blocks were read.
         if tx.get(rows.INTENT) is not None or index.read_change(tx) != mark:
             return None
-        intent = Intent.begin(blocks, before, plan.downres, plan.decide(tx), owner, plan.aside)
+        intent = Intent.begin(blocks, before, plan.downres, plan.decide(tx), owner, plan.aside, plan.author)
         tx.put(rows.INTENT, intent.encode())
         return intent
 
@@ -196,10 +199,19 @@ def _store(instance: Instance, intent: Intent, blocks: Blocks) -> int | None:
         allocate.raise_max(edit.tx, instance, after.largest)
         if intent.split:
             intent.split.finish(edit)
+        else:
+            edit.note(posted(intent.blocks))
         edit.tx.delete(rows.INTENT)
         return edit.number
 
-    return edits.run(instance, intent.split.author if intent.split else NOBODY, change)
+    return edits.run(instance, intent.split.author if intent.split else intent.author, change)
+
+
+def posted(blocks: Labels, scale: int = 0) -> dict[str, Any]:
+    """What the mutation log says of blocks (packed) that were written: how many, and their first and last, x, y, z."""
+    coords = unpack_blocks(blocks)[:, ::-1]
+    box = {"MinBlock": coords.min(0).tolist(), "MaxBlock": coords.max(0).tolist()}
+    return {"Action": "post-voxels", "Scale": scale, "Blocks": len(coords), **box}
 
 
 def put_chunks(instance: Instance, blocks: Blocks, scale: int = 0, aside: str = "") -> None:

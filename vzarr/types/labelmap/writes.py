@@ -13,14 +13,16 @@ import numpy as np
 from vzarr import geometry
 from vzarr.errors import InvalidInputError
 from vzarr.geometry import Box, Coord
-from vzarr.types import voxels
+from vzarr.types import mutations, voxels
 from vzarr.types.labelmap import allocate, pyramid, reads, underway
 from vzarr.types.labelmap.description import is_indexed
+from vzarr.types.labelmap.edits import NOBODY, Author
 from vzarr.types.labelmap.rows import Labels, pack_blocks
 from vzarr.types.labelmap.underway import Blocks, Plan
 from vzarr.types.voxels import VoxelGeometry
 
 if TYPE_CHECKING:
+    from vzarr.overlay.kv.versioned import InstanceTxn
     from vzarr.types.base import Instance
 
 BATCH_VOXELS = 1 << 26
@@ -43,6 +45,7 @@ def write_blocks(
     *,
     indexed: bool = True,
     downres: bool = True,
+    author: Author = NOBODY,
 ) -> None:
     """Store blocks of scale 0 and let everything that depends on them follow.
 
@@ -54,6 +57,8 @@ def write_blocks(
         Whether the label index follows; never if the instance has none.
     downres
         Whether the coarser scales follow.
+    author
+        Who writes.
 
     Raises
     ------
@@ -72,12 +77,12 @@ def write_blocks(
     for start in range(0, len(coords), size):
         batch = {c: blocks[c] for c in coords[start : start + size]}
         if indexed:
-            _write_indexed(instance, batch, downres)
+            _write_indexed(instance, batch, downres, author)
         else:
-            _write_plain(instance, batch, downres)
+            _write_plain(instance, batch, downres, author)
 
 
-def store_blocks(instance: Instance, blocks: Blocks, scale: int = 0) -> None:
+def store_blocks(instance: Instance, blocks: Blocks, scale: int = 0, author: Author = NOBODY) -> None:
     """Store blocks of any scale and nothing else (DVID HTTP API, ``POST D/ingest-supervoxels``).
 
     Raises
@@ -91,6 +96,8 @@ def store_blocks(instance: Instance, blocks: Blocks, scale: int = 0) -> None:
         raise InvalidInputError(f'data "{instance.name}" has scales 0 to {shape.max_scale}, not {scale}')
     ensure_arrays(instance)
     underway.put_chunks(instance, blocks, scale)
+    if blocks:
+        instance.transact(lambda tx: _log(tx, instance, blocks, scale, author))
 
 
 def _check_blocks(blocks: Blocks, shape: Coord) -> None:
@@ -109,20 +116,30 @@ def _box_around(coords: Iterable[Coord], shape: Coord) -> Box:
     return tuple(lo.tolist()), tuple(hi.tolist())
 
 
-def _write_plain(instance: Instance, blocks: Blocks, downres: bool) -> None:
+def _write_plain(instance: Instance, blocks: Blocks, downres: bool, author: Author) -> None:
     underway.put_chunks(instance, blocks)
     if downres:
         pyramid.write_coarser(instance, blocks)
     largest = max(int(b.max()) for b in blocks.values())
-    instance.transact(lambda tx: allocate.raise_max(tx, instance, largest))
+
+    def change(tx: InstanceTxn) -> None:
+        allocate.raise_max(tx, instance, largest)
+        _log(tx, instance, blocks, 0, author)
+
+    instance.transact(change)
 
 
-def _write_indexed(instance: Instance, blocks: Blocks, downres: bool) -> None:
+def _log(tx: InstanceTxn, instance: Instance, blocks: Blocks, scale: int, author: Author) -> None:
+    said = underway.posted(pack_blocks(np.array(list(blocks))), scale)
+    mutations.Writer(instance, author.user, author.app).record(tx, said, announced=False)
+
+
+def _write_indexed(instance: Instance, blocks: Blocks, downres: bool, author: Author) -> None:
     """Write one batch under an intent."""
     aside = underway.put_aside(instance, blocks)
 
     def plan() -> Plan:
-        return Plan(reads.stored_blocks(instance, blocks), lambda _: blocks, lambda _: None, downres, aside)
+        return Plan(reads.stored_blocks(instance, blocks), lambda _: blocks, lambda _: None, downres, aside, author)
 
     underway.carry_out(instance, plan)
 

@@ -142,7 +142,7 @@ class NeuronJson(LenientInstance):
         replace: bool = False,
     ) -> None:
         """Set fields of a body's record; see `put_many`."""
-        self.put_many([(body, record)], user=user, app=app, conditional=conditional, replace=replace)
+        self._put("postneuronjson", [(body, record)], user, app, conditional, replace)
 
     def put_many(
         self,
@@ -176,6 +176,17 @@ class NeuronJson(LenientInstance):
         SealedError
             If the version is not open.
         """
+        self._put("ingestneuronjson", posts, user, app, conditional, replace)
+
+    def _put(
+        self,
+        action: str,
+        posts: Iterable[tuple[int, Mapping[str, Any]]],
+        user: str,
+        app: str,
+        conditional: Sequence[str],
+        replace: bool,
+    ) -> None:
         if not user:
             raise InvalidInputError("cannot alter neuronjson data without a valid user (?u=)")
         checked = [records.checked(posted, body) for body, posted in posts]
@@ -187,7 +198,7 @@ class NeuronJson(LenientInstance):
             for posted in checked:
                 wanted = posted if content is None else schema.conform(content, posted)
                 size = _write(tx, post, wanted)
-                log.record(tx, {"Action": "postneuronjson", "Key": str(wanted["bodyid"]), "Bytes": size})
+                log.record(tx, {"Action": action, "Key": str(wanted["bodyid"]), "Bytes": size})
 
         with self._named():
             self.transact(change)
