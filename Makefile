@@ -35,9 +35,9 @@ demo: $(VENV)/.viewer  ## synthesise a volume, version it, proofread it and serv
 	$(BIN)/vzarr demo $(ARGS)
 
 test: $(VENV)/.test  ## what every change must pass
-	$(PYTEST) -m "not exhaustive and not s3 and not postgres and not browser" $(ARGS)
+	$(PYTEST) -m "not exhaustive and not s3 and not postgres and not browser and not kafka" $(ARGS)
 
-test-all: $(VENV)/.test $(VENV)/.browser $(POSTGRES)  ## also what takes long or needs a browser, an S3 server or PostgreSQL
+test-all: $(VENV)/.test $(VENV)/.browser $(POSTGRES)  ## also what takes long or needs a browser, an S3 server, PostgreSQL or Kafka
 	HYPOTHESIS_PROFILE=thorough $(PYTEST) $(ARGS)
 
 lint: $(VENV)/.lint  ## style, types and layers

@@ -37,6 +37,15 @@ class Settings:
     remotes
         Folders and URLs below which jobs may push and from below which they may pull; by default administrators may
         name any.
+    kafka_servers
+        ``HOST:PORT`` of Kafka brokers to which mutations, changes of history and requests are published; none by
+        default.
+    kafka_topic_prefix
+        What the topics of repos and instances begin with.
+    kafka_topic_suffixes
+        ``DATA-UUID:SUFFIX``, which the topics of these instances end with.
+    kafka_activity_topic
+        Topic of the requests; by default ``dvidactivity-HOST``.
     """
 
     host: str = "127.0.0.1"
@@ -48,6 +57,10 @@ class Settings:
     allowed_hosts: tuple[str, ...] = ()
     cache_mb: int = 256
     remotes: tuple[str, ...] = ()
+    kafka_servers: tuple[str, ...] = ()
+    kafka_topic_prefix: str = ""
+    kafka_topic_suffixes: tuple[str, ...] = ()
+    kafka_activity_topic: str = ""
 
     @property
     def is_loopback(self) -> bool:

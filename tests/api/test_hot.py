@@ -77,7 +77,10 @@ def asked_at_once(app: Server, method: str, path: str, body: bytes = b"", **head
     path, _, query = path.partition("?")
     given = [(b"host", b"localhost:8000"), *((name.encode(), value.encode()) for name, value in headers.items())]
     scope = {"type": "http", "method": method, "root_path": "", "headers": given, "query_string": query.encode()}
-    return app.at_once({**scope, "path": unquote(path), "raw_path": path.encode()}, body)
+    sent: list[Answer] = []
+    took = app.at_once({**scope, "path": unquote(path), "raw_path": path.encode()}, body, lambda a: not sent.append(a))
+    assert took == bool(sent)
+    return sent[0] if sent else None
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])

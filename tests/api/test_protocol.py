@@ -10,7 +10,7 @@ import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
-from vzarr.api.protocol import Answer, PromptProtocol
+from vzarr.api.protocol import Answer, PromptProtocol, Send
 
 
 class Echo:
@@ -30,11 +30,11 @@ class Echo:
             headers.append((b"x-odd", b"a\x01b" if not self.slow else b"fine"))
         return 200, headers, text
 
-    def at_once(self, scope: Any, body: bytes) -> Answer | None:
+    def at_once(self, scope: Any, body: bytes, send: Send) -> bool:
         assert scope["type"] == "http"
         self.prompt.append(scope["path"])
         scope["note"] = "left"
-        return self._answer(scope, body) if scope["path"].startswith("/at-once") else None
+        return scope["path"].startswith("/at-once") and send(self._answer(scope, body))
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         self.slow.append(scope["path"])

@@ -16,6 +16,7 @@ MODULES = sorted((ROOT / "vzarr").rglob("*.py"))
 LATE_IMPORTS: dict[str, set[str]] = {
     "vzarr/overlay/kv/lmdb.py": {"lmdb"},  # an optional extra
     "vzarr/overlay/kv/postgres.py": {"psycopg"},  # an optional extra
+    "vzarr/kafka/broker.py": {"aiokafka"},  # an optional extra
     "vzarr/overlay/export/references.py": {"pyarrow", "pyarrow.parquet"},  # an optional extra
     "vzarr/types/labelmap/bodies.py": {"zmesh"},  # an optional extra
     "vzarr/ingest/index.py": {"dask.base", "dask.delayed"},  # an optional extra

@@ -203,8 +203,13 @@ def test_locks_keep_processes_out_and_end_with_them(tmp_path: Path, keep: bool):
 
         thread = threading.Thread(target=enter)
         thread.start()
-        with locks.alone("nodes/y"):
+        with locks.attempt("nodes/x") as mine:
+            assert not mine
+        with locks.attempt("nodes/y") as mine:
+            assert mine
             assert not entered.wait(0.2)
+            with FileLocks(str(tmp_path), keep=keep).attempt("nodes/y") as second:
+                assert not second
         other.kill()
         other.wait()
         thread.join(10)

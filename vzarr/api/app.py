@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
@@ -13,16 +14,18 @@ from starlette.concurrency import run_in_threadpool
 from starlette.types import Receive, Scope, Send
 
 from vzarr.api import errors, openapi
-from vzarr.api.activity import Activity, CountRequests
+from vzarr.api.activity import Activity, CountRequests, ReportRequests
 from vzarr.api.dispatch import NodeDispatcher, RepoDispatcher
 from vzarr.api.hot import HotRoutes
 from vzarr.api.hub import Hub
 from vzarr.api.jobs import Jobs
-from vzarr.api.protocol import Answer
+from vzarr.api.protocol import Send as SendWhole
 from vzarr.api.routes import interface, n5, precomputed, repos, server, transfer, zarr
 from vzarr.api.routes import jobs as job_routes
 from vzarr.api.security import Guard
 from vzarr.config import Settings
+from vzarr.kafka.service import Service
+from vzarr.kafka.topics import Topics
 from vzarr.types import kept
 
 DESCRIPTION = """A git-like version graph over plain Zarr, with DVID's datatypes and HTTP API.
@@ -39,29 +42,37 @@ class Server:
         Knows all routes.
     settings, hub, activity
         As for `create_app`; who counts requests.
+    publishing
+        What publishes requests, if anything does.
     """
 
-    def __init__(self, framework: FastAPI, settings: Settings, hub: Hub, activity: Activity) -> None:
+    def __init__(
+        self, framework: FastAPI, settings: Settings, hub: Hub, activity: Activity, publishing: Service | None
+    ) -> None:
         self.framework = framework
         self._activity = activity
         self._hot = HotRoutes(framework, hub)
         self._guard = Guard(CountRequests(self._hot, activity), settings)
+        self._reports = None if publishing is None else ReportRequests(self._guard, publishing)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         scope["app"] = self.framework
-        await self._guard(scope, receive, send)
+        await (self._reports or self._guard)(scope, receive, send)
 
-    def at_once(self, scope: Scope, body: bytes) -> Answer | None:
-        """The whole answer to a short request, without a task; None for what takes the usual way."""
+    def at_once(self, scope: Scope, body: bytes, send: SendWhole) -> bool:
+        """Answer a short request without a task; False, and nothing was sent, for what takes the usual way."""
         scope["app"] = self.framework
+        report = None if self._reports is None else self._reports.begin(scope)
         refusal, extra = self._guard.look_at(scope)
         found = None if refusal is not None else self._hot.at_once(scope, body)
-        if found is None:
-            return None
+        if found is None or not send((found.status_code, (*found.raw_headers, *extra), found.body)):
+            return False
         self._activity.begin(scope["method"])
         self._activity.end()
-        return found.status_code, (*found.raw_headers, *extra), found.body
+        if self._reports is not None and report is not None:
+            self._reports.end(report.answered(found.status_code, len(found.body)))
+        return True
 
 
 def create_app(settings: Settings, hub: Hub) -> Server:
@@ -74,12 +85,16 @@ def create_app(settings: Settings, hub: Hub) -> Server:
     hub
         Repos to serve; closed when the application shuts down.
     """
-    jobs = Jobs(hub)
+    jobs, publishing = Jobs(hub), _publishing(settings, hub)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        if publishing is not None:
+            publishing.start()
         yield
         await run_in_threadpool(jobs.close)
+        if publishing is not None:
+            await run_in_threadpool(publishing.stop)
         hub.close()
 
     app: FastAPI = FastAPIOffline(
@@ -88,12 +103,21 @@ def create_app(settings: Settings, hub: Hub) -> Server:
     app.router.redirect_slashes = False
     app.state.settings = settings
     app.state.hub, app.state.jobs = hub, jobs
-    app.state.activity = Activity()
+    app.state.activity, app.state.publishing = Activity(), publishing
     kept.keep_at_most(settings.cache_mb << 20)
     errors.install(app)
     _add_routes(app, hub)
     _describe(app)
-    return Server(app, settings, hub, app.state.activity)
+    return Server(app, settings, hub, app.state.activity, publishing)
+
+
+def _publishing(settings: Settings, hub: Hub) -> Service | None:
+    """What publishes to Kafka, if the server has a broker."""
+    if not settings.kafka_servers:
+        return None
+    names = settings.kafka_topic_prefix, settings.kafka_topic_suffixes, settings.kafka_activity_topic
+    topics = Topics(*names, host=socket.gethostname())
+    return Service.of(settings.kafka_servers, topics, hub.repos, readonly=settings.readonly)
 
 
 def _add_routes(app: FastAPI, hub: Hub) -> None:

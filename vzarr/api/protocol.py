@@ -8,7 +8,7 @@ and whatever is unusual about a connection, goes uvicorn's own way.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol, cast
 from urllib.parse import unquote
 
@@ -25,13 +25,15 @@ _BODILESS = frozenset((204, 304))
 
 Answer = tuple[int, Sequence[tuple[bytes, bytes]], bytes | memoryview]
 """Status, headers and body of a whole answer."""
+Send = Callable[[Answer], bool]
+"""Sends an answer; False, and nothing was sent, for one that uvicorn may understand better."""
 
 
 class Prompt(Protocol):
     """An ASGI application that may answer at once."""
 
-    def at_once(self, scope: Scope, body: bytes) -> Answer | None:
-        """The whole answer to a request, or None; the application then sees what was left in the scope."""
+    def at_once(self, scope: Scope, body: bytes, send: Send) -> bool:
+        """Answer a request; False, and nothing was sent, if it is to be called, with what it left in the scope."""
 
 
 class PromptProtocol(HttpToolsProtocol):
@@ -66,8 +68,7 @@ class PromptProtocol(HttpToolsProtocol):
             super().on_message_complete()
             return
         self._describe()
-        answer = self._ask(cast("Scope", self.scope), bytes(self._held))
-        if answer is not None and self._send(answer):
+        if self._ask(cast("Scope", self.scope), bytes(self._held), self._send):
             self._held = None
             self.on_response_complete()
         else:
@@ -105,7 +106,7 @@ class PromptProtocol(HttpToolsProtocol):
         self.scope["query_string"] = url.query or b""
 
     def _send(self, answer: Answer) -> bool:
-        """Send an answer; False, and nothing was sent, for one that uvicorn may understand better."""
+        """See `Send`."""
         status, headers, body = answer
         head, sized = [STATUS_LINE[status], self._default_headers()], status in _BODILESS
         for name, value in headers:

@@ -19,6 +19,7 @@ def register(app: typer.Typer) -> None:
         "vzarr serve /data/repos",
         "vzarr serve /data/repos --port 0 --note 'proofreading, round 2'",
         "vzarr serve s3://lab/repos --keys sqlite:////data/keys.sqlite",
+        "vzarr serve /data/repos --kafka broker1:9092 --kafka broker2:9092",
         "VZARR_ADMIN_TOKEN=secret vzarr serve /data/repos --host 0.0.0.0 --origin https://lab.example.org",
     )
     app.command(epilog=examples(*lines))(serve)
@@ -37,6 +38,12 @@ def serve(
     origin: Annotated[list[str] | None, typer.Option(help="Origin whose pages may write; repeatable.")] = None,
     readonly: Annotated[bool | None, typer.Option("--readonly", help="Refuse writes.", show_default=False)] = None,
     keys: Annotated[str | None, typer.Option(metavar="URL", help="Where the keys of new repos lie.")] = None,
+    kafka: Annotated[
+        list[str] | None, typer.Option(metavar="HOST:PORT", help="Kafka broker to publish changes to; repeatable.")
+    ] = None,
+    kafka_prefix: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="What names of Kafka topics begin with.")
+    ] = None,
 ) -> None:
     """Serve the repos in a folder: DVID's HTTP API, and every version as plain Zarr."""
     settings = Settings.from_environment(
@@ -46,6 +53,8 @@ def serve(
         note=note,
         cors_origins=tuple(origin) if origin else None,
         readonly=readonly,
+        kafka_servers=tuple(kafka) if kafka else None,
+        kafka_topic_prefix=kafka_prefix,
     )
     app = create_app(settings, Hub(root, keys))
     run(app, settings.host, settings.port, lambda url: typer.echo(f"vzarr: serving {root} on {url}"))

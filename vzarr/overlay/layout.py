@@ -163,6 +163,11 @@ def database() -> str:
     return "keys/keys.sqlite"
 
 
+def publishing() -> str:
+    """Folder that is locked by who publishes to a message broker."""
+    return "keys/publishing"
+
+
 def process(name: str) -> str:
     """Key of the file that a running process holds locked."""
     return f"keys/processes/{name}"
@@ -181,6 +186,11 @@ def row_job(number: str) -> bytes:
 def row_changed(instance: bytes) -> bytes:
     """Row that is there if an instance's keys outside of versions are not as their last snapshot has them."""
     return b"U" + instance
+
+
+def row_published(topic: str) -> bytes:
+    """Row of how far a topic of a message broker was published."""
+    return b"K" + topic.encode()
 
 
 # Rows of the key authority that belong to open nodes.  ``N`` keeps them apart from the versioned keys.

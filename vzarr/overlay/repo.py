@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid as uuids
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from vzarr.errors import FormatError
@@ -166,7 +166,11 @@ class Repo(Instances):
 
     def log(self) -> list[Entry]:
         """Every entry of the repo log, oldest first."""
-        return self._log.entries()
+        return list(self._log.entries())
+
+    def entries(self, start: int) -> Iterator[Entry]:
+        """Entries of the repo log from a number on, read one after the other."""
+        return self._log.entries(start)
 
     def view(self, node: str) -> View:
         """What a version looks like now (for the overlay's own use)."""

@@ -102,29 +102,14 @@ def _rows(uuid: str) -> bytes:
     return _LOG + uuid.encode() + b"\0"
 
 
-def all_rows() -> tuple[bytes, bytes]:
-    """First row of any record, and the end of all."""
-    return _LOG, bytes([_LOG[0] + 1])
-
-
 def rows_of(uuid: str, first: int, end: int) -> tuple[bytes, bytes]:
     """First row and end of a version's records with ids from `first` to below `end`."""
     return _rows(uuid) + first.to_bytes(8, "big"), _rows(uuid) + end.to_bytes(8, "big")
 
 
-def rows_after(uuid: str) -> bytes:
-    """First row that may follow those of a version."""
-    return _rows(uuid)[:-1] + b"\1"
-
-
 def id_of(row: bytes) -> int:
     """Mutation id of the record in a row."""
     return int.from_bytes(row[-8:], "big")
-
-
-def version_of(row: bytes) -> str:
-    """Version of the record in a row."""
-    return row[len(_LOG) : -9].decode()
 
 
 def read(instance: Instance, version: str | None = None) -> Iterator[bytes]:
@@ -138,7 +123,7 @@ def read(instance: Instance, version: str | None = None) -> Iterator[bytes]:
         Id of the version; the instance's own by default.
     """
     uuid = version or instance.version.uuid
-    for _, record in instance.keys.scan(_rows(uuid), rows_after(uuid)):
+    for _, record in instance.keys.scan(*rows_of(uuid, 0, 1 << 63)):
         yield record
 
 

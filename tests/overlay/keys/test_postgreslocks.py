@@ -45,8 +45,11 @@ def test_a_killed_holder_is_known_to_be_gone(url: str):
     name = holder.stdout.readline().strip()
     assert locks.presence.is_running(name)
     assert locks.presence.is_running(locks.presence.name)
-    with locks.alone("nodes/b"):
-        pass
+    with locks.alone("nodes/b"), PostgresLocks(kv, "repo").attempt("nodes/b") as second:
+        assert not second
+    for name_of_lock, free in (("nodes/a", False), ("nodes/b", True)):
+        with locks.attempt(name_of_lock) as mine:
+            assert mine is free
     holder.kill()
     holder.communicate()
     started = time.monotonic()

@@ -17,6 +17,7 @@ from vzarr.api.hub import Hub
 from vzarr.api.routing import read
 from vzarr.config import Settings
 from vzarr.errors import InvalidInputError, UnsupportedError
+from vzarr.kafka.service import Service
 from vzarr.types import registry
 
 router = APIRouter(prefix="/api", tags=["server"])
@@ -37,7 +38,13 @@ async def _activity(request: Request) -> Activity:
     return found
 
 
+async def _publishing(request: Request) -> Service | None:
+    found: Service | None = request.app.state.publishing
+    return found
+
+
 Counted = Annotated[Activity, Depends(_activity)]
+Published = Annotated[Service | None, Depends(_publishing)]
 User = Annotated[str, Query(alias="u")]
 
 
@@ -87,7 +94,7 @@ def get_storage(repos: Repos) -> Response:
 
 
 @read(router, "/server/info")
-def get_info(settings: Configured, activity: Counted) -> Response:
+def get_info(settings: Configured, activity: Counted, publishing: Published) -> Response:
     """What the server is, as JSON of strings (DVID: ``GET /api/server/info``)."""
     found = {
         "Cores": str(os.cpu_count()),
@@ -101,7 +108,14 @@ def get_info(settings: Configured, activity: Counted) -> Response:
         "Host": socket.gethostname(),
         "Note": settings.note,
     }
-    return wire.json(found | ({"Mode": "read only"} if settings.readonly else {}))
+    found |= {"Mode": "read only"} if settings.readonly else {}
+    return wire.json(found if publishing is None else found | publishing.info())
+
+
+@read(router, "/server/kafka")
+def get_kafka(publishing: Published) -> Response:
+    """How many changes of each topic are not yet published to Kafka, and why; counted up to 10,000."""
+    return wire.json({"servers": []} if publishing is None else publishing.status())
 
 
 @read(router, "/server/note")

@@ -31,14 +31,13 @@ from vzarr.overlay.keys.locks import FileLocks
 from vzarr.overlay.keys.repokeys import UNVERSIONED, RepoKeys
 from vzarr.overlay.kv import open_kv
 from vzarr.overlay.kv.base import OrderedKV, Transaction
-from vzarr.overlay.kv.mutationids import FIRST_MUTATION_ID, begin_mutation_ids
+from vzarr.overlay.kv.mutationids import FIRST_MUTATION_ID, STRIPE_MUTATIONS, begin_mutation_ids
 from vzarr.overlay.kv.section import Section
 from vzarr.overlay.kv.sqlite import SqliteKV
 from vzarr.overlay.kv.versioned import InstanceTxn
 from vzarr.overlay.objects.base import Objects
 from vzarr.overlay.objects.files import FileObjects
 from vzarr.overlay.sealing.seal import load_record
-from vzarr.overlay.transfer.places import STRIPE_MUTATIONS
 from vzarr.overlay.views.base import Storage
 from vzarr.overlay.views.shelf import Shelf
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import secrets
 import threading
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -104,15 +105,13 @@ class RepoLog:
                     self._write_hints(entry.number)
                     return entry, self._state
 
-    def entries(self, start: int = 0) -> list[Entry]:
+    def entries(self, start: int = 0) -> Iterator[Entry]:
         """Every entry from `start` on, oldest first."""
         self.refresh()
-        found = []
         number = start
         while (data := self._objects.get(layout.log_entry(number))) is not None:
-            found.append(_entry(layout.log_entry(number), _json(layout.log_entry(number), data)))
+            yield _entry(layout.log_entry(number), _json(layout.log_entry(number), data))
             number += 1
-        return found
 
     def _create(self, entry: Entry) -> bool:
         key = layout.log_entry(entry.number)

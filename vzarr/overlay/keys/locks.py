@@ -51,8 +51,8 @@ class Locks(ABC):
     def __init__(self, presence: Presence) -> None:
         self.presence = presence
 
-    @abstractmethod
-    def alone(self, name: str) -> AbstractContextManager[None]:
+    @contextmanager
+    def alone(self, name: str) -> Iterator[None]:
         """Context that at most one thread of one process is in for the same name.
 
         Parameters
@@ -65,6 +65,16 @@ class Locks(ABC):
         StorageError
             If the lock cannot be had.
         """
+        with self.taken(name, wait=True):
+            yield
+
+    def attempt(self, name: str) -> AbstractContextManager[bool]:
+        """`alone` for who does not wait: gives whether the caller is alone in it."""
+        return self.taken(name, wait=False)
+
+    @abstractmethod
+    def taken(self, name: str, *, wait: bool) -> AbstractContextManager[bool]:
+        """`alone` or `attempt`; gives whether the lock was had."""
 
 
 class _Thread:
@@ -94,12 +104,17 @@ class ProcessLocks(Locks):
         self._keys = keys
 
     @contextmanager
-    def alone(self, name: str) -> Iterator[None]:
-        """See `Locks.alone`."""
+    def taken(self, name: str, *, wait: bool) -> Iterator[bool]:
+        """See `Locks.taken`."""
         with _naming:
             held = _named.setdefault((self._keys, name), _Thread())
-        with held.lock:
-            yield
+        if not held.lock.acquire(blocking=wait):
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            held.lock.release()
 
 
 class FileLocks(ProcessLocks):
@@ -119,13 +134,16 @@ class FileLocks(ProcessLocks):
         self._keep = keep
 
     @contextmanager
-    def alone(self, name: str) -> Iterator[None]:
-        """See `Locks.alone`."""
+    def taken(self, name: str, *, wait: bool) -> Iterator[bool]:
+        """See `Locks.taken`."""
         path = f"{self._keys}/{name}" if self._keep else f"{self._keys}/{name.replace('/', '-')}.lock"
-        with super().alone(name):
-            fd, pid = self._locked(path), os.getpid()
+        with super().taken(name, wait=wait) as mine:
+            fd, pid = self._locked(path, wait) if mine else None, os.getpid()
+            if fd is None:
+                yield False
+                return
             try:
-                yield
+                yield True
             finally:
                 if os.getpid() == pid:
                     if not self._keep:
@@ -133,14 +151,15 @@ class FileLocks(ProcessLocks):
                     _held.discard(fd)
                     os.close(fd)
 
-    def _locked(self, path: str) -> int:
+    def _locked(self, path: str, wait: bool) -> int | None:
+        """The file, locked; None if another process has it and nobody waits."""
         _make_dir(path if self._keep else self._keys)
         while True:
             fd = _opened(path, os.O_RDONLY if self._keep else os.O_RDWR | os.O_CREAT)
             _held.add(fd)
             try:
-                _flock(fd, fcntl.LOCK_EX, path)
-                if self._keep or _is_at(fd, path):
+                got = _flock(fd, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB), path)
+                if got and (self._keep or _is_at(fd, path)):
                     return fd
             except BaseException:
                 _held.discard(fd)
@@ -149,6 +168,8 @@ class FileLocks(ProcessLocks):
             # Whoever had it before has removed it: others may have a new one by now.
             _held.discard(fd)
             os.close(fd)
+            if not got:
+                return None
 
 
 class _Named(Presence):
@@ -279,8 +300,12 @@ def _opened(path: str, flags: int) -> int:
         raise StorageError(e.errno or errno.EIO, f"could not open {path} for locking: {e.strerror}") from e
 
 
-def _flock(fd: int, how: int, path: str) -> None:
+def _flock(fd: int, how: int, path: str) -> bool:
+    """Lock an open file; False if another has it and ``LOCK_NB`` says not to wait."""
     try:
         fcntl.flock(fd, how)
+        return True
+    except BlockingIOError:
+        return False
     except OSError as e:
         raise StorageError(e.errno or errno.EIO, f"could not lock {path}: {e.strerror}") from e

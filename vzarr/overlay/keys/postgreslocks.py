@@ -39,13 +39,17 @@ class PostgresLocks(Locks):
         self._kv, self._keys = kv, keys
 
     @contextmanager
-    def alone(self, name: str) -> Iterator[None]:
-        """See `Locks.alone`."""
+    def taken(self, name: str, *, wait: bool) -> Iterator[bool]:
+        """See `Locks.taken`."""
         number = _number(self._keys, name)
         with self._kv.session() as session:
-            session.query("SELECT pg_advisory_lock(%s)", number)
+            if wait:
+                session.query("SELECT pg_advisory_lock(%s)", number)
+            elif not session.query("SELECT pg_try_advisory_lock(%s)", number)[0][0]:
+                yield False
+                return
             try:
-                yield
+                yield True
             finally:
                 if not session.query("SELECT pg_advisory_unlock(%s)", number)[0][0]:
                     raise StorageError(f"the lock on {name} was lost while it was held")

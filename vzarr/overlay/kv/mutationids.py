@@ -5,6 +5,8 @@ from __future__ import annotations
 from vzarr.overlay.kv.base import Reader, Transaction
 
 FIRST_MUTATION_ID = 1_000_000_000
+STRIPE_MUTATIONS = 1_000_000_000
+"""How many mutation ids each clone of a repo has of its own."""
 
 
 def next_mutation_id(txn: Transaction) -> int:

@@ -16,7 +16,7 @@ from vzarr.overlay.keys.authority import Authority
 from vzarr.overlay.keys.brought import Brought, mark, show, take_in
 from vzarr.overlay.keys.repokeys import mark_pending
 from vzarr.overlay.keys.unversioned import Snapshot
-from vzarr.overlay.kv.mutationids import FIRST_MUTATION_ID, begin_mutation_ids
+from vzarr.overlay.kv.mutationids import FIRST_MUTATION_ID, STRIPE_MUTATIONS, begin_mutation_ids
 from vzarr.overlay.kv.versioned import VersionedKV
 from vzarr.overlay.objects.base import Objects, ReadOnly
 from vzarr.overlay.objects.sharing import share
@@ -29,8 +29,6 @@ from vzarr.overlay.transfer.place import Place as Place
 from vzarr.overlay.transfer.plans import Arrival
 from vzarr.overlay.transfer.served import ServedPlace, is_served
 
-STRIPE_MUTATIONS = 10**9
-"""Mutation ids of a clone begin so many further on for each stripe."""
 MOST_SOUND = 200_000
 """Objects that are remembered to be sound; beyond that some are read again."""
 _READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
