@@ -71,6 +71,11 @@ def test_listings_are_sorted_and_cut_at_folders(objects: Objects):
     objects.delete_tree("x/y/c")
     objects.delete_tree("b")
     assert sorted(k for k, _ in objects.walk()) == ["a", "ba", "x/y/10", "x/y/2"]
+    for key in ("x/y.z", "x/y-/z", "x/y0"):
+        objects.put(key, b"")
+    assert [k for k, _ in objects.walk("x")] == ["x/y-/z", "x/y.z", "x/y/10", "x/y/2", "x/y0"]
+    objects.put("x/y.d/e", b"")
+    assert objects.list_dir("x") == (["y", "y-", "y.d"], ["y.z", "y0"])
 
 
 def test_create_never_replaces(objects: Objects):

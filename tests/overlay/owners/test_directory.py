@@ -14,7 +14,19 @@ from vzarr.overlay import layout
 from vzarr.overlay.hierarchy.tree import ArrayId
 from vzarr.overlay.objects.memory import MemoryObjects
 from vzarr.overlay.owners import directory
-from vzarr.overlay.owners.directory import ABSENT, CONFLICT, DELETED, Owners, PackWriter, Page, PageReader, Table, side
+from vzarr.overlay.owners.directory import (
+    ABSENT,
+    CONFLICT,
+    DELETED,
+    Owners,
+    PackWriter,
+    Page,
+    PageReader,
+    Table,
+    Written,
+    by_page,
+    side,
+)
 
 A, B = ArrayId("0" * 32, "a"), ArrayId("0" * 32, "b", 3)
 
@@ -53,6 +65,19 @@ def chains(draw: st.DrawFn):
     coords = st.tuples(*[st.integers(-far, far)] * ndim)
     owner = st.sampled_from(["own", DELETED, CONFLICT])
     return ndim, draw(st.lists(st.dictionaries(coords, owner, max_size=12), min_size=1, max_size=5))
+
+
+@given(chains())
+def test_changes_as_columns_are_those_of_a_mapping(chain):
+    ndim, commits = chain
+    for changes in commits:
+        gone = np.array([o == DELETED for o in changes.values()], bool)
+        coords = np.array(list(changes), np.int64).reshape(len(changes), ndim)
+        written = Written(coords, gone, "own")
+        mapping = {c: DELETED if o == DELETED else "own" for c, o in changes.items()}
+        assert written.as_mapping() == mapping
+        pages, same = ([(at, local.tolist(), o) for at, local, o in by_page(c)] for c in (written, mapping))
+        assert pages == same
 
 
 @given(chains())

@@ -169,7 +169,7 @@ class FileObjects(Objects):
                 raise _failed("delete", key, e) from e
 
     def walk(self, prefix: str = "") -> Iterator[tuple[str, int]]:
-        """Walk a folder in sorted order."""
+        """Walk a folder in the order of whole keys, as object stores list them: "a.b" comes before "a/b"."""
         return ((key, LINK if about is None else about.st_size) for key, about in self._files(prefix))
 
     def stamped(self, prefix: str = "") -> Iterator[tuple[str, int, str]]:
@@ -203,7 +203,7 @@ class FileObjects(Objects):
         files: list[str] = []
         for entry in self._scan(prefix):
             (dirs if entry.is_dir(follow_symlinks=False) else files).append(entry.name)
-        return dirs, files
+        return sorted(dirs), files
 
     def delete_tree(self, prefix: str) -> None:
         """Remove a folder and all below it; none of it is seen from the moment on at which it is renamed."""
@@ -278,7 +278,7 @@ class FileObjects(Objects):
     def _scan(self, prefix: str) -> list[os.DirEntry[str]]:
         try:
             with os.scandir(f"{self.root}/{prefix}" if prefix else self.root) as entries:
-                return sorted(entries, key=lambda e: e.name)
+                return sorted(entries, key=_in_keys)
         except OSError as e:
             if e.errno in _ABSENT:
                 return []
@@ -304,6 +304,11 @@ class FileObjects(Objects):
             _unlink(staged)
             raise _failed("write", stage, e) from e
         return staged
+
+
+def _in_keys(entry: os.DirEntry[str]) -> str:
+    """What a name adds to the keys that begin with it, by which whole keys are sorted."""
+    return f"{entry.name}/" if entry.is_dir(follow_symlinks=False) else entry.name
 
 
 def _about(entry: os.DirEntry[str]) -> os.stat_result | None:

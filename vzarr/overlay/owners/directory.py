@@ -257,8 +257,31 @@ class Owners:
                 yield coords_in(at, local, n, ndim), page, local
 
 
-Changes = Mapping[Coord, str | int]
-"""What a node did to chunks of one array: coordinate -> owner, or one of the codes."""
+class Written(NamedTuple):
+    """What a node stored of one array, as columns: many chunks in little memory.
+
+    Parameters
+    ----------
+    coords
+        Global chunk coordinates, shape (n, ndim), each once.
+    gone
+        Of each, whether it was deleted.
+    node
+        Who stored the others.
+    """
+
+    coords: NDArray[np.int64]
+    gone: NDArray[np.bool_]
+    node: str
+
+    def as_mapping(self) -> dict[Coord, str | int]:
+        """The same as a mapping."""
+        owners = [DELETED if gone else self.node for gone in self.gone.tolist()]
+        return dict(zip(map(tuple, self.coords.tolist()), owners, strict=True))
+
+
+Changes = Mapping[Coord, str | int] | Written
+"""What a node did to chunks of one array: coordinate -> owner, or one of the codes; or as columns."""
 
 
 @dataclass
@@ -290,7 +313,7 @@ class PackWriter:
         arrays: dict[ArrayId, Mapping[Coord, Ref]] = {}
         for array in keep:
             blocks = dict(base.table.arrays.get(array, {}))
-            if changes.get(array):
+            if array in changes:
                 self._update_array(base, array, changes[array], blocks)
             if blocks:
                 arrays[array] = blocks
@@ -310,10 +333,9 @@ class PackWriter:
 
 def by_page(changes: Changes) -> Iterator[tuple[Coord, NDArray[np.int64], list[str | int]]]:
     """Changes of one array page by page: page coordinate, places in the page, owners."""
-    if not changes:
+    coords, owners = _columns(changes)
+    if not len(coords):
         return
-    coords = np.array(list(changes), np.int64).reshape(len(changes), -1)
-    owners = list(changes.values())
     n = side(coords.shape[1])
     pages, inside = np.divmod(coords, n)
     local = np.zeros(len(coords), np.int64)
@@ -323,4 +345,14 @@ def by_page(changes: Changes) -> Iterator[tuple[Coord, NDArray[np.int64], list[s
     pages, local = pages[order], local[order]
     cuts = np.flatnonzero(np.any(pages[1:] != pages[:-1], axis=1)) + 1
     for start, stop in zip([0, *cuts.tolist()], [*cuts.tolist(), len(order)], strict=True):
-        yield tuple(pages[start].tolist()), local[start:stop], [owners[i] for i in order[start:stop].tolist()]
+        yield tuple(pages[start].tolist()), local[start:stop], owners(order[start:stop].tolist())
+
+
+def _columns(changes: Changes) -> tuple[NDArray[np.int64], Callable[[list[int]], list[str | int]]]:
+    """Coordinates, shape (n, ndim), and what gives the owners of some of them by their places."""
+    if isinstance(changes, Written):
+        gone, node = changes.gone, changes.node
+        return changes.coords, lambda rows: [DELETED if gone[i] else node for i in rows]
+    owners = list(changes.values())
+    coords = np.array(list(changes), np.int64).reshape(len(changes), len(next(iter(changes), ())))
+    return coords, lambda rows: [owners[i] for i in rows]

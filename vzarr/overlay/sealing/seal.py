@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -140,7 +141,7 @@ def write_part(objects: Objects, node: str, place: Callable[[str], str], data: b
     return node, digest
 
 
-def write_sums(objects: Objects, node: str, stored: Iterable[str] = ()) -> str:
+def write_sums(objects: Objects, node: str, stored: Sequence[bytes] = ()) -> str:
     """Hash every object of a node's folder but its seal and journal, write the list, and give the list's hash.
 
     Lines are ``sha256 size key`` sorted by key, keys relative to the node's folder.
@@ -148,20 +149,30 @@ def write_sums(objects: Objects, node: str, stored: Iterable[str] = ()) -> str:
     Parameters
     ----------
     stored
-        Keys of the objects below ``zarr/``, which is not walked again.
+        Lines of the objects below ``zarr/``, sorted (`sum_lines`); these are not looked at again.
     """
     folder = layout.node(node)
     own = {layout.seal(node), layout.sums(node)}
     folders, files = objects.list_dir(folder)
     others = [f"{folder}/{name}" for name in folders if name not in ("zarr", "journal", "sums")]
     found = [*(f"{folder}/{name}" for name in files), *(key for other in others for key, _ in objects.walk(other))]
-    # In the order of whole keys: a folder is walked name by name, where "a.b" comes after "a/b".
-    keys = sorted({*stored, *found} - own)
-    rows = share(lambda key: _digest(objects, key), keys, objects.concurrency)
-    lines = [f"{digest} {size} {key[len(folder) + 1 :]}\n" for key, (digest, size) in zip(keys, rows, strict=True)]
-    data = "".join(lines).encode()
+    keys = sorted({*found} - own)
+    before = bisect_left(keys, layout.zarr(node))
+    lines = [sum_lines(node, some, digests(objects, some)) for some in (keys[:before], keys[before:])]
+    data = b"".join([lines[0], *stored, lines[1]])
     objects.put(layout.sums(node), data)
     return sha256(data)
+
+
+def digests(objects: Objects, keys: Sequence[str]) -> list[tuple[str, int]]:
+    """Hash and size of objects, in order."""
+    return share(lambda key: _digest(objects, key), keys, objects.concurrency)
+
+
+def sum_lines(node: str, keys: Iterable[str], hashes: Iterable[tuple[str, int]]) -> bytes:
+    """Lines of a node's list of checksums."""
+    cut = len(layout.node(node)) + 1
+    return "".join(f"{h} {size} {key[cut:]}\n" for key, (h, size) in zip(keys, hashes, strict=True)).encode()
 
 
 def read_sums(data: bytes) -> Iterator[tuple[str, int, str]]:

@@ -302,14 +302,7 @@ def refuse_sealed(node: str) -> SealedError:
     return SealedError(f"version {node} is sealed; write to an open version, such as a new child of it")
 
 
-class Walkable(Protocol):
-    """What can list a folder: an object store, or what one walk through it found."""
-
-    def walk(self, prefix: str = "") -> Iterator[tuple[str, int]]:
-        """Keys below the folder `prefix` and their sizes."""
-
-
-def stored_coords(objects: Walkable, entry: ArrayEntry, folder: str) -> Iterator[tuple[Coord, str, int]]:
+def stored_coords(objects: Objects, entry: ArrayEntry, folder: str) -> Iterator[tuple[Coord, str, int]]:
     """Chunks in an array's folder of one node: global coordinates, object key and size, markers included."""
     for key, size in objects.walk(folder):
         coord = entry.spec.coord(key[len(folder) + 1 :])

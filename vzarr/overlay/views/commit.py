@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
-from vzarr.errors import InvalidInputError
 from vzarr.geometry import Coord, intersect, iter_coords
 from vzarr.overlay import layout
 from vzarr.overlay.hierarchy.marks import marked
 from vzarr.overlay.hierarchy.tree import ArrayEntry, ArrayId, Tree
 from vzarr.overlay.keys import keylayers
 from vzarr.overlay.keys.keylayers import KeyChanges
-from vzarr.overlay.objects.base import LINK, Objects
 from vzarr.overlay.owners.directory import DELETED, FIRST_OWNER, Changes, Owners, PackWriter
 from vzarr.overlay.sealing import seal
 from vzarr.overlay.sources.adopted import source_box
 from vzarr.overlay.views.base import View, nothing
+from vzarr.overlay.views.inventory import Inventory, Places, Row, sealable
 from vzarr.overlay.views.openview import OpenView
-from vzarr.overlay.views.paths import is_key
 from vzarr.overlay.views.rootview import RootView
 
 
@@ -29,55 +26,6 @@ class Base:
 
     record: seal.Record | None
     owners: Owners
-
-
-class Listing:
-    """The files below a folder as one walk found them, to be asked again and again.
-
-    Parameters
-    ----------
-    objects
-        Where they are.
-    folder
-        The folder.
-    """
-
-    def __init__(self, objects: Objects, folder: str) -> None:
-        self._rows = sorted(objects.walk(folder))
-
-    @property
-    def keys(self) -> list[str]:
-        """All of them."""
-        return [key for key, _size in self._rows]
-
-    def check(self) -> None:
-        """Refuse a folder with symbolic links, or with names that are no keys.
-
-        Raises
-        ------
-        InvalidInputError
-            Naming them.
-        """
-        links = [key for key, size in self._rows if size == LINK]
-        if links:
-            advice = "put what they lead to in their place, or adopt it (vzarr adopt), and commit again"
-            raise InvalidInputError(f"symbolic links cannot be sealed: {_some(links)}; {advice}")
-        odd = [key for key, _size in self._rows if not is_key(key)]
-        if odd:
-            advice = "they have line breaks, or are no UTF-8; rename them, and commit again"
-            raise InvalidInputError(f"files of these names cannot be sealed: {_some(odd)}; {advice}")
-
-    def walk(self, prefix: str = "") -> Iterator[tuple[str, int]]:
-        """Keys below a folder, and their sizes."""
-        for at in range(bisect_left(self._rows, (f"{prefix}/", 0)), len(self._rows)):
-            if not self._rows[at][0].startswith(f"{prefix}/"):
-                return
-            yield self._rows[at]
-
-
-def _some(keys: list[str]) -> str:
-    more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
-    return ", ".join(ascii(key)[1:-1] for key in keys[:3]) + more
 
 
 def seal_version(view: OpenView | RootView, base: Base, parents: tuple[str, ...], changes: KeyChanges) -> bytes:
@@ -102,15 +50,12 @@ def seal_version(view: OpenView | RootView, base: Base, parents: tuple[str, ...]
     objects, node = view.storage.objects, view.node
     objects.delete_tree(layout.stages(node))
     view.look()
-    # One walk is the truth for pages and checksums alike; a root's folder may have millions of files.
-    listing = Listing(objects, layout.zarr(node))
-    listing.check()
-    tree, stored = _cleared(view, listing)
+    tree, inventory = _taken_stock(view)
     # By path, so that the same pages can be made again from the tree as it was written.
     ids = [e.id for _, e in sorted(tree.arrays().items())]
     kept_pages = _merge_pages(view, base)
     pack = PackWriter(node, len(kept_pages))
-    table = pack.update(base.owners, _chunk_changes(view, tree, listing), ids)
+    table = pack.update(base.owners, _chunk_changes(view, tree, inventory), ids)
     if pack.parts:
         objects.put(layout.owner_pages(node), kept_pages + b"".join(pack.parts))
     record = base.record
@@ -124,19 +69,29 @@ def seal_version(view: OpenView | RootView, base: Base, parents: tuple[str, ...]
         layers=layers,
         mutations=changes.mutations,
     )
-    sums = seal.write_sums(objects, node, stored)
+    sums = seal.write_sums(objects, node, inventory.sums)
     data = seal.Record(**{**record.__dict__, "sums": sums}).to_bytes()
     objects.put(layout.seal(node), data)
     return data
 
 
-def _cleared(view: OpenView | RootView, listing: Listing) -> tuple[Tree, set[str]]:
-    """The version's tree, and the keys below ``zarr/`` that remain: without dead chunks, with each array's metadata."""
+def _taken_stock(view: OpenView | RootView) -> tuple[Tree, Inventory]:
+    """The version's tree, and what is in its folder: without dead chunks, with each array's metadata."""
+    objects, node = view.storage.objects, view.node
+    rows = sealable(objects.walk(layout.zarr(node)))
     if isinstance(view, RootView):
-        return view.tree(listing.keys), set(listing.keys)
+        entries = dict(view.entries)
+        places = Places(node, {p: e for p, e in entries.items() if isinstance(e, ArrayEntry)}, view.may_have)
+        inventory = Inventory(objects, node, rows, places)
+        return view.tree(entries, inventory.beside), inventory
     tree = view.tree()
-    left = set(listing.keys) - _remove_dead_folders(view, tree, listing)
-    return tree, left | _write_own_docs(view, tree, listing)
+    root = view.storage.root
+    folders = {e.id.folder(of_root=False, root=root): e for e in tree.arrays().values()}
+    places = Places(node, folders, lambda _entry, _coord: True)
+    live = _without_dead(view, list(rows), places)
+    placed = (places.of(key) for key in live)
+    live |= _write_own_docs(view, tree, {place[0].id for place in placed if place is not None and place[1] is not None})
+    return tree, Inventory(objects, node, sorted(live.items()), places)
 
 
 def base_owners(view: View) -> Owners:
@@ -152,23 +107,21 @@ def _merge_pages(view: View, base: Base) -> bytes:
     return view.storage.objects.get(layout.owner_pages(view.node), 0, size) or b""
 
 
-def _chunk_changes(view: OpenView | RootView, tree: Tree, listing: Listing) -> dict[ArrayId, Changes]:
+def _chunk_changes(view: OpenView | RootView, tree: Tree, inventory: Inventory) -> dict[ArrayId, Changes]:
     changes: dict[ArrayId, Changes] = {}
     for entry in tree.arrays().values():
-        found = array_changes(view, entry, listing)
-        if found:
-            changes[entry.id] = found
+        own, masked = inventory.chunks(entry.id), _masked(view, entry)
+        if masked:
+            changes[entry.id] = {**masked, **(own.as_mapping() if own is not None else {})}
+        elif own is not None:
+            changes[entry.id] = own
     return changes
 
 
-def array_changes(view: OpenView | RootView, entry: ArrayEntry, listing: Listing | None = None) -> Changes:
-    """What an open version did so far to the chunks of one array, by a new look at its folder unless one is given."""
-    return {**_masked(view, entry), **_own(view, entry, listing)}
-
-
-def _own(view: OpenView | RootView, entry: ArrayEntry, listing: Listing | None) -> dict[Coord, str | int]:
-    found: dict[Coord, str | int] = {}
-    for coord, key, size in view.own_chunks(entry, listing):
+def array_changes(view: OpenView | RootView, entry: ArrayEntry) -> Changes:
+    """What an open version did so far to the chunks of one array, by a new look at its folder."""
+    found: dict[Coord, str | int] = dict(_masked(view, entry))
+    for coord, key, size in view.own_chunks(entry):
         gone = size == len(layout.MARKER) and view.storage.objects.get(key) == layout.MARKER
         found[coord] = DELETED if gone else view.node
     return found
@@ -191,23 +144,24 @@ def _masked(view: OpenView | RootView, entry: ArrayEntry) -> dict[Coord, str | i
     return found
 
 
-def _remove_dead_folders(view: OpenView, tree: Tree, listing: Listing) -> set[str]:
-    """Delete chunks of arrays that were deleted or made anew before the commit: they belong to nothing.  Their keys."""
-    live = tuple(f"{view.own_folder(e)}/" for e in tree.arrays().values())
-    dead = {key for key in listing.keys if not key.startswith(live)}
-    for key in dead:
-        view.storage.objects.delete(key)
-    return dead
+def _without_dead(view: OpenView, rows: Iterable[Row], places: Places) -> dict[str, int]:
+    """The rows that remain when chunks of arrays that were deleted or made anew before the commit are deleted."""
+    live: dict[str, int] = {}
+    for key, size in rows:
+        if places.of(key) is None:
+            view.storage.objects.delete(key)
+        else:
+            live[key] = size
+    return live
 
 
-def _write_own_docs(view: OpenView, tree: Tree, listing: Listing) -> set[str]:
-    """Beside its chunks each array's own metadata, marked so that other readers refuse the folder; gives the keys."""
-    written = set()
+def _write_own_docs(view: OpenView, tree: Tree, changed: Collection[ArrayId]) -> dict[str, int]:
+    """Beside its chunks each array's own metadata, marked so that other readers refuse the folder; gives the rows."""
+    written = {}
     for path, entry in tree.arrays().items():
-        folder = view.own_folder(entry)
-        if view.base.entries.get(path) == entry and not any(True for _ in view.own_chunks(entry, listing)):
-            continue
-        for name, data in marked(entry.docs, entry.origin).items():
-            view.storage.objects.put(f"{folder}/{name}", data)
-            written.add(f"{folder}/{name}")
+        if view.base.entries.get(path) != entry or entry.id in changed:
+            for name, data in marked(entry.docs, entry.origin).items():
+                key = f"{view.own_folder(entry)}/{name}"
+                view.storage.objects.put(key, data)
+                written[key] = len(data)
     return written

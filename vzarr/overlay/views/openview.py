@@ -31,7 +31,7 @@ from vzarr.overlay.keys.authority import SEALED, Authority
 from vzarr.overlay.keys.writers import one_write
 from vzarr.overlay.kv.base import Transaction
 from vzarr.overlay.owners.directory import ABSENT, DELETED
-from vzarr.overlay.views.base import SealedView, Storage, View, Walkable, is_marker, stored_coords
+from vzarr.overlay.views.base import SealedView, Storage, View, is_marker, stored_coords
 from vzarr.overlay.views.paths import chunk_prefix
 from vzarr.overlay.views.treerows import GONE, TreeRows
 
@@ -140,9 +140,9 @@ class OpenView(View):
         """Whether neither this version nor its base ever wrote or deleted a chunk; its own folder is not asked."""
         return not self._masked(entry, coord) and self.base.in_source(entry, coord)
 
-    def own_chunks(self, entry: ArrayEntry, listing: Walkable | None = None) -> Iterator[tuple[Coord, str, int]]:
-        """Chunks in the version's own folder, or in a walk through it: coordinates, key and size, markers included."""
-        return stored_coords(listing or self.storage.objects, entry, self.own_folder(entry))
+    def own_chunks(self, entry: ArrayEntry) -> Iterator[tuple[Coord, str, int]]:
+        """Chunks in the version's own folder: global coordinates, object key and size, markers included."""
+        return stored_coords(self.storage.objects, entry, self.own_folder(entry))
 
     def own_folder(self, entry: ArrayEntry) -> str:
         """Folder for this version's chunks of an array."""

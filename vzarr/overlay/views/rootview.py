@@ -38,7 +38,7 @@ from vzarr.overlay.hierarchy.tree import (
 from vzarr.overlay.keys.authority import SEALED, Authority
 from vzarr.overlay.kv.base import Transaction
 from vzarr.overlay.views import moves
-from vzarr.overlay.views.base import Found, SealedView, Storage, View, Walkable, is_marker, rows_of, stored_coords
+from vzarr.overlay.views.base import Found, SealedView, Storage, View, is_marker, rows_of, stored_coords
 from vzarr.overlay.views.paths import check_rename, chunk_prefix, is_folder
 
 _Docs = dict[str, bytes]
@@ -107,15 +107,12 @@ class RootView(View):
             self.look()
         return self._marked
 
-    def tree(self, keys: Iterable[str] | None = None) -> Tree:
-        """The metadata tree as the folder has it now, loose keys included; `keys` is what a walk of it found."""
-        entries = dict(self.entries)
-        loose = {}
-        for key in (k for k, _size in self.storage.objects.walk(self.folder)) if keys is None else keys:
-            name = key[len(self.folder) + 1 :]
-            if not self._is_part(entries, name):
-                loose[name] = self.node
-        return Tree(entries, loose)
+    def tree(self, entries: Mapping[str, Entry] | None = None, names: Iterable[str] | None = None) -> Tree:
+        """The metadata tree as the folder has it now; `names`: keys, such as a walk has found, with the loose ones."""
+        found = dict(self.entries if entries is None else entries)
+        walked = (key[len(self.folder) + 1 :] for key, _size in self.storage.objects.walk(self.folder))
+        loose = (name for name in (walked if names is None else names) if not self._is_part(found, name))
+        return Tree(found, dict.fromkeys(loose, self.node))
 
     def loose(self) -> Mapping[str, str]:
         """Loose keys -> this version; found by walking the folder."""
@@ -149,12 +146,14 @@ class RootView(View):
         source = self.storage.sources.of(entry)
         return source is not None and source.covers(coord)
 
-    def own_chunks(self, entry: ArrayEntry, listing: Walkable | None = None) -> Iterator[tuple[Coord, str, int]]:
-        """Chunks in the array's folder, or in a walk through it: global coordinates, object key and size."""
-        plain = entry.id.path not in self._marked
-        for coord, key, size in stored_coords(listing or self.storage.objects, entry, self.own_folder(entry)):
-            if not (plain and any(c < 0 for c in coord)):  # no reader of a plain array calls a chunk so
-                yield coord, key, size
+    def own_chunks(self, entry: ArrayEntry) -> Iterator[tuple[Coord, str, int]]:
+        """Chunks in the array's folder: global coordinates, object key and size."""
+        found = stored_coords(self.storage.objects, entry, self.own_folder(entry))
+        return (row for row in found if self.may_have(entry, row[0]))
+
+    def may_have(self, entry: ArrayEntry, coord: Coord) -> bool:
+        """Whether a chunk may be called so: in a plain array no reader counts below 0."""
+        return min(coord, default=0) >= 0 or entry.id.path in self._marked
 
     def own_folder(self, entry: ArrayEntry) -> str:
         """Folder for an array's chunks."""
@@ -220,7 +219,7 @@ class RootView(View):
         if inside is None:
             return False
         coord = inside[1].spec.coord(key[len(inside[0]) :].lstrip("/"))
-        return coord is not None and (inside[0] in self._marked or all(c >= 0 for c in coord))
+        return coord is not None and self.may_have(inside[1], coord)
 
     # -- changing
 
