@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numcodecs
@@ -16,6 +17,8 @@ from zarr.storage import MemoryStore
 
 import vzarr
 from vzarr import VersionStore
+from vzarr.errors import InvalidInputError
+from vzarr.types import registry
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::zarr.errors.UnstableSpecificationWarning",
@@ -220,3 +223,33 @@ def test_branches_of_any_format_merge_by_chunks(name: str):
     result = repo.merge(["left", "right"])
     assert keys(result.store) == merged(*sides, base)
     assert keys(result.commit().store) == merged(*sides, base)
+
+
+@pytest.mark.parametrize("inherited", [False, True])
+def test_nothing_of_zarr_3_is_made_where_zarr_would_not_see_it(file_repo: vzarr.Repo, tmp_path: Path, inherited: bool):
+    version = file_repo.root
+    group = zarr.open_group(version.store, mode="w", zarr_format=2).create_group("g")
+    group.create_array("a", shape=(8,), chunks=(4,), dtype="u1")[:] = 1
+    if inherited:
+        version = version.commit().newversion()
+    before = sorted(version.store.keys())
+    zarr.create_array(tmp_path / "source", shape=(4,), chunks=(2,), dtype="u1")
+    makes = [
+        lambda: version.create_array("b", dtype="u1", chunks=(4,)),
+        lambda: version.create_array("g/h/b", dtype="u1", chunks=(4,)),
+        lambda: version.create_group("g/h"),
+        lambda: registry.create(version, "seg", "labelmap"),
+        *([] if inherited else [lambda: file_repo.adopt("em", str(tmp_path / "source"), typename="zarr")]),
+    ]
+    for make in makes:
+        with pytest.raises(InvalidInputError, match=r"make '.*' by zarr"):
+            make()
+    assert sorted(version.store.keys()) == before
+    assert not file_repo.state.instances
+    version.create_group("g")
+    version.create_array("g/a", dtype="u1", chunks=(4,))
+    version.create_group("g", {"said": 1})
+    version.rename("g", "h")
+    registry.create(version, "notes", "keyvalue").put("k", b"1")
+    found = zarr.open_group(version.store, mode="r", zarr_format=2)["h"]
+    assert (dict(found.attrs), found["a"][:].tolist()) == ({"said": 1}, [1] * 8)

@@ -84,9 +84,10 @@ class VersionArrays(ABC):
         for n in range(len(parts)):
             above = "/".join(parts[:n])
             if view.entry(above) is None:
-                view.put_doc(arrays.doc_key(above), arrays.group_doc(None))
-        if view.entry(path) is None or attributes is not None:
-            view.put_doc(arrays.doc_key(path), arrays.group_doc(attributes))
+                view.put_doc(*arrays.group_row(above, None))
+        entry = view.entry(path)
+        if entry is None or attributes is not None:
+            view.put_doc(*arrays.group_row(path, attributes, entry))
 
     def has_array(self, path: str) -> bool:
         """Whether the path has an array."""

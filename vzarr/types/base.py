@@ -141,6 +141,11 @@ class Datatype:
     tags: bool = False
     syncs: frozenset[str] = frozenset()
 
+    @property
+    def has_arrays(self) -> bool:
+        """Whether instances have a group of arrays."""
+        return self.prepare is not _nothing_to_prepare
+
     def check(self, config: Mapping[str, str]) -> dict[str, str]:
         """All settings of a new instance, the common ones included, checked and with their defaults.
 

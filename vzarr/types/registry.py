@@ -12,6 +12,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any
 
 from vzarr.errors import InvalidInputError, NotFoundError
+from vzarr.overlay.views import paths
 from vzarr.types import settings
 from vzarr.types.base import Datatype, Instance
 
@@ -224,7 +225,7 @@ def create(
     Raises
     ------
     InvalidInputError
-        If the name or a setting is wrong.
+        If the name or a setting is wrong, or no group of arrays can be made here.
     NotFoundError
         If there is no such datatype.
     AlreadyExistsError
@@ -236,6 +237,8 @@ def create(
     given = settings.lower_keys(config or {})
     tags = settings.pairs(given.pop("tags", ""))
     checked = datatype.check(given)
+    if datatype.has_arrays:
+        paths.check_new(version.view, settings.check_name(name), is_array=False)
     info = version.repo.record_instance(
         version, settings.check_name(name), typename, versioned=versioned, config=checked,
         tags=tags or None, user=user, app=app,

@@ -99,6 +99,13 @@ def group_doc(attributes: Mapping[str, Any] | None) -> bytes:
     return orjson.dumps(doc, option=orjson.OPT_INDENT_2)
 
 
+def group_row(path: str, attributes: Mapping[str, Any] | None, there: Entry | None = None) -> tuple[str, bytes]:
+    """Key and bytes of the document that gives a group its attributes, in the format of the group that is there."""
+    if there is None or V3_DOC in there.docs:
+        return doc_key(path), group_doc(attributes)
+    return f"{path}/.zattrs".lstrip("/"), orjson.dumps(dict(attributes or {}), option=orjson.OPT_INDENT_2)
+
+
 def doc_key(path: str) -> str:
     """Key of the Zarr 3 document of a path."""
     return f"{path}/{V3_DOC}" if path else V3_DOC

@@ -6,7 +6,7 @@ import re
 
 from vzarr.errors import AlreadyExistsError, InvalidInputError, NotFoundError
 from vzarr.geometry import Coord
-from vzarr.overlay.hierarchy.tree import ArrayEntry, array_of
+from vzarr.overlay.hierarchy.tree import V3_DOC, ArrayEntry, array_of
 from vzarr.overlay.views.base import View
 
 _NO_KEY = re.compile(r"(?:^|/)\.{0,2}(?:/|$)|[\0\n]")
@@ -45,7 +45,7 @@ def check_new(view: View, path: str, *, is_array: bool) -> None:
     Raises
     ------
     InvalidInputError
-        If it is no path, or lies inside an array.
+        If it is no path, or lies inside an array or a Zarr 2 group, in which zarr would not find it.
     AlreadyExistsError
         If a group is to be made where an array is, or the other way round.
     """
@@ -58,6 +58,18 @@ def check_new(view: View, path: str, *, is_array: bool) -> None:
     entry = view.entry(path)
     if entry is not None and isinstance(entry, ArrayEntry) != is_array:
         raise AlreadyExistsError(f"{path!r} is {'a group' if is_array else 'an array'} already")
+    if entry is None:
+        _check_format(view, path)
+
+
+def _check_format(view: View, path: str) -> None:
+    """Refuse to make something of Zarr 3 in a Zarr 2 group: zarr would not find it there."""
+    groups = ["", *(path[:at] for at in range(len(path)) if path[at] == "/")] if path else []
+    for group in groups:
+        entry = view.known.get(group)
+        if entry is not None and V3_DOC not in entry.docs:
+            where = f"{group!r} is a Zarr 2 group" if group else "this version is Zarr 2"
+            raise InvalidInputError(f"{where}, in which zarr finds no Zarr 3: make {path!r} by zarr (version.zarr)")
 
 
 def check_rename(view: View, source: str, target: str) -> None:
