@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 
 import numpy as np
+import orjson
 import pytest
 
 import vzarr
@@ -70,7 +72,17 @@ def test_groups(version: vzarr.Version):
     assert dict(version.zarr.attrs) == {"top": True}
 
 
-@pytest.mark.parametrize("path", ["/a", "a/", "a//b", "..", "../x", "a/../../x", ".", "a\0"])
+@pytest.mark.parametrize("path", ["a\\b", "zarr.json", "g/.zarray/a", ".zattrs"])
+def test_names_that_zarr_would_not_find_are_refused(version: vzarr.Version, path: str):
+    version.create_group("b")
+    before = list(version.store.keys())
+    for change in (lambda: make(version, path), lambda: version.create_group(path), lambda: version.rename("b", path)):
+        with pytest.raises(InvalidInputError, match=r"backslash|documents"):
+            change()
+    assert list(version.store.keys()) == before
+
+
+@pytest.mark.parametrize("path", ["/a", "a/", "a//b", "..", "../x", "a/../../x", ".", "a\0", "a\n"])
 def test_paths_that_lead_out_are_refused(version: vzarr.Version, path: str):
     before = dict(version.repo.objects.walk())
     for change in (
@@ -303,3 +315,55 @@ def test_boxes_of_other_axes_are_refused(version: vzarr.Version):
         with pytest.raises(InvalidInputError, match="array 'a' has 2 axes"):
             act()
     assert version.bounds("a") in (None, ((0, 0), (0, 0)))
+
+
+FAR = 10**18
+
+
+@pytest.mark.parametrize("coord", [(FAR, 0), (0, -FAR), (1 << 70, 0), (0.5, 0), ("0", 0), (None, 0), (0,), (0, 0, 0)])
+def test_chunks_that_cannot_be_are_refused_and_change_nothing(version: vzarr.Version, coord: tuple):
+    make(version)
+    version.write_chunks("a", {(0, 0): CHUNK})
+    for write in (
+        lambda: version.write_chunks("a", {(1, 1): CHUNK, coord: CHUNK}),
+        lambda: version.write("a", coord, CHUNK),
+        lambda: version.grow("a", (0, 0), coord),
+        lambda: version.resize("a", (0, 0), coord),
+    ):
+        with pytest.raises(InvalidInputError):
+            write()
+    if len(coord) != 2 or not all(isinstance(c, int) for c in coord):
+        for ask in (version.owners, version.delete_chunks, lambda p, c: list(version.read_chunks(p, c))):
+            with pytest.raises(InvalidInputError):
+                ask("a", [coord])
+        with pytest.raises(InvalidInputError):
+            version.read("a", coord, (4, 4))
+    else:
+        assert version.owners("a", [coord]) == [None]
+        version.delete_chunks("a", [coord])
+    assert version.bounds("a") == ((0, 0), (4, 4))
+    assert version.chunk_coords("a").tolist() == [[0, 0]]
+
+
+def test_what_is_called_like_a_chunk_too_far_away_is_just_a_key(version: vzarr.Version):
+    make(version)
+    version.write_chunks("a", {(0, 0): CHUNK})
+    key = f"a/c/{FAR}/0"
+    version.store.write(key, b"1")
+    assert set(version.store.keys()) >= {key, "a/c/0/0"}
+    for found in (version.commit(), version.newversion()):
+        assert found.store.read(key) == (b"1", 1)
+        assert found.chunk_coords("a").tolist() == [[0, 0]]
+
+
+@pytest.mark.parametrize("shape", [(1 << 62, 4), (1 << 70, 4)])
+def test_no_array_is_larger_than_can_be_counted(version: vzarr.Version, shape: tuple):
+    with pytest.raises(InvalidInputError, match="too large"):
+        make(version, shape=shape)
+    assert not version.has_array("a")
+    make(version, "b")
+    doc = orjson.loads(version.store.read("b/zarr.json")[0])
+    version.store.write("a/zarr.json", json.dumps({**doc, "shape": shape}).encode())
+    version.store.write("a/c/0/0", b"1")
+    assert not version.has_array("a")
+    assert version.commit().store.read("a/c/0/0") == (b"1", 1)

@@ -26,11 +26,10 @@ from vzarr.overlay.hierarchy.tree import (
     Entry,
     array_of,
     is_doc,
-    seen_from,
     spec_of,
     split_doc,
-    with_shape,
 )
+from vzarr.overlay.hierarchy.windows import seen_from, with_shape
 from vzarr.overlay.objects.byteranges import cut, offset_and_length
 from vzarr.overlay.views import plainroot
 from vzarr.overlay.views.base import Found, View, Viewed, refuse_sealed

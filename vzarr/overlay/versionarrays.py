@@ -15,7 +15,7 @@ from vzarr.geometry import Box, Coord
 from vzarr.overlay.compare.blame import Blame, blame_array
 from vzarr.overlay.hierarchy import arrays
 from vzarr.overlay.hierarchy.tree import ArrayEntry
-from vzarr.overlay.reading import regions, windows
+from vzarr.overlay.reading import regions, resizing
 from vzarr.overlay.views import paths
 from vzarr.overlay.views.base import View, refuse_sealed
 from vzarr.overlay.views.grid import Grid
@@ -126,19 +126,21 @@ class VersionArrays(ABC):
 
     def read(self, path: str, lo: Sequence[int], hi: Sequence[int], *, out: NDArray[Any] | None = None) -> NDArray[Any]:
         """Voxels of a box (see `regions.read_region`)."""
-        return regions.read_region(self.view, self._entry(path), (tuple(lo), tuple(hi)), out)
+        entry = self._entry(path)
+        return regions.read_region(self.view, entry, (regions.point(entry, lo), regions.point(entry, hi)), out)
 
     def read_chunks(self, path: str, coords: Iterable[Sequence[int]]) -> Iterator[tuple[Coord, NDArray[Any] | None]]:
         """Decoded chunks by chunk coordinate, in order; None where absent."""
-        return regions.read_chunks(self.view, self._entry(path), [tuple(map(int, c)) for c in coords])
+        entry = self._entry(path)
+        return regions.read_chunks(self.view, entry, [regions.point(entry, c) for c in coords])
 
     def write(self, path: str, lo: Sequence[int], voxels: NDArray[Any], *, step: int = 1) -> None:
         """Write a box of voxels; chunks at its border are read, changed and written whole, and the array grows."""
-        view, start = self._open(), tuple(map(int, lo))
-        regions.check_axes(self._entry(path), start, voxels.shape)
+        view, start = self._open(), regions.point(self._entry(path), lo)
+        regions.check_axes(self._entry(path), voxels.shape)
         end = tuple(a + n for a, n in zip(start, voxels.shape, strict=True))
         with view.writer.write():
-            windows.cover(view, path, self._entry(path), (start, end), step)
+            resizing.cover(view, path, self._entry(path), (start, end), step)
             regions.write_region(view, self._entry(path), start, voxels)
 
     def write_chunks(
@@ -163,11 +165,12 @@ class VersionArrays(ABC):
         """
         if not chunks:
             return
-        view = self._open()
+        view, entry = self._open(), self._entry(path)
+        chunks = {regions.chunk(entry, coord): voxels for coord, voxels in chunks.items()}
         box = extent or regions.bounding_box(chunks, self.chunk_shape(path))
         with view.writer.write():
             if box is not None:
-                windows.cover(view, path, self._entry(path), box, step)
+                resizing.cover(view, path, self._entry(path), box, step)
             regions.write_chunks(view, self._entry(path), chunks, aside)
 
     def place_chunks(self, path: str, aside: str) -> None:
@@ -194,20 +197,21 @@ class VersionArrays(ABC):
         view, entry = self._open(), self._entry(path)
         with view.writer.write():
             for coord in coords:
-                view.delete_chunk(entry, tuple(map(int, coord)))
+                view.delete_chunk(entry, regions.point(entry, coord))
 
     def chunk_coords(
         self, path: str, lo: Sequence[int] | None = None, hi: Sequence[int] | None = None
     ) -> NDArray[np.int64]:
         """Coordinates of stored chunks, shape (n, ndim), sorted; only those in a box of chunk coordinates if given."""
-        box = None if lo is None or hi is None else (tuple(lo), tuple(hi))
-        found = regions.coords_within(self.view.chunk_coords(self._entry(path), box), box)
+        entry = self._entry(path)
+        box = None if lo is None or hi is None else (regions.point(entry, lo), regions.point(entry, hi))
+        found = regions.coords_within(self.view.chunk_coords(entry, box), box)
         return found[np.lexsort(found.T[::-1])] if found.shape[1] else found
 
     def owners(self, path: str, coords: Iterable[Sequence[int]]) -> list[str | None]:
         """Id of the version that stored each chunk: who last wrote here; None where absent."""
         view, entry = self.view, self._entry(path)
-        return [view.chunk_owner(entry, tuple(map(int, c))) for c in coords]
+        return [view.chunk_owner(entry, regions.point(entry, c)) for c in coords]
 
     def conflicts(self, path: str) -> list[Coord]:
         """Chunks of an array that merged versions changed differently: reading one raises, writing it resolves."""
@@ -222,14 +226,15 @@ class VersionArrays(ABC):
 
         Handles that are open keep the origin they had; open a new one to see voxels before it.
         """
-        windows.grow(self._open(), path, self._entry(path), before, after, step)
+        resizing.grow(self._open(), path, self._entry(path), before, after, step)
 
     def resize(self, path: str, lo: Sequence[int], hi: Sequence[int]) -> None:
         """Make an array cover a box of voxels and no more; chunks that then lie wholly outside are deleted.
 
         The box must begin where a chunk does.  Readers see it at once; who dies before all is deleted may do it again.
         """
-        windows.resize(self._open(), path, self._entry(path), (tuple(map(int, lo)), tuple(map(int, hi))))
+        view, entry = self._open(), self._entry(path)
+        resizing.resize(view, path, entry, (regions.point(entry, lo), regions.point(entry, hi)))
 
     def rename(self, source: str, target: str) -> None:
         """Give a group or array, with all below it, another path in this version."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import orjson
 import pytest
 import zarr
@@ -127,29 +126,6 @@ def test_the_innermost_array_owns_a_key():
     assert sorted(tree.below({"a": 1, "a/b": 1, "ab": 1}, "a")) == ["a", "a/b"]
 
 
-boxes = st.tuples(*[st.tuples(st.integers(-50, 50), st.integers(1, 30))] * 2)
-
-
-@given(st.lists(boxes, min_size=1, max_size=4), st.integers(1, 4))
-def test_a_window_covers_what_was_written_and_stays_on_its_grain(sizes: Any, step: int):
-    entry = ArrayEntry(docs(shape=(0, 0)), ID)
-    covered = np.zeros((0, 2), int)
-    for box in sizes:
-        lo, hi = [a for a, _ in box], [a + n for a, n in box]
-        before = entry.window
-        entry = tree.with_window(entry, (tuple(lo), tuple(hi)), step)
-        covered = np.concatenate([covered, [lo, hi], list(before)])
-        first, end = entry.window
-        assert (np.array(first) <= covered.min(0)).all()
-        assert tuple(end) == tuple(np.maximum(covered.max(0), 0))
-        assert all(o % (4 * step) == 0 for o in first)
-        assert all(-4 * step < o - min(c, 0) <= 0 for o, c in zip(first, covered.min(0), strict=True))
-        assert entry.shift == tuple(o // 4 for o in first)
-        assert tree.with_window(entry, (tuple(lo), tuple(hi)), step) is entry
-        shown = orjson.loads(entry.shown_docs()["zarr.json"])["attributes"]
-        assert shown.get(tree.ORIGIN, [0, 0]) == list(first)
-
-
 def test_origins_come_and_go_with_the_attributes():
     for zarr_format, name in ((3, "zarr.json"), (2, ".zattrs")):
         entry = ArrayEntry(docs(zarr_format=zarr_format, attributes={"a": 1}), ID, (-4, 0))
@@ -158,14 +134,6 @@ def test_origins_come_and_go_with_the_attributes():
         assert origin == (-4, 0)
         assert orjson.loads(plain) == orjson.loads(entry.docs[name])
         assert tree.split_origin(name, plain) == (plain, None)
-
-
-def test_a_window_seen_from_an_older_origin():
-    entry = ArrayEntry(docs(shape=(12, 8)), ID, (-4, 0))
-    seen = tree.seen_from(entry, ())
-    assert (seen.window, seen.shift) == (((0, 0), (8, 8)), (0, 0))
-    assert tree.seen_from(entry, (-4, 0)) is entry
-    assert tree.seen_from(entry, (40, 0)).spec.shape == (0, 8)
 
 
 def test_folders_of_one_path_differ_by_identity():

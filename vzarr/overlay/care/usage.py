@@ -78,7 +78,7 @@ def _stored(objects: Objects, node: str, *, sealed: bool) -> Iterator[tuple[str,
 def _instance(key: str, names: dict[str, str]) -> str:
     part, _, rest = key.partition("/")
     first, inside, _ = rest.partition("/")
-    if part == "keys":
+    if part == "keys" and inside:
         return names.get(first.partition("~")[0], first)
     if part != "zarr" or not inside:
         return OWN

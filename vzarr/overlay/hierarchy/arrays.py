@@ -14,7 +14,7 @@ from zarr.core.buffer import default_buffer_prototype
 from zarr.storage import MemoryStore
 
 from vzarr.errors import InvalidInputError
-from vzarr.overlay.hierarchy.tree import V3_DOC, ArrayEntry, Entry
+from vzarr.overlay.hierarchy.tree import FARTHEST, V3_DOC, ArrayEntry, Entry
 from vzarr.overlay.history.state import NodeInfo, State
 
 ZYX = ("z", "y", "x")
@@ -53,6 +53,8 @@ def array_docs(
         If zarr cannot make such an array.
     """
     held: dict[str, Any] = {}
+    if any(n > FARTHEST for n in shape):
+        raise InvalidInputError(f"an array of shape {tuple(shape)} is too large: it ends farther from 0 than 10^17")
     if any(c < 1 for c in chunks):
         raise InvalidInputError(f"a chunk has at least one voxel along each axis, unlike {tuple(chunks)}")
     if dimension_names is ZYX and len(chunks) != len(ZYX):

@@ -8,8 +8,8 @@ in vzarr are *global* and signed: the chunk that a reader calls ``c`` is ``c + o
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -23,6 +23,10 @@ V2_DOCS = (".zarray", ".zgroup", ".zattrs")
 DOC_NAMES = frozenset({V3_DOC, *V2_DOCS})
 ORIGIN = "vzarr_origin"
 """Attribute that tells readers where an array's first voxel lies, where that is not 0 (voxels, zyx)."""
+FARTHEST = 10**17 - 1
+"""How far from voxel 0 an array may reach, so that chunks can be counted in 64 bits however they are added up."""
+DIGITS = 18
+"""Length of a chunk's coordinate along one axis, sign included; what is longer is no chunk."""
 RESERVED = re.compile(r"~[0-9A-Za-z._-]+~\d+$")
 """How the folder of an array ends that was made below the root; no array of a root may be named so."""
 
@@ -91,7 +95,7 @@ class ArraySpec:
         if not key.startswith(self.prefix):
             return None
         parts = key[len(self.prefix) :].split(self.separator)
-        if len(parts) != self.ndim:
+        if len(parts) != self.ndim or max(map(len, parts)) > DIGITS:
             return None
         try:
             coord = tuple(map(int, parts))
@@ -311,7 +315,7 @@ def below(paths: Mapping[str, Any], prefix: str) -> Iterator[str]:
 
 def _array_v3(doc: Mapping[str, Any]) -> ArraySpec | None:
     try:
-        shape = tuple(map(int, doc["shape"]))
+        shape = _sizes(doc["shape"])
         grid = doc["chunk_grid"]
         chunks = tuple(map(int, grid["configuration"]["chunk_shape"])) if grid["name"] == "regular" else None
         encoding = doc.get("chunk_key_encoding", {"name": "default"})
@@ -328,7 +332,7 @@ def _array_v3(doc: Mapping[str, Any]) -> ArraySpec | None:
 
 def _array_v2(doc: Mapping[str, Any]) -> ArraySpec | None:
     try:
-        shape, chunks = tuple(map(int, doc["shape"])), tuple(map(int, doc["chunks"]))
+        shape, chunks = _sizes(doc["shape"]), tuple(map(int, doc["chunks"]))
     except (KeyError, TypeError, ValueError):
         return None
     names = ("dtype", "chunks", "compressor", "filters", "fill_value", "order", "dimension_separator")
@@ -336,55 +340,8 @@ def _array_v2(doc: Mapping[str, Any]) -> ArraySpec | None:
     return ArraySpec(len(shape), shape, chunks, "", doc.get("dimension_separator") or ".", meaning)
 
 
-def with_window(entry: ArrayEntry, box: Box, step: int = 1, *, exact: bool = False) -> ArrayEntry:
-    """An array whose window also covers a box of voxels (global coordinates), or with `exact` is that box.
-
-    Parameters
-    ----------
-    box
-        The box, upper corner exclusive.
-    step
-        The window's first voxel stays a multiple of chunk shape times `step`, so that the scales of a pyramid
-        keep meeting as they grow.  It only moves for voxels below it: space from 0 on needs no origin.
-
-    Raises
-    ------
-    InvalidInputError
-        If the window would have to start elsewhere, and the chunk grid is not regular; or, with `exact`, if no chunk
-        begins where the box does.
-    """
-    spec = entry.spec
-    origin, end = box if exact else entry.window
-    if exact and any(o % c if c else o for o, c in zip(origin, spec.chunks or (0,) * spec.ndim, strict=True)):
-        raise InvalidInputError(f"no chunk of {entry.id.path!r} begins at {origin}; chunks are {spec.chunks}")
-    if any(b < a for a, b in zip(*box, strict=True)):
-        raise InvalidInputError(f"a box that begins at {box[0]} cannot end at {box[1]}")
-    if any(a < o for a, o in zip(box[0], origin, strict=True)):
-        if spec.chunks is None:
-            raise InvalidInputError("an array with an irregular chunk grid cannot grow below its first voxel")
-        grain = [c * step for c in spec.chunks]
-        origin = tuple(min(o, a // g * g) for a, o, g in zip(box[0], origin, grain, strict=True))
-    shape = tuple(max(e, b) - o for o, e, b in zip(origin, end, box[1], strict=True))
-    if shape == spec.shape and origin == entry.window[0]:
-        return entry
-    return replace(entry, docs=_reshaped(entry.docs, shape), origin=origin if any(origin) else ())
-
-
-def seen_from(entry: ArrayEntry, origin: Coord) -> ArrayEntry:
-    """An array as who took `origin` for its first voxel sees it: what lies before is out of sight."""
-    if origin == entry.origin:
-        return entry
-    end = entry.window[1]
-    lo = origin or (0,) * entry.spec.ndim
-    shape = tuple(max(0, b - a) for a, b in zip(lo, end, strict=True))
-    return replace(entry, docs=_reshaped(entry.docs, shape), origin=origin)
-
-
-def with_shape(data: bytes, shape: Coord) -> bytes:
-    """An array's document with another shape."""
-    return orjson.dumps({**orjson.loads(data), "shape": list(shape)}, option=orjson.OPT_INDENT_2)
-
-
-def _reshaped(docs: Mapping[str, bytes], shape: Coord) -> dict[str, bytes]:
-    name = V3_DOC if V3_DOC in docs else ".zarray"
-    return {**docs, name: with_shape(docs[name], shape)}
+def _sizes(values: Sequence[Any]) -> Coord:
+    sizes = tuple(map(int, values))
+    if any(not 0 <= n <= 2 * FARTHEST for n in sizes):  # from one end to the other
+        raise ValueError("no array has so many voxels")
+    return sizes

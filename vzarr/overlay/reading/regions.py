@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from operator import index
 from typing import Any, TypeVar
 
 import numpy as np
@@ -17,7 +18,7 @@ from vzarr.errors import InvalidInputError
 from vzarr.geometry import Box, Coord, align, blocks_of_box, intersect, is_empty, iter_coords, shape_of, slices
 from vzarr.overlay import layout
 from vzarr.overlay.chunks.codec import ChunkCodec, codec_of
-from vzarr.overlay.hierarchy.tree import ArrayEntry
+from vzarr.overlay.hierarchy.tree import DIGITS, ArrayEntry
 from vzarr.overlay.objects.sharing import share as share
 from vzarr.overlay.reading.shards import shards_of
 from vzarr.overlay.sources.adopted import Adopted
@@ -171,6 +172,36 @@ def write_region(view: Editable, entry: ArrayEntry, lo: Coord, voxels: NDArray[A
     share(one, list(iter_coords(blocks_of_box(box, codec.shape))), view.storage.objects.concurrency)
 
 
+def point(entry: ArrayEntry, values: Iterable[int]) -> Coord:
+    """Coordinates of an array, one per axis, as a caller gave them.
+
+    Raises
+    ------
+    InvalidInputError
+        If they are no integers, or not as many as axes.
+    """
+    try:
+        found = tuple(map(index, values))
+    except TypeError as e:
+        raise InvalidInputError(f"coordinates in array {entry.id.path!r} are integers: {e}") from e
+    check_axes(entry, found)
+    return found
+
+
+def chunk(entry: ArrayEntry, values: Iterable[int]) -> Coord:
+    """Coordinates of a chunk that may be written, as a caller gave them.
+
+    Raises
+    ------
+    InvalidInputError
+        If they are no integers, not as many as axes, or so large that no chunk can be there.
+    """
+    found = point(entry, values)
+    if any(len(str(n)) > DIGITS for n in found):
+        raise InvalidInputError(f"array {entry.id.path!r} can have no chunk {found}: it is too far from voxel 0")
+    return found
+
+
 def check_axes(entry: ArrayEntry, *corners: Sequence[int]) -> None:
     """Refuse corners or shapes of other axes than an array's.
 
@@ -258,5 +289,7 @@ def bounding_box(coords: Iterable[Coord], chunks: Coord) -> Box | None:
     rows = np.array(list(coords), np.int64)
     if not rows.size:
         return None
-    lo, hi = rows.min(0) * np.array(chunks), (rows.max(0) + 1) * np.array(chunks)
-    return tuple(int(v) for v in lo), tuple(int(v) for v in hi)
+    lo, hi = rows.min(0).tolist(), rows.max(0).tolist()
+    return tuple(a * n for a, n in zip(lo, chunks, strict=True)), tuple(
+        (b + 1) * n for b, n in zip(hi, chunks, strict=True)
+    )

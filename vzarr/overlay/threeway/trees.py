@@ -16,7 +16,8 @@ from typing import Any
 import orjson
 
 from vzarr.geometry import Box
-from vzarr.overlay.hierarchy.tree import V3_DOC, ArrayEntry, Entry, with_shape
+from vzarr.overlay.hierarchy.tree import V3_DOC, ArrayEntry, Entry
+from vzarr.overlay.hierarchy.windows import with_shape
 from vzarr.overlay.threeway.disputes import Conflict, Dispute, Held, Judge, first_places, only_side
 from vzarr.overlay.threeway.rule import Clash, History, Tips, decide
 

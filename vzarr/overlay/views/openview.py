@@ -25,8 +25,8 @@ from vzarr.overlay.hierarchy.tree import (
     parse_doc,
     split_doc,
     split_origin,
-    with_window,
 )
+from vzarr.overlay.hierarchy.windows import with_window
 from vzarr.overlay.keys.authority import SEALED, Authority
 from vzarr.overlay.keys.writers import one_write
 from vzarr.overlay.kv.base import Transaction

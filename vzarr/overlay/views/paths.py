@@ -6,7 +6,7 @@ import re
 
 from vzarr.errors import AlreadyExistsError, InvalidInputError, NotFoundError
 from vzarr.geometry import Coord
-from vzarr.overlay.hierarchy.tree import V3_DOC, ArrayEntry, array_of
+from vzarr.overlay.hierarchy.tree import DOC_NAMES, V3_DOC, ArrayEntry, array_of
 from vzarr.overlay.views.base import View
 
 _NO_KEY = re.compile(r"(?:^|/)\.{0,2}(?:/|$)|[\0\n]")
@@ -39,6 +39,22 @@ def check_key(key: str) -> None:
         raise InvalidInputError(f"{key!r} is no key: it has an empty part, '.', '..', a line break, NUL or no UTF-8")
 
 
+def check_path(path: str) -> None:
+    """Refuse what can name no group and no array.
+
+    Raises
+    ------
+    InvalidInputError
+        If it is no key, has a backslash, which zarr takes for a slash, or a part that names metadata documents.
+    """
+    check_key(path)
+    if "\\" in path:
+        raise InvalidInputError(f"{path!r} has a backslash, which zarr takes for a slash")
+    named = next((part for part in path.split("/") if part in DOC_NAMES), None)
+    if named is not None:
+        raise InvalidInputError(f"no group or array can be called {named!r}, as metadata documents are: {path!r}")
+
+
 def check_new(view: View, path: str, *, is_array: bool) -> None:
     """Refuse a path at which no new group or array can stand.
 
@@ -50,7 +66,7 @@ def check_new(view: View, path: str, *, is_array: bool) -> None:
         If a group is to be made where an array is, or the other way round.
     """
     if path:
-        check_key(path)
+        check_path(path)
     view.look()
     inside = array_of(view.known, path) if path else None
     if inside is not None:
@@ -85,7 +101,7 @@ def check_rename(view: View, source: str, target: str) -> None:
         If the target is no path, or lies inside the source or an array.
     """
     check_key(source)
-    check_key(target)
+    check_path(target)
     if view.entry(source) is None:
         raise NotFoundError(f"nothing at {source!r} to rename")
     if view.holds(target):

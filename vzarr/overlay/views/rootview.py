@@ -33,8 +33,8 @@ from vzarr.overlay.hierarchy.tree import (
     spec_of,
     split_doc,
     split_origin,
-    with_window,
 )
+from vzarr.overlay.hierarchy.windows import with_window
 from vzarr.overlay.keys.authority import SEALED, Authority
 from vzarr.overlay.kv.base import Transaction
 from vzarr.overlay.views import moves

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from vzarr.errors import InvalidInputError
-from vzarr.geometry import Box, align
+from vzarr.geometry import Box, blocks_of_box
 from vzarr.overlay.hierarchy.tree import ArrayEntry
-from vzarr.overlay.reading.regions import Editable, check_axes
+from vzarr.overlay.reading.regions import Editable, point
 
 
 def cover(view: Editable, path: str, entry: ArrayEntry, box: Box, step: int = 1) -> None:
@@ -28,9 +28,9 @@ def grow(
     Raises
     ------
     InvalidInputError
-        If a number is negative, or there are not as many as axes.
+        If a number is negative or no integer, or there are not as many as axes.
     """
-    check_axes(entry, before, after)
+    before, after = point(entry, before), point(entry, after)
     if any(n < 0 for n in (*before, *after)):
         raise InvalidInputError(f"an array grows by 0 or more voxels, not by {(*before, *after)}; to cut it, resize it")
     lo, hi = entry.window
@@ -44,16 +44,14 @@ def resize(view: Editable, path: str, entry: ArrayEntry, box: Box) -> None:
     Raises
     ------
     InvalidInputError
-        If the box has other axes, ends before it begins, or begins where no chunk does.
+        If the box ends before it begins, or begins where no chunk does.
     """
-    check_axes(entry, *box)
     if entry.spec.chunks is None:
         raise InvalidInputError(f"the chunk grid of {path!r} is not regular: only zarr can resize it")
     # The window first: readers see the new box at once, and who dies meanwhile may do it again.
     view.grow(path, box, exact=True)
     if entry.spec.ndim:
-        lo, hi = (np.array(corner, np.int64) for corner in align(box, entry.spec.chunks))
+        lo, hi = (np.array(corner, np.int64) for corner in blocks_of_box(box, entry.spec.chunks))
         coords = view.chunk_coords(entry)
-        at = coords * np.array(entry.spec.chunks, np.int64)
-        for coord in coords[np.any((at < lo) | (at >= hi), axis=1)].tolist():
+        for coord in coords[np.any((coords < lo) | (coords >= hi), axis=1)].tolist():
             view.delete_chunk(entry, tuple(coord))
