@@ -18,6 +18,7 @@ from zarr.storage import MemoryStore
 import vzarr
 from vzarr import VersionStore
 from vzarr.errors import InvalidInputError
+from vzarr.overlay.care.verify import verify
 from vzarr.types import registry
 
 pytestmark = pytest.mark.filterwarnings(
@@ -253,3 +254,59 @@ def test_nothing_of_zarr_3_is_made_where_zarr_would_not_see_it(file_repo: vzarr.
     registry.create(version, "notes", "keyvalue").put("k", b"1")
     found = zarr.open_group(version.store, mode="r", zarr_format=2)["h"]
     assert (dict(found.attrs), found["a"][:].tolist()) == ({"said": 1}, [1] * 8)
+
+
+@pytest.mark.parametrize("made_in", ["root", "child"])
+def test_the_array_may_be_the_store_itself(file_repo: vzarr.Repo, made_in: str):
+    version = file_repo.root
+    version.store.delete_sync("zarr.json")
+    if made_in == "child":
+        version = version.commit().newversion()
+    zarr.create_array(version.store, shape=(8,), chunks=(4,), dtype="u1")[:] = 1
+    child = version.commit().newversion()
+    zarr.open_array(child.store)[4:] = 2
+    zarr.open_array(child.store).attrs["said"] = 1
+    for found in (child, child.commit(), child.newversion()):
+        assert sorted(found.store.keys()) == ["c/0", "c/1", "zarr.json"]
+        array = zarr.open_array(found.store, mode="r")
+        assert (array[:].tolist(), dict(array.attrs)) == ([1] * 4 + [2] * 4, {"said": 1})
+        assert found.owners("", [(0,), (1,)]) == [version.uuid, child.uuid]
+    found.store.delete_below("c")
+    assert sorted(found.commit().store.keys()) == ["zarr.json"]
+    assert not list(verify(file_repo.objects))
+    assert sorted(version.store.keys()) == ["c/0", "c/1", "zarr.json"]
+
+
+@pytest.mark.parametrize("depth", [0, 1])
+def test_documents_of_both_formats_lie_beside_each_other(file_repo: vzarr.Repo, depth: int):
+    """As on a disk: readers of Zarr 3 come first, and nothing that was written is lost."""
+    version = file_repo.root
+    if depth:
+        version = version.commit().newversion()
+    array = version.zarr.create_array("a", shape=(8,), chunks=(4,), dtype="u1")
+    array[:] = 1
+    held = {"a/.zattrs": b'{"k": 1}', "a/.zgroup": b'{"zarr_format": 2}', ".zgroup": b'{"zarr_format": 2}'}
+    held |= {"b/.zgroup": b'{"zarr_format": 2}', "b/.zattrs": b"{}"}
+    for key, data in held.items():
+        version.store.write(key, data)
+    version.store.write("b/zarr.json", version.store.read("zarr.json")[0])
+    for found in (version, version.commit(), version.newversion()):
+        keys = {"zarr.json", "a/zarr.json", "a/c/0", "a/c/1", "b/zarr.json"}
+        assert set(found.store.keys()) == keys | set(held)
+        assert all(found.store.read(key) == (data, len(data)) for key, data in held.items())
+        assert found.zarr["a"][:].tolist() == [1] * 8
+        assert sorted(found.zarr.group_keys()) == ["b"]
+
+
+def test_what_is_no_metadata_takes_the_place_of_one_document_alone(version: vzarr.Version):
+    version.store.delete_sync("zarr.json")
+    group = zarr.open_group(version.store, mode="a", zarr_format=2)
+    group.create_array("a", shape=(8,), chunks=(4,), dtype="u1", compressors=None, attributes={"k": 1})[:] = 1
+    version.store.write("a/.zattrs", b"[")
+    for found in (version, version.commit(), version.newversion()):
+        assert found.store.read("a/.zattrs") == (b"[", 1)
+        assert found.store.read("a/0") == (b"\1" * 4, 4)
+        assert found.has_array("a")
+    found.store.write("a/.zarray", b"nonsense")
+    assert not found.has_array("a")
+    assert found.commit().store.read("a/0") == (b"\1" * 4, 4)

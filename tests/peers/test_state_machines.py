@@ -101,6 +101,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(7200 if MANY else 300)
 @pytest.mark.parametrize("depth", [0, 2])
 @pytest.mark.filterwarnings("ignore::zarr.errors.UnstableSpecificationWarning", "ignore::RuntimeWarning")
 def test_hierarchies(url: str, depth: int):
@@ -110,6 +111,7 @@ def test_hierarchies(url: str, depth: int):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(7200 if MANY else 300)
 @pytest.mark.parametrize("depth", [0, 2])
 def test_any_keys(url: str, depth: int):
     _run(Keys, url, depth)

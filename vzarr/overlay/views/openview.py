@@ -14,6 +14,7 @@ from vzarr.errors import AlreadyExistsError, ConflictError, InvalidInputError, N
 from vzarr.geometry import Box, Coord
 from vzarr.overlay import layout
 from vzarr.overlay.hierarchy.tree import (
+    V3_DOC,
     ArrayEntry,
     ArrayId,
     Entry,
@@ -146,7 +147,8 @@ class OpenView(View):
 
     def own_folder(self, entry: ArrayEntry) -> str:
         """Folder for this version's chunks of an array."""
-        return f"{layout.zarr(self.node)}/{entry.id.folder(of_root=False, root=self.storage.root)}"
+        folder = entry.id.folder(of_root=False, root=self.storage.root)
+        return f"{layout.zarr(self.node)}/{folder}" if folder else layout.zarr(self.node)
 
     def _masked(self, entry: ArrayEntry, coord: Coord) -> bool:
         masks = self._masks.get(entry.id)
@@ -178,21 +180,28 @@ class OpenView(View):
 
     @one_write
     def put_doc(self, key: str, data: bytes) -> None:
-        """Set a metadata document; bytes that are no Zarr metadata become a loose key."""
+        """Set a metadata document; bytes that are no Zarr metadata become a loose key.
+
+        So do documents of Zarr 2 beside one of Zarr 3, as which the path then counts.
+        """
         path, name = split_doc(key)
-        doc = parse_doc(name, data)
-        if doc is None:
+        doc, there = parse_doc(name, data), self.entries.get(path, Entry({})).docs
+        if doc is None or (V3_DOC in there and name != V3_DOC):
             self.put_loose(key, data)
             return
         data, _origin = split_origin(name, data)
         self._adopt_loose(path, name, data, is_array_doc(name, doc))
+        old_format = {n: d for n, d in there.items() if n != V3_DOC} if name == V3_DOC else {}
+        self._store_loose({_join(path, n): d for n, d in old_format.items()})
 
         def change(txn: Transaction) -> None:
             rows = self._rows(txn)
             old = rows.get(path)
-            docs = {**(old.docs if old and not _other_format(name, old.docs) else {}), name: data}
+            docs = {**(old.docs if old and not old_format else {}), name: data}
             rows.put(path, rows.described(path, docs, old))
-            txn.delete(layout.row_loose(self.node, key))
+            for beside in old_format:
+                txn.put(layout.row_loose(self.node, _join(path, beside)), b"1")
+            self._hide_loose(txn, key)
 
         self.authority.edit(self.node, change)
 
@@ -307,26 +316,32 @@ class OpenView(View):
     def put_loose(self, key: str, data: bytes) -> None:
         """Store a key that is no chunk and no metadata."""
         path, name = split_doc(key)
-        with self.writer.write() as stage:
-            self.storage.objects.put(layout.loose(self.node, key), data, stage=stage)
-
-        def change(txn: Transaction) -> None:
-            txn.put(layout.row_loose(self.node, key), b"1")
-            entry = self._rows(txn).get(path)
-            if entry is not None and name in entry.docs:
-                self._rows(txn).put(path, None)
-
-        if key not in self._loose or self._loose[key] != self.node or name in (self.known.get(path) or Entry({})).docs:
-            self.authority.edit(self.node, change)
+        if name in self.known.get(path, Entry({})).docs:
+            self.delete_doc(key)
+        self._store_loose({key: data})
+        if self._loose.get(key) != self.node:
+            self.authority.edit(self.node, lambda txn: txn.put(layout.row_loose(self.node, key), b"1"))
 
     @one_write
     def delete_loose(self, key: str) -> None:
         """Remove a loose key; nothing happens when there is none."""
         if key in self.loose():
-            self.authority.edit(self.node, lambda txn: txn.put(layout.row_loose(self.node, key), GONE))
+            self.authority.edit(self.node, lambda txn: self._hide_loose(txn, key))
             self.storage.objects.delete(layout.loose(self.node, key))
 
     # -- parts
+
+    def _store_loose(self, values: Mapping[str, bytes]) -> None:
+        with self.writer.write() as stage:
+            for key, data in values.items():
+                self.storage.objects.put(layout.loose(self.node, key), data, stage=stage)
+
+    def _hide_loose(self, txn: Transaction, key: str) -> None:
+        row = layout.row_loose(self.node, key)
+        if key in self.base.loose():
+            txn.put(row, GONE)
+        else:
+            txn.delete(row)
 
     def _rows(self, txn: Transaction) -> TreeRows:
         return TreeRows(txn, self.node, self.base.entries)
@@ -376,8 +391,8 @@ class OpenView(View):
                 self.storage.objects.delete(own)
 
 
-def _other_format(name: str, docs: Mapping[str, bytes]) -> bool:
-    return (name == "zarr.json") != ("zarr.json" in docs)
+def _join(path: str, name: str) -> str:
+    return f"{path}/{name}" if path else name
 
 
 def _set(mapping: dict[str, T], key: str, value: T | None) -> None:

@@ -28,7 +28,7 @@ def names(view: RootView, folder: str) -> list[str]:
     if not is_folder(folder):
         return []
     folders, files = view.storage.objects.list_dir(_place(view, folder))
-    return sorted((*folders, *files))
+    return sorted({*folders, *files})
 
 
 def _place(view: RootView, folder: str) -> str:
