@@ -46,6 +46,14 @@ def prepare(url: str, entries: int = 0) -> None:
             repo.set_info(description=str(n))
 
 
+def prepare_merged(url: str) -> None:
+    """Make a repo whose open version joins two branches and changed a bit of everything since."""
+    prepare(url)
+    with vzarr.open(url) as repo:
+        repo["master"].commit()
+        change(repo.merge([LEFT, RIGHT], note="to be committed"))
+
+
 def change(version: vzarr.Version) -> None:
     """Change, add, delete and grow: what a commit must not lose."""
     version.write("a", (0, 0, 0), np.full((4, 4, 8), 7, "u2"))
@@ -82,6 +90,7 @@ def _with_repo(act: Callable[[vzarr.Repo], object]) -> Callable[[str], None]:
 ATTEMPTS: dict[str, Callable[[str], None]] = {
     "create": _create,
     "commit": _with_repo(lambda repo: repo["master"].commit("done", user="ann", log=["a line"])),
+    "commit of a merge": _with_repo(lambda repo: repo["master"].commit("done", user="ann", log=["a line"])),
     "newversion": _with_repo(lambda repo: repo[LEFT].newversion("next")),
     "branch": _with_repo(lambda repo: repo[LEFT].branch("third")),
     "tag": _with_repo(lambda repo: repo[LEFT].tag("v1")),

@@ -24,6 +24,8 @@ PROMPTLY = 10
 LAST = 12
 """Changes that publish an attempt and tidy up after it: each of them is a moment to die in every run."""
 SOME, EACH = 4, 1
+MERGED = -1
+"""In place of a number of entries: a repo whose open version is a merge."""
 CASES = [
     *((name, 0, SOME) for name in attempts.ATTEMPTS),
     *((name, layout.CHECKPOINT_EVERY - 1, 1000) for name in ("commit", "newversion")),
@@ -56,12 +58,14 @@ def kill(tmp_path_factory: pytest.TempPathFactory) -> Kill:
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], Path]:
-    """Repos on which each attempt succeeds, by the least number of entries in their logs."""
+    """Repos on which each attempt succeeds, by the least number of entries in their logs, or `MERGED`."""
     base = tmp_path_factory.mktemp("prepared")
 
     def prepared(entries: int) -> Path:
         folder = base / f"of-{entries}"
-        if not folder.exists():
+        if not folder.exists() and entries == MERGED:
+            attempts.prepare_merged(str(folder))
+        elif not folder.exists():
             attempts.prepare(str(folder), entries)
         return folder
 
@@ -122,7 +126,7 @@ def sealed_folders(folder: Path) -> dict[str, dict[str, str]]:
 def test_a_killed_attempt_did_nothing_or_all(
     prepared: Callable[[int], Path], tmp_path: Path, kill: Kill, name: str, entries: int, step: int
 ):
-    source = prepared(entries) if name != "create" else tmp_path / "nothing"
+    source = prepared(MERGED if name == "commit of a merge" else entries) if name != "create" else tmp_path / "nothing"
     reference = tmp_path / "reference"
     _copy(source, reference)
     before = outcome(reference)

@@ -63,6 +63,11 @@ def base(uuid: str) -> str:
     return f"nodes/{uuid}/base.json"
 
 
+def of_base(uuid: str) -> str:
+    """In place of a node's id for the tree and the owner table of its `base`: its commit writes others."""
+    return f"{uuid}/base"
+
+
 def decided(uuid: str) -> str:
     """Key of what was decided about conflicts of keys and of datatypes when a node was made by a merge."""
     return f"nodes/{uuid}/decided.json"

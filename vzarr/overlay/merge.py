@@ -214,8 +214,9 @@ def write_base(objects: Objects, child: str, parents: Sequence[str], joined: Joi
         objects.put(key, data)
     if joined.pack.parts:
         objects.put(layout.owner_pages(child), b"".join(joined.pack.parts))
-    tree = seal.write_part(objects, child, layout.tree, joined.tree.to_bytes(), None)
-    table = seal.write_part(objects, child, layout.owner_table, joined.table.to_bytes(), None)
+    place = layout.of_base(child)
+    tree = seal.write_part(objects, place, layout.tree, joined.tree.to_bytes(), None)
+    table = seal.write_part(objects, place, layout.owner_table, joined.table.to_bytes(), None)
     return seal.Record(tuple(parents), tree, table, pages=joined.pack.size)
 
 
