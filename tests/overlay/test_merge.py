@@ -449,7 +449,7 @@ def test_only_pages_that_differ_are_read_and_only_those_of_both_sides_written(
     with vzarr.open(repo.url) if "://" not in repo.url else repo as cold:
         joined = cold.merge(heads)
         assert len(set(read)) <= 3 * 3
-        table = cold.objects.get(layout.owner_table(joined.uuid))
+        table = cold.objects.get(layout.owner_table(layout.of_base(joined.uuid)))
         assert table is not None
         made = [p for _, p in joined.view.base.owners.pages(joined.view.array("a").id) if p.node == joined.uuid]
         assert len(made) == 1

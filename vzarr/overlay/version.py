@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import zarr
 
 from vzarr.overlay import datatypes, layout
 from vzarr.overlay.hierarchy import arrays
+from vzarr.overlay.hierarchy.tree import V3_DOC
 from vzarr.overlay.history.plans import find_instance
 from vzarr.overlay.history.state import InstanceInfo, NodeInfo
 from vzarr.overlay.kv.versioned import InstanceKeys, InstanceTxn
@@ -130,8 +131,15 @@ class Version(VersionArrays):
 
     @property
     def zarr(self) -> zarr.Group:
-        """The version's root group: any Zarr hierarchy may be read and, while the version is open, written here."""
-        return zarr.open_group(self.store, mode="r" if self.sealed else "r+")
+        """The version's root group: any Zarr hierarchy may be read and, while the version is open, written here.
+
+        Beside a root of Zarr 3 there may be documents of Zarr 2 from a writer of that format; what is below them opens
+        by its own path.
+        """
+        root = self.view.entries.get("")
+        mode: Literal["r", "r+"] = "r" if self.sealed else "r+"
+        zarr_format: Literal[3] | None = 3 if root is not None and V3_DOC in root.docs else None
+        return zarr.open_group(self.store, mode=mode, zarr_format=zarr_format)
 
     # -- its instances
 

@@ -128,7 +128,7 @@ def test_ome_metadata_place_what_reaches_below_voxel_0(
     assert placed[1]["translation"] == ([-119.0, 2.0, -29.0] if shifted else [-120.0, 0.0, -32.0])
     assert found["0"][1, 0, 0] == 2  # global voxel (-3, 0, -8), the array's first being (-4, 0, -8)
     assert shown["multiscales"][0]["datasets"][1] == {"path": "nosuch"}
-    assert dict(version.zarr["em"].attrs) == attributes
+    assert dict(zarr.open_group(version.store, path="em", mode="r").attrs) == attributes
 
 
 @pytest.mark.parametrize("ome", [3, [], {"multiscales": 3}, {"multiscales": [3, {"datasets": [{}, 3]}]}])
