@@ -251,6 +251,11 @@ def split_doc(key: str) -> tuple[str, str]:
     return path, name
 
 
+def join_doc(path: str, name: str) -> str:
+    """Key of a document of a group or array."""
+    return f"{path}/{name}" if path else name
+
+
 def parse_doc(name: str, data: bytes) -> dict[str, Any] | None:
     """A metadata document as plain data, or None when the bytes are no Zarr metadata of that name."""
     try:

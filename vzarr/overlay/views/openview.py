@@ -22,6 +22,7 @@ from vzarr.overlay.hierarchy.tree import (
     array_of,
     below,
     is_array_doc,
+    join_doc,
     parse_array,
     parse_doc,
     split_doc,
@@ -192,7 +193,7 @@ class OpenView(View):
         data, _origin = split_origin(name, data)
         self._adopt_loose(path, name, data, is_array_doc(name, doc))
         old_format = {n: d for n, d in there.items() if n != V3_DOC} if name == V3_DOC else {}
-        self._store_loose({_join(path, n): d for n, d in old_format.items()})
+        self._store_loose({join_doc(path, n): d for n, d in old_format.items()})
 
         def change(txn: Transaction) -> None:
             rows = self._rows(txn)
@@ -200,7 +201,7 @@ class OpenView(View):
             docs = {**(old.docs if old and not old_format else {}), name: data}
             rows.put(path, rows.described(path, docs, old))
             for beside in old_format:
-                txn.put(layout.row_loose(self.node, _join(path, beside)), b"1")
+                txn.put(layout.row_loose(self.node, join_doc(path, beside)), b"1")
             self._hide_loose(txn, key)
 
         self.authority.edit(self.node, change)
@@ -389,10 +390,6 @@ class OpenView(View):
         for coord, own, _size in list(self.own_chunks(entry)):
             if coord[: len(prefix)] == prefix:
                 self.storage.objects.delete(own)
-
-
-def _join(path: str, name: str) -> str:
-    return f"{path}/{name}" if path else name
 
 
 def _set(mapping: dict[str, T], key: str, value: T | None) -> None:
