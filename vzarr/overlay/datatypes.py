@@ -10,6 +10,8 @@ from vzarr.errors import UnsupportedError
 if TYPE_CHECKING:
     from vzarr.overlay.history.state import InstanceInfo, State
     from vzarr.overlay.kv.instancekeys import InstanceKeys
+    from vzarr.overlay.kv.sidecar import Change
+    from vzarr.overlay.kv.versioned import InstanceTxn
     from vzarr.overlay.transfer.region import Region
     from vzarr.overlay.version import Version
 
@@ -63,6 +65,12 @@ class Datatypes(Protocol):
 
     def key_name(self, info: InstanceInfo, key: bytes) -> str | None:
         """What an instance's key that can be in conflict is called; None for one that follows from others."""
+
+    def is_own_key(self, info: InstanceInfo, key: bytes) -> bool:
+        """Whether a key of an unversioned instance stays with each repo, whatever data it is brought."""
+
+    def arrived(self, info: InstanceInfo, outside: InstanceTxn, rows: Sequence[Change]) -> None:
+        """Take note of an instance's keys that came from another repo, within the transaction that takes them in."""
 
     def merge_conflicts(self, versions: Sequence[Version]) -> Sequence[DataConflict]:
         """What versions, about to be merged, disagree about beyond chunks and keys."""

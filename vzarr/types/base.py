@@ -17,6 +17,7 @@ from vzarr.types import settings
 
 if TYPE_CHECKING:
     from vzarr.overlay.history.state import InstanceInfo
+    from vzarr.overlay.kv.sidecar import Change
     from vzarr.overlay.kv.versioned import InstanceKeys, InstanceTxn
     from vzarr.overlay.transfer.region import Region
     from vzarr.overlay.version import Version
@@ -58,6 +59,15 @@ def no_key_names(key: bytes) -> str | None:
 def _not_derived(path: str) -> bool:
     """Take every array for one by itself."""
     return False
+
+
+def _no_own_key(key: bytes) -> bool:
+    """Take every key for data."""
+    return False
+
+
+def _nothing_to_note(outside: InstanceTxn, rows: Sequence[Change]) -> None:
+    """Take no note of keys that came."""
 
 
 def _no_region(info: InstanceInfo, keys: InstanceKeys) -> Region:
@@ -108,6 +118,11 @@ class Datatype:
     key_name
         What people call a sidecar key about which merged versions may disagree; None for one that follows from
         others, or that `conflicts` and `resume` look after.
+    own_key
+        Whether a sidecar key is no data but each repo's own, and stays where it is when data come from another repo.
+    arrived
+        Called with the instance's keys outside of versions, within a transaction, and sidecar keys that came from
+        another repo, before anybody sees these.
     region
         Called with the info of an instance and its keys at a version: the blocks of space that it stands for, for who
         copies only what touches them.
@@ -135,6 +150,8 @@ class Datatype:
     derived: Callable[[str], bool] = _not_derived
     indexed: Callable[[str], bool] = _not_derived
     key_name: Callable[[bytes], str | None] = _name_of_key
+    own_key: Callable[[bytes], bool] = _no_own_key
+    arrived: Callable[[InstanceTxn, Sequence[Change]], None] = _nothing_to_note
     region: Callable[[InstanceInfo, InstanceKeys], Region] = _no_region
     verify: Callable[[Any], list[str]] = _nothing_to_verify
     compression: str = "lz4"

@@ -18,7 +18,8 @@ from vzarr.types.base import Datatype, Instance
 
 if TYPE_CHECKING:
     from vzarr.overlay.history.state import InstanceInfo, State
-    from vzarr.overlay.kv.versioned import InstanceKeys
+    from vzarr.overlay.kv.sidecar import Change
+    from vzarr.overlay.kv.versioned import InstanceKeys, InstanceTxn
     from vzarr.overlay.repo import Repo
     from vzarr.overlay.transfer.region import Region
     from vzarr.overlay.version import Version
@@ -123,6 +124,25 @@ def key_name(info: InstanceInfo, key: bytes) -> str | None:
         If the datatype is not installed.
     """
     return get(info.typename).key_name(key)
+
+
+def is_own_key(info: InstanceInfo, key: bytes) -> bool:
+    """Whether a key stays with each repo, such as the last label given; never of a datatype that is not installed."""
+    return info.typename in _entry_points() and get(info.typename).own_key(key)
+
+
+def arrived(info: InstanceInfo, outside: InstanceTxn, rows: Sequence[Change]) -> None:
+    """Let an instance's datatype take note of keys that came from another repo; nothing of one that is not installed.
+
+    Parameters
+    ----------
+    outside
+        The instance's keys outside of versions.
+    rows
+        What came, a part of it at a time.
+    """
+    if info.typename in _entry_points():
+        get(info.typename).arrived(outside, rows)
 
 
 def region(info: InstanceInfo, keys: InstanceKeys) -> Region:

@@ -156,8 +156,8 @@ def test_keys_of_no_version_wait_until_they_are_published(client: TestClient, ot
     create(other["master"].newversion(), "loose", "keyvalue", versioned=False).put("a", b"1")
     other["master"].commit()
     send(client, other)
-    snapshots = StoredPlace(other.objects).snapshots()
-    brought = outside.choose(other.state, snapshots.keys(), snapshots, {}, replace=False)[0]
+    snapshots = StoredPlace(other.objects).shared().snapshots
+    brought = Brought(snapshots)
     body = arrival(other, unversioned=brought.to_json())
     body["nodes"] = [n.uuid for n in other.versions()[1:]]
     for key, _ in other.objects.walk(layout.node(other.versions()[1].uuid)):
@@ -186,12 +186,13 @@ def test_what_is_brought_of_no_version_must_make_sense(client: TestClient, other
     labels = create(hub.repos()[0].root.branch("side"), "seg", "labelmap")
     labels.reserve_labels(3)
     row = {"name": f"{'1' * 32}~{'2' * 16}", "keys": 1, "time": "2026-01-01T00:00:00Z", "before": "", "sums": SUM}
-    good: dict[str, Any] = {"snapshots": {"1" * 32: row}, "replace": True, "added": []}
+    good: dict[str, Any] = {"snapshots": {"1" * 32: row}, "replace": True, "added": [], "arrays": {}}
     bodies: list[Any] = [
         [], {}, 7, {**good, "replace": 1}, {**good, "added": 3}, {**good, "snapshots": []}, {**good, "more": 1},
         {**good, "snapshots": {"x": row}}, {**good, "snapshots": {"1" * 32: {**row, "name": "../x"}}},
         {**good, "snapshots": {"1" * 32: {**row, "keys": "1"}}}, {**good, "snapshots": {"1" * 32: {"name": "x"}}},
-        {**good, "snapshots": {"1" * 32: {**row, "sums": "x"}}},
+        {**good, "snapshots": {"1" * 32: {**row, "sums": "x"}}}, {**good, "arrays": {"1" * 32: "x"}},
+        {**good, "arrays": []}, {**good, "arrays": {"x": SUM}},
     ]  # fmt: skip
     publish = f"/api/transfer/{other.uuid}/publish"
     for body in bodies:

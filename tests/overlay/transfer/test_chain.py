@@ -89,3 +89,16 @@ def test_both_edit_one_pulls_and_merges_and_no_label_is_given_twice(origin: vzar
     with vzarr.open(str(tmp_path / "one")) as one:
         one.pull(origin.url)
         assert one["master"].uuid == merged.uuid
+
+
+def test_labels_that_a_clone_chose_are_not_given_by_the_origin(origin: vzarr.Repo, tmp_path: Path):
+    """They lie in nobody's range: whoever pulls them gives later ones, on whichever branch."""
+    with vzarr.clone(origin.url, str(tmp_path / "one")) as one:
+        chosen = origin["master"].newversion()["seg"].reserve_labels(1)[0] + 3
+        tip = one["side"].newversion()
+        tip["seg"].write((0, 0, 128), np.full((64, 64, 64), chosen, np.uint64))
+        tip["seg"].post_mappings([(chosen + 2, 1)])
+        assert tip["seg"].reserve_labels(1)[0] > layout.STRIPE_LABELS
+        tip.commit()
+        origin.pull(one.url)
+        assert origin["master"]["seg"].reserve_labels(1)[0] == chosen + 3

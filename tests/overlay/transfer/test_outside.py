@@ -16,6 +16,8 @@ from vzarr.overlay import layout, opening
 from vzarr.overlay.care import gc
 from vzarr.overlay.care.verify import verify
 from vzarr.overlay.keys import brought, unversioned
+from vzarr.overlay.sealing.leftout import Limits
+from vzarr.overlay.transfer import outside
 from vzarr.overlay.transfer.mirror import mirror
 from vzarr.overlay.transfer.places import StoredPlace, open_place
 from vzarr.overlay.transfer.verbs import Transferred, clone, push
@@ -186,20 +188,19 @@ def test_early_snapshots_without_checksums_are_taken_anew(repo: vzarr.Repo, tmp_
 
 def test_where_there_are_no_keys_snapshots_are_what_readers_see(repo: vzarr.Repo, other: vzarr.Repo):
     """As on an object store to which somebody cloned without `keys`."""
-    theirs = StoredPlace(repo.objects)
-    place = StoredPlace(other.objects)
+    theirs, place = StoredPlace(repo.objects), StoredPlace(other.objects)
     other.root["settings"].put("a", b"mine")
     blobs.put(other.root, b"another picture")
-    place.snapshots()
-    snapshots = theirs.snapshots()
-    blob = next(i for i in snapshots if i not in {info.data_uuid for info in repo.state.instances.values()})
-    named = {repo.root.instance_info("settings").data_uuid, blob}
+    place.shared()
+    seen = theirs.shared()
+    info = repo.root.instance_info("settings")
+    blob = next(i for i in seen.snapshots if i not in {info.data_uuid for info in repo.state.instances.values()})
     for replace, kept, a in ((False, True, b"mine"), (True, False, b"1")):
-        brings = brought.Brought({i: snapshots[i] for i in named}, replace, frozenset({blob}))
-        vzarr.overlay.transfer.outside.copy(theirs, place, brings)
-        assert bool(brought.show(other.objects, brings)) == kept
+        choice = outside.Choice((info,), frozenset({blob}), ())
+        brings, _ = outside.bring(theirs, place, seen, choice, Limits(), replace=replace)
+        assert bool(brought.show(other.objects, brings, repo.state, {info.data_uuid})) == kept
         known = unversioned.read(other.objects)
-        assert dict(known[repo.root.instance_info("settings").data_uuid].open(other.objects).scan())[b"ka"] == a
+        assert dict(known[info.data_uuid].open(other.objects).scan())[b"ka"] == a
         assert len(list(known[blob].open(other.objects).scan())) == 2
         assert not [f for f in verify(other.objects) if f.damage]
 
@@ -212,7 +213,7 @@ def test_a_source_that_cannot_be_written_gives_what_its_last_commit_found(
 
     with closing(opening.open_authority(repo.objects, opening.read_meta(repo.objects))):
         monkeypatch.setattr("vzarr.overlay.objects.files.os.replace", refuse)
-        assert len(StoredPlace(repo.objects).snapshots()) >= 1
+        assert len(StoredPlace(repo.objects).shared().snapshots) >= 1
         monkeypatch.undo()
     with vzarr.clone(repo.url, str(tmp_path / "second")) as other:
         assert settings(other) == settings(repo)

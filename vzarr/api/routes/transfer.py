@@ -23,6 +23,7 @@ from vzarr.overlay.sealing.seal import sha256 as hash_of
 from vzarr.overlay.transfer import exchange, outside
 from vzarr.overlay.transfer.copying import Row
 from vzarr.overlay.transfer.places import StoredPlace
+from vzarr.overlay.transfer.served import SHA256
 
 router = APIRouter(prefix="/api/transfer", tags=["transfer"])
 
@@ -55,14 +56,16 @@ def get_history(hub: Repos, ref: str) -> Response:
 
 @read(router, "/{ref}/unversioned")
 def get_unversioned(hub: Repos, ref: str) -> Response:
-    """Snapshots, taken now, of keys that belong to no version (docs/transfer.md)."""
-    return wire.json(exchange.snapshots_to_json(hub.place(ref).snapshots()))
+    """What belongs to no version: snapshots of keys, taken now, and objects of arrays (docs/transfer.md)."""
+    return wire.json(exchange.shared_to_json(hub.place(ref).shared()))
 
 
 @read(router, "/{ref}/objects/{key:path}")
 def get_object(hub: Repos, ref: str, key: str, request: Request) -> Response:
     """An object that a sealed version stored; ranges are answered."""
     place = hub.place(ref)
+    if exchange.is_shared(key):
+        return _shared_object(place, key)
     given = exchange.is_of_snapshot(key) or (exchange.is_object(key) and place.is_sealed(key.split("/")[1]))
     size = place.size(key) if given else None
     if size is None:
@@ -164,6 +167,15 @@ def _put(hub: Hub, ref: str, key: str, data: bytes, digest: str) -> None:
     place.vouch(Row(key, len(data), digest))
 
 
+def _shared_object(place: StoredPlace, key: str) -> Response:
+    """An object that may change: its checksum comes with it."""
+    data = place.get(key)
+    if data is None:
+        raise NotFoundError(f"no unversioned instance stored an object {key}")
+    headers = {"Cache-Control": "no-store", SHA256: hash_of(data)}
+    return Response(data, 200, headers, wire.OCTETS)
+
+
 def _few(found: list[T]) -> list[T]:
     """What a body lists, if it is not too much at a time."""
     if len(found) > MOST:
@@ -199,7 +211,7 @@ def _publish(hub: Hub, ref: str, body: Any) -> list[str]:
     arrival = _checked(exchange.arrival_from_json, body)
     brought = _checked(exchange.brought_from_json, body.get("unversioned"))
     place.check_whole(arrival.source, [n for n in arrival.nodes if not place.knows(n)])
-    outside.check_waiting(place, brought)
+    outside.check_waiting(place, brought, [*arrival.source.every_instance(), *place.state().every_instance()])
     kept = place.publish(arrival, brought)
     hub.look_again()
     return list(kept)

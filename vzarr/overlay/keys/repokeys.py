@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TypeVar
 
 from vzarr.errors import AuthorityUnavailableError, ConflictError
-from vzarr.overlay import layout
+from vzarr.overlay import datatypes, layout
 from vzarr.overlay.history import plans
 from vzarr.overlay.history.dag import Position, ancestry
 from vzarr.overlay.history.state import InstanceInfo, NodeInfo, State
@@ -120,19 +120,27 @@ class RepoKeys:
             node = row[len(layout.PENDING) :].decode()
             if node in state.nodes:
                 self._take_in(node, row)
-        brought.take_in(self._objects, self._authority.kv, self.versioned, state)
+        brought.take_in(self._authority, self.versioned, state)
         self._arrived = state.next
 
     def _take_in(self, node: str, row: bytes) -> None:
-        position = self._state().position(node)
+        state = self._state()
+        position, infos = state.position(node), {info.data_uuid: info for info in state.every_instance()}
         for instance, rows in self._sealed_changes(node).items():
             for some in batched(rows, BATCH, WEIGHT):
-                restore = partial(self._restore, instance=instance, position=position, rows=some)
+                restore = partial(
+                    self._restore, instance=instance, info=infos.get(instance), position=position, rows=some
+                )
                 self._authority.kv.transact(restore)
         self._authority.kv.transact(lambda txn: txn.delete(row))
 
-    def _restore(self, txn: Transaction, instance: str, position: Position, rows: Iterable[Change]) -> None:
+    def _restore(
+        self, txn: Transaction, instance: str, info: InstanceInfo | None, position: Position, rows: Sequence[Change]
+    ) -> None:
         keys = self.versioned.within(txn, bytes.fromhex(instance), position)
+        if info is not None:
+            outside = self.versioned.within(txn, bytes.fromhex(instance), UNVERSIONED)
+            datatypes.known().arrived(info, outside, rows)
         for key, value in rows:
             keys.restore(key, value)
 
@@ -182,7 +190,8 @@ class RepoKeys:
     def sealing(self, info: NodeInfo) -> KeyChanges:
         """What the commit of a version has to write of its keys; those outside of versions are written at once."""
         self.arrive()
-        unversioned.take(self._objects, self._authority.kv, self.versioned, self._authority.locks)
+        alone = self._authority.locks.alone(layout.node(layout.UNVERSIONED))
+        unversioned.take(self._objects, self._authority.kv, self.versioned, alone)
         own = self._own(info)  # nobody writes any more
         with self._authority.kv.snapshot() as moment:
             given = peek_mutation_id(moment)

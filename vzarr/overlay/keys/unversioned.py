@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
@@ -94,11 +95,17 @@ def forget(objects: Objects, names: Iterable[str]) -> None:
         objects.delete(layout.snapshot_sums(name))
 
 
-def take(objects: Objects, kv: OrderedKV, versioned: VersionedKV, locks: Locks) -> None:
-    """Write a snapshot of every instance whose keys outside of versions changed since the last one."""
+def take(objects: Objects, kv: OrderedKV, versioned: VersionedKV, alone: AbstractContextManager[None]) -> None:
+    """Write a snapshot of every instance whose keys outside of versions changed since the last one.
+
+    Parameters
+    ----------
+    alone
+        Context in which nobody else takes any.
+    """
     if not versioned.changed_outside(kv) and all(s.sums for s in read(objects).values()):
         return
-    with locks.alone(layout.node(layout.UNVERSIONED)):
+    with alone:
         turn = b"snapshot " + secrets.token_hex(4).encode()
         changed, known, dropped = kv.transact(_mark(versioned, turn)), read(objects), set[str]()
         with kv.snapshot() as moment:

@@ -13,10 +13,12 @@ from vzarr.overlay import layout
 from vzarr.overlay.history.refs import check_branch
 from vzarr.overlay.history.state import MASTER, Entry, State, replay
 from vzarr.overlay.keys.brought import Brought
+from vzarr.overlay.keys.sharedarrays import PLACE
 from vzarr.overlay.keys.unversioned import Snapshot
 from vzarr.overlay.transfer.copying import Row
 from vzarr.overlay.transfer.direct import Way
 from vzarr.overlay.transfer.plans import Arrival, history
+from vzarr.overlay.transfer.shared import Shared
 from vzarr.overlay.views.paths import is_key
 
 Check = Callable[[Any], bool]
@@ -72,13 +74,15 @@ def arrival_from_json(data: Any) -> Arrival:
     return Arrival(state, nodes, aside)
 
 
-def snapshots_to_json(snapshots: Mapping[str, Snapshot]) -> dict[str, Any]:
-    """Snapshots of keys outside of versions as plain data."""
-    return {"format": layout.FORMAT, "snapshots": {instance: asdict(s) for instance, s in snapshots.items()}}
+def shared_to_json(shared: Shared) -> dict[str, Any]:
+    """What belongs to no version as plain data."""
+    snapshots = {instance: asdict(snapshot) for instance, snapshot in shared.snapshots.items()}
+    objects = [[key, size, stamp] for key, (size, stamp) in shared.objects.items()]
+    return {"format": layout.FORMAT, "snapshots": snapshots, "objects": objects, "rows": shared.rows}
 
 
-def snapshots_from_json(data: Any) -> dict[str, Snapshot]:
-    """Inverse of `snapshots_to_json`.
+def shared_from_json(data: Any) -> Shared:
+    """Inverse of `shared_to_json`.
 
     Raises
     ------
@@ -89,7 +93,16 @@ def snapshots_from_json(data: Any) -> dict[str, Snapshot]:
         raise FormatError("snapshots are a JSON object with 'format' and 'snapshots'")
     if data["format"] > layout.FORMAT:
         raise FormatError(f"the repo has format {data['format']}; this release reads up to {layout.FORMAT}: upgrade")
-    return _snapshots(data.get("snapshots"))
+    objects, rows = data.get("objects"), data.get("rows")
+    if not isinstance(objects, list) or not all(map(_is_stamped, objects)) or not isinstance(rows, dict):
+        raise FormatError("'objects' should be a list of [key, size, stamp], and 'rows' an object")
+    found = {key: (size, stamp) for key, size, stamp in objects}
+    return Shared(_snapshots(data.get("snapshots")), found, rows)
+
+
+def _is_stamped(value: Any) -> bool:
+    good = isinstance(value, list) and len(value) == 3 and _is_name(value[0]) and type(value[1]) is int
+    return good and _is_text(value[2]) and "\\" not in value[0]
 
 
 def brought_from_json(data: Any) -> Brought:
@@ -102,11 +115,15 @@ def brought_from_json(data: Any) -> Brought:
     """
     if data is None:
         return Brought()
-    if not isinstance(data, dict) or {*data} != {"snapshots", "replace", "added"} or not _is_bool(data["replace"]):
-        raise FormatError("'unversioned' should be a JSON object with 'snapshots', 'replace' and 'added'")
+    names = {"snapshots", "replace", "added", "arrays"}
+    if not isinstance(data, dict) or {*data} != names or not _is_bool(data["replace"]):
+        raise FormatError("'unversioned' should be a JSON object with 'snapshots', 'replace', 'added' and 'arrays'")
     if not _is_texts(data["added"]):
         raise FormatError("'added' should list data ids")
-    return Brought(_snapshots(data["snapshots"]), data["replace"], frozenset(data["added"]))
+    arrays = data["arrays"]
+    if not isinstance(arrays, dict) or not all(_is_data(i) and _is_sha256(digest) for i, digest in arrays.items()):
+        raise FormatError("'arrays' should hold SHA-256 by data id")
+    return Brought(_snapshots(data["snapshots"]), data["replace"], frozenset(data["added"]), arrays)
 
 
 def _snapshots(data: Any) -> dict[str, Snapshot]:
@@ -173,6 +190,11 @@ def is_object(key: Any) -> bool:
 def is_waiting(key: Any) -> bool:
     """Whether a text is the key of an object that waits to be taken in (see `layout.arrived`)."""
     return isinstance(key, str) and key.startswith(_WAITING) and _is_sha256(key[len(_WAITING) :])
+
+
+def is_shared(key: str) -> bool:
+    """Whether a text is the key of an object of an array that belongs to no version."""
+    return key.startswith(f"{PLACE}/") and is_key(key) and "\\" not in key
 
 
 def is_of_snapshot(key: str) -> bool:

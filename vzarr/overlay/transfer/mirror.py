@@ -129,7 +129,7 @@ def _check_follows(source: Objects, target: Objects, there: State) -> None:
 def _copy_unversioned(source: StoredPlace, target: StoredPlace, progress: Progress | None) -> int:
     """Snapshots of keys that belong to no version; the list of them last."""
     known, dropped, rows = unversioned.read(target.objects), set[str](), []
-    for instance, snapshot in source.snapshots().items():
+    for instance, snapshot in source.shared().snapshots.items():
         old = known.get(instance, Snapshot("", 0, ""))
         if old.name != snapshot.name:
             rows += outside.rows(source, snapshot)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 
-from vzarr.errors import StorageError
+from vzarr.errors import ConflictError, StorageError
 from vzarr.overlay.history.state import State
 from vzarr.overlay.keys.brought import Brought
-from vzarr.overlay.keys.unversioned import Snapshot
 from vzarr.overlay.sealing.leftout import Limits
 from vzarr.overlay.transfer.copying import Row, lacks
 from vzarr.overlay.transfer.plans import Arrival
+from vzarr.overlay.transfer.shared import Shared
 
 NOTHING = Brought()
 
@@ -71,8 +72,20 @@ class Place(ABC):
         """
 
     @abstractmethod
-    def snapshots(self) -> Mapping[str, Snapshot]:
-        """What its keys outside of versions are now, by data id; none where there is no repo yet."""
+    def shared(self) -> Shared:
+        """What belongs to no version, as it is now; nothing where there is no repo yet."""
+
+    def quiet(self) -> AbstractContextManager[None]:
+        """Context in which what belongs to no version does not change.
+
+        Raises
+        ------
+        ConflictError
+            If nobody can be asked to pause.
+        """
+        raise ConflictError(
+            f"arrays of unversioned instances in {self.url} change all the time: try again, or copy them where they lie"
+        )
 
     @abstractmethod
     def publish(self, arrival: Arrival, brought: Brought = NOTHING) -> Sequence[str]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import errno
 import secrets
-from collections.abc import Mapping, Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager, nullcontext
 
 from vzarr.errors import AlreadyExistsError, InvalidInputError, NotFoundError, StorageError
 from vzarr.overlay import layout, opening
@@ -14,8 +14,9 @@ from vzarr.overlay.history.state import State
 from vzarr.overlay.keys import unversioned
 from vzarr.overlay.keys.authority import Authority
 from vzarr.overlay.keys.brought import Brought, mark, show, take_in
+from vzarr.overlay.keys.pause import paused
 from vzarr.overlay.keys.repokeys import mark_pending
-from vzarr.overlay.keys.unversioned import Snapshot
+from vzarr.overlay.keys.sharedarrays import PLACE, rows_of
 from vzarr.overlay.kv.mutationids import FIRST_MUTATION_ID, STRIPE_MUTATIONS, begin_mutation_ids
 from vzarr.overlay.kv.versioned import VersionedKV
 from vzarr.overlay.objects.base import Objects, ReadOnly
@@ -28,6 +29,8 @@ from vzarr.overlay.transfer.place import NOTHING
 from vzarr.overlay.transfer.place import Place as Place
 from vzarr.overlay.transfer.plans import Arrival
 from vzarr.overlay.transfer.served import ServedPlace, is_served
+from vzarr.overlay.transfer.shared import Shared
+from vzarr.overlay.views.outside import read as read_outside
 
 MOST_SOUND = 200_000
 """Objects that are remembered to be sound; beyond that some are read again."""
@@ -47,6 +50,7 @@ class StoredPlace(Place):
         self.objects, self.url = objects, objects.url
         self._log = RepoLog(objects)
         self._sound: set[tuple[str, int, str]] = set()
+        self._is_quiet = False
 
     def state(self) -> State:
         """See `Place.state`."""
@@ -145,42 +149,61 @@ class StoredPlace(Place):
         """See `Place.limits`."""
         return Limits.of(opening.read_meta(self.objects))
 
-    def snapshots(self) -> Mapping[str, Snapshot]:
-        """See `Place.snapshots`; they are taken now, where the keys can be reached and written beside."""
+    def shared(self) -> Shared:
+        """See `Place.shared`; snapshots are taken now, where the keys can be reached and written beside."""
         if self.objects.get(layout.REPO) is None:
-            return {}
+            return Shared()
         authority, objects = opening.reach_authority(self.objects, opening.read_meta(self.objects))
         with closing(authority):
-            if not isinstance(objects, ReadOnly):
+            if isinstance(objects, ReadOnly):
+                rows = {path: entry.to_json() for path, entry in read_outside(self.objects).entries.items()}
+            else:
+                rows = rows_of(authority.kv)
                 try:
-                    unversioned.take(objects, authority.kv, _outside(authority), authority.locks)
+                    locks = nullcontext() if self._is_quiet else authority.locks.alone(layout.node(layout.UNVERSIONED))
+                    unversioned.take(objects, authority.kv, _outside(authority), locks)
                 except StorageError as e:
                     if e.errno not in _READ_ONLY:
                         raise  # else what the last commit found is the newest that can be had
-        return unversioned.read(self.objects)
+        found = ((key[len(PLACE) + 1 :], (size, stamp)) for key, size, stamp in self.objects.stamped(PLACE))
+        arrays = {key: each for key, each in found if "/" in key}  # beside folders lies the root group's document
+        return Shared(unversioned.read(self.objects), arrays, rows)
+
+    @contextmanager
+    def quiet(self) -> Iterator[None]:
+        """See `Place.quiet`: writers pause."""
+        authority, objects = opening.reach_authority(self.objects, opening.read_meta(self.objects))
+        with closing(authority), paused(authority, [layout.UNVERSIONED]) if objects is self.objects else nullcontext():
+            self._is_quiet = True
+            try:
+                yield
+            finally:
+                self._is_quiet = False
 
     def publish(self, arrival: Arrival, brought: Brought = NOTHING) -> Sequence[str]:
         """See `Place.publish`."""
         meta = opening.read_meta(self.objects)
         authority, objects = opening.reach_authority(self.objects, meta)
         with closing(authority):
-            ops = arrival(self.state())
+            there = self.state()
+            ops = arrival(there)
             for op in ops:
                 if op["op"] == "node":
                     load_record(self.objects, layout.seal(op["id"]), op["seal"])
-            left: Sequence[str] = list(brought.snapshots) if isinstance(objects, ReadOnly) else ()
+            left: Sequence[str] = brought.instances if isinstance(objects, ReadOnly) else ()
             if not isinstance(objects, ReadOnly):
                 if ops:
                     mark_pending(authority.kv, [op["id"] for op in ops if op["op"] == "node"])
-                if brought.snapshots:
+                if brought.instances:
                     mark(authority.kv, brought)
             elif opening.lacks_keys(self.objects, meta):
-                left = show(self.objects, brought) if brought.snapshots else ()
+                own = {info.data_uuid for info in there.every_instance()}
+                left = show(self.objects, brought, arrival.source, own) if brought.instances else ()
             if ops:
                 self._log.open()
                 self._log.publish(arrival)
-            if brought.snapshots and not isinstance(objects, ReadOnly):
-                left = take_in(objects, authority.kv, _outside(authority), self._log.open())
+            if brought.instances and not isinstance(objects, ReadOnly):
+                left = take_in(authority, _outside(authority), self._log.open())
             return left
 
 

@@ -14,16 +14,18 @@ from vzarr import errors
 from vzarr.errors import FormatError, InvalidInputError, NotFoundError, StorageError, VzarrError
 from vzarr.overlay.history.state import State
 from vzarr.overlay.keys.brought import Brought
-from vzarr.overlay.keys.unversioned import Snapshot
 from vzarr.overlay.transfer import exchange
 from vzarr.overlay.transfer.copying import Row
 from vzarr.overlay.transfer.direct import Way, Ways
 from vzarr.overlay.transfer.http import GONE, Host
 from vzarr.overlay.transfer.place import NOTHING, Place
 from vzarr.overlay.transfer.plans import Arrival
+from vzarr.overlay.transfer.shared import Shared
 
 KIND = "Vzarr-Error"
 """Header of an answer that is an error: which of `vzarr.errors` it is."""
+SHA256 = "Vzarr-Sha256"
+"""Header of an object that may change, and so has no checksum elsewhere."""
 
 
 def is_served(url: str) -> bool:
@@ -91,9 +93,13 @@ class ServedPlace(Place):
         if found is not None:
             return found
         try:
-            return self._ask("GET", self._object(key))[1]
+            answer, data = self._ask("GET", self._object(key))
         except NotFoundError:
             return None
+        digest = answer.headers.get(SHA256)
+        if digest is not None and sha256(data).hexdigest() != digest:
+            raise StorageError(f"{key} did not come as it was sent: its checksum differs")
+        return data
 
     def size(self, key: str) -> int | None:
         """See `Place.size`."""
@@ -131,16 +137,16 @@ class ServedPlace(Place):
         self._ref = root
         self._ask("POST", self._repo())
 
-    def snapshots(self) -> Mapping[str, Snapshot]:
-        """See `Place.snapshots`."""
+    def shared(self) -> Shared:
+        """See `Place.shared`."""
         try:
-            return exchange.snapshots_from_json(self._json("GET", f"{self._repo()}/unversioned"))
+            return exchange.shared_from_json(self._json("GET", f"{self._repo()}/unversioned"))
         except NotFoundError:
-            return {}
+            return Shared()
 
     def publish(self, arrival: Arrival, brought: Brought = NOTHING) -> Sequence[str]:
         """See `Place.publish`."""
-        if not arrival(self.state()) and not brought.snapshots:
+        if not arrival(self.state()) and not brought.instances:
             return ()
         body = {**exchange.arrival_to_json(arrival), "unversioned": brought.to_json()}
         kept = self._json("POST", f"{self._repo()}/publish", orjson.dumps(body))["kept"]

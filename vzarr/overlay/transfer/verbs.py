@@ -135,12 +135,15 @@ def _transfer(
         moved = copy_nodes(source, target, state, nodes, told)
     infos = {info.data_uuid: info.name for info in state.every_instance()}
     known = {i.data_uuid for i in there.every_instance()} | {op["data_uuid"] for op in ops if op["op"] == "instance"}
-    brought, kept = outside.choose(state, known, source.snapshots(), target.snapshots(), replace=replace)
-    moved += outside.copy(source, target, brought, told)
+    seen = source.shared()
+    choice = outside.choose(source, target, state, known, seen, replace=replace)
+    brought, more = outside.bring(source, target, seen, choice, limits, replace=replace, progress=told)
+    kept: Sequence[str] = ()
     try:
-        kept += target.publish(plan, brought)
+        kept = target.publish(plan, brought)
     except AlreadyExistsError:
         # Somebody else may have brought the same versions meanwhile.
         if missing(state, target.state(), tips):
             raise
-    return Transferred(nodes, moved, sorted(infos[i] for i in kept if i in infos))
+    names = {*choice.kept, *(infos[i] for i in kept if i in infos)}
+    return Transferred(nodes, moved + more, sorted(names))

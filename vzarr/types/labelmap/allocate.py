@@ -12,19 +12,22 @@ since ``set-nextlabel`` was called (0 before); and the largest that may be given
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from vzarr.errors import ConflictError, InvalidInputError
 from vzarr.overlay.history.dag import Position
 from vzarr.overlay.kv.versioned import InstanceTxn
 from vzarr.overlay.layout import STRIPE_LABELS
 from vzarr.types import mutations
-from vzarr.types.labelmap import rows
+from vzarr.types.labelmap import pages, rows
 from vzarr.types.labelmap.edits import NOBODY, Author
 
 if TYPE_CHECKING:
+    from vzarr.overlay.kv.sidecar import Change
     from vzarr.types.base import Instance
 
 LARGEST = (1 << 64) - 2
@@ -91,16 +94,54 @@ def read(instance: Instance) -> Labelling:
 
 def _known(instance: Instance, value: bytes | None) -> Labelling:
     """What the row says; where it was lost with its key store, or never came with a copy, what all versions say."""
-    if value is not None or not instance.info.versioned:
+    if value is not None:
         return _decode(value)
     repo = instance.version.repo
     state = repo.state
     leaves = [version for version in repo.versions() if not state.children(version.uuid)]
-    largest = max(max_label(replace(instance, version=leaf)) for leaf in leaves)
+    largest = max(max_label(instance.at(leaf)) for leaf in leaves)
     if not repo.stripe:
         return Labelling(largest)
     low, high = repo.stripe * STRIPE_LABELS, (repo.stripe + 1) * STRIPE_LABELS - 1
     return Labelling(largest, largest if low <= largest <= high else low, high)
+
+
+def is_own_key(key: bytes) -> bool:
+    """Whether a key says which labels a repo has given: none of it goes to another repo."""
+    return key == rows.ALLOCATION
+
+
+def arrived(outside: InstanceTxn, changes: Sequence[Change]) -> None:
+    """Count labels that came from another repo as given, where this one would come to give them.
+
+    That is labels which somebody chose there: those that were given lie in the other's own stripe.
+
+    Parameters
+    ----------
+    outside
+        The instance's keys outside of versions.
+    changes
+        Keys that came.
+    """
+    value = outside.get(rows.ALLOCATION)
+    if value is None:
+        return  # see `_known`
+    state = _decode(value)
+    last = (state.next // STRIPE_LABELS + 1) * STRIPE_LABELS - 1
+    last = min(last, state.ceiling) if state.given and state.ceiling else last
+    largest = max((label for label in _labels(changes) if label <= last), default=0)
+    if largest >= state.next:
+        given = largest if state.given else 0
+        outside.put(rows.ALLOCATION, _encode(replace(state, largest=max(state.largest, largest), given=given)))
+
+
+def _labels(changes: Sequence[Change]) -> Iterator[int]:
+    """Bodies and supervoxels that keys name."""
+    for key, value in changes:
+        if value is not None and key[:1] in (rows.HEADER, rows.MAPPING):
+            yield int.from_bytes(key[1:], "big")
+        elif value is not None and key[:1] == rows.PAGE:
+            yield from np.concatenate(pages.decode(value)).tolist()
 
 
 def _repo_wide(tx: InstanceTxn, instance: Instance) -> InstanceTxn:
