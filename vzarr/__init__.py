@@ -35,7 +35,7 @@ datatypes.use(registry)
 
 def create(
     url: str, *, alias: str = "", description: str = "", root: str | None = None, keys: str | None = None,
-    passcode: str = "",
+    passcode: str = "", durability: str = "process",
 ) -> Repo:  # fmt: skip
     """Make a repo with an open, empty root version.
 
@@ -52,6 +52,9 @@ def create(
         do.
     passcode
         What must be known to rename or delete its instances; "" for nothing.
+    durability
+        What is acknowledged outlasts ``"process"`` the end of any process, ``"fsync"`` power loss too, at the price of
+        waiting for the disk with each change.
 
     Raises
     ------
@@ -60,7 +63,9 @@ def create(
     InvalidInputError, AuthorityUnavailableError
         If `keys` is missing or unfit, or cannot be reached.
     """
-    return Repo.create(url, alias=alias, description=description, root=root, keys=keys, passcode=passcode)
+    return Repo.create(
+        url, alias=alias, description=description, root=root, keys=keys, passcode=passcode, durability=durability
+    )
 
 
 def open(url: str) -> Repo:

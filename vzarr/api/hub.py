@@ -92,6 +92,8 @@ class Hub:
         either on an object store.
     keys
         Where the keys of new repos lie (see `vzarr.create`); by default in each repo.
+    durability
+        What new repos outlast (see `vzarr.create`).
 
     Notes
     -----
@@ -99,11 +101,11 @@ class Hub:
     within `LOOK_SECONDS`.
     """
 
-    def __init__(self, root: str | os.PathLike[str], keys: str | None = None) -> None:
+    def __init__(self, root: str | os.PathLike[str], keys: str | None = None, durability: str = "process") -> None:
         self._objects = open_objects(root)
         folder = self._objects.path("")
         self.root = None if folder is None else Path(folder)
-        self._keys = keys
+        self._keys, self._durability = keys, durability
         self._lock = threading.Lock()
         self._known = _Known(-1, {}, frozenset())
         self._found: dict[str, Found] = {}
@@ -189,7 +191,7 @@ class Hub:
         self._check_new(node)
         with self._lock:
             about = {"alias": alias, "description": description, "passcode": passcode}
-            repo = vzarr.create(self._url(node), root=node, keys=self._keys, **about)
+            repo = vzarr.create(self._url(node), root=node, keys=self._keys, durability=self._durability, **about)
             self._known = _Known(-1, {**self._known.repos, node: repo}, self._known.pending)
             return repo
 

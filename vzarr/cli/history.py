@@ -37,6 +37,8 @@ from vzarr.overlay.repo import Repo
 from vzarr.overlay.threeway.disputes import FAIL
 from vzarr.overlay.version import Version
 
+DURABILITY = "What an acknowledged change outlasts: the end of any process, or power loss too (slower)."
+
 
 def register(app: typer.Typer) -> None:
     """Add the verbs of this module to the program."""
@@ -47,6 +49,7 @@ def register(app: typer.Typer) -> None:
                 "vzarr init /data/fly",
                 "vzarr init /data/fly --alias fly --description 'antennal lobe'",
                 "vzarr init s3://lab/fly --keys sqlite:////data/keys.sqlite",
+                "vzarr init /data/fly --durability fsync",
             ),
         ),
         (
@@ -90,11 +93,18 @@ def init(
         str | None, typer.Option(metavar="URL", help="Where the keys of open versions lie; by default in the repo.")
     ] = None,
     passcode: Annotated[str, typer.Option(help="What must be known to rename or delete its instances.")] = "",
+    durability: Annotated[str, typer.Option(metavar="process|fsync", help=DURABILITY)] = "process",
     as_json: AsJson = False,
 ) -> None:
     """Create an empty repo with one open version, the root."""
-    made = vzarr.create(url, alias=alias, description=description, root=root, keys=keys, passcode=passcode)
-    with closing(made) as repo:
+    about: dict[str, Any] = {
+        "alias": alias,
+        "description": description,
+        "root": root,
+        "keys": keys,
+        "passcode": passcode,
+    }
+    with closing(vzarr.create(url, durability=durability, **about)) as repo:
         emit({"url": repo.url, "root": repo.uuid}, f"created {repo.url}, root {repo.uuid}", as_json=as_json)
 
 

@@ -38,6 +38,7 @@ def serve(
     origin: Annotated[list[str] | None, typer.Option(help="Origin whose pages may write; repeatable.")] = None,
     readonly: Annotated[bool | None, typer.Option("--readonly", help="Refuse writes.", show_default=False)] = None,
     keys: Annotated[str | None, typer.Option(metavar="URL", help="Where the keys of new repos lie.")] = None,
+    durability: Annotated[str, typer.Option(metavar="process|fsync", help="Of new repos; see init.")] = "process",
     kafka: Annotated[
         list[str] | None, typer.Option(metavar="HOST:PORT", help="Kafka broker to publish changes to; repeatable.")
     ] = None,
@@ -56,5 +57,5 @@ def serve(
         kafka_servers=tuple(kafka) if kafka else None,
         kafka_topic_prefix=kafka_prefix,
     )
-    app = create_app(settings, Hub(root, keys))
+    app = create_app(settings, Hub(root, keys, durability))
     run(app, settings.host, settings.port, lambda url: typer.echo(f"vzarr: serving {root} on {url}"))

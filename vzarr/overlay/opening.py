@@ -32,11 +32,14 @@ from vzarr.overlay.kv import OrderedKV, open_kv
 from vzarr.overlay.kv.postgres import PostgresKV
 from vzarr.overlay.kv.section import Section, Unreachable
 from vzarr.overlay.objects.base import Objects, ReadOnly
+from vzarr.overlay.objects.durable import DurableFiles
 from vzarr.overlay.objects.files import FileObjects
 from vzarr.overlay.objects.localpaths import local_path
 from vzarr.overlay.objects.memory import MemoryObjects
 from vzarr.overlay.objects.remote import RemoteObjects
 
+PROCESS, FSYNC = "process", "fsync"
+"""What an acknowledged change outlasts: the end of any process, or power loss too."""
 EMBEDDED = "embedded"
 """In place of a URL of keys: they lie in the repo itself."""
 REBUILD = "if they are lost, `vzarr rebuild-keys REPO` makes them again from the sealed versions"
@@ -73,7 +76,7 @@ def open_objects(url: str | os.PathLike[str]) -> Objects:
 
 def create(
     objects: Objects, alias: str, description: str, root: str | None, user: str, app: str, keys: str | None = None,
-    passcode: str = "",
+    passcode: str = "", durability: str = PROCESS,
 ) -> None:  # fmt: skip
     """Make a repo with an open, empty root version.
 
@@ -83,19 +86,25 @@ def create(
         URL of the key authority; by default the keys are kept beside the objects.
     passcode
         See `passcodes`; "" for none.
+    durability
+        See `Repo.create`.
 
     Raises
     ------
     AlreadyExistsError
         If there is one already; of several racing callers one succeeds.
     InvalidInputError
-        If the objects lie where no keys can be kept, and `keys` is not given.
+        If the objects lie where no keys can be kept, and `keys` is not given, or there is no such durability.
     AuthorityUnavailableError
         If the key authority cannot be reached.
     """
     asked = root
     wanted = refs.check_node_id(root) if root is not None else uuids.uuid4().hex
-    root = claim(objects, wanted, check_keys(objects, keys), **passcodes.field(passcode))
+    if durability not in (PROCESS, FSYNC):
+        raise InvalidInputError(f"durability is one of {PROCESS}, {FSYNC}, not {durability!r}")
+    lasting: dict[str, Any] = {} if durability == PROCESS else {"durability": durability}
+    objects = as_durable(objects, lasting)
+    root = claim(objects, wanted, check_keys(objects, keys), **lasting, **passcodes.field(passcode))
     if root != wanted:
         # A creation that was cut off left no log; whoever makes the first entry finishes it.
         if objects.get(layout.log_entry(0)) is not None:
@@ -104,6 +113,13 @@ def create(
             raise AlreadyExistsError(f"{objects.url} was begun with root {root}; create it with that root, or without")
     objects.create(f"{layout.zarr(root)}/{arrays.doc_key('')}", arrays.group_doc(None))
     RepoLog(objects).publish(plans.create(root, alias, description, objects.url), user=user, app=app)
+
+
+def as_durable(objects: Objects, meta: Mapping[str, Any]) -> Objects:
+    """The same objects, written so that they last as ``vzarr.json`` says: other stores always are when they answer."""
+    if meta.get("durability") == FSYNC and isinstance(objects, FileObjects):
+        return DurableFiles(Path(objects.root))
+    return objects
 
 
 def claim(objects: Objects, root: str, keys: str, *, stripe: int = 0, **more: Any) -> str:
@@ -182,9 +198,11 @@ def open_authority(objects: Objects, meta: Mapping[str, Any]) -> Authority:
         If it cannot be reached from here: sealed versions can be read without it.
     """
     url, number = keys_named(meta)
+    durability = str(meta.get("durability", PROCESS))
+    objects = as_durable(objects, meta)
     if url == EMBEDDED:
-        return _embedded(objects, number, bool(meta.get("mirror")))
-    store = open_kv(url, create=False)
+        return _embedded(objects, number, bool(meta.get("mirror")), durability)
+    store = open_kv(url, create=False, durability=durability)
     kv = Section(store, section(number))
     if kv.get(OWNER) is None:
         store.close()
@@ -196,6 +214,7 @@ def open_authority(objects: Objects, meta: Mapping[str, Any]) -> Authority:
 
 def reach_authority(objects: Objects, meta: Mapping[str, Any]) -> tuple[Authority, Objects]:
     """A repo's authority and objects; where the authority cannot be reached, both only to read sealed versions."""
+    objects = as_durable(objects, meta)
     try:
         return open_authority(objects, meta), objects
     except AuthorityUnavailableError as e:
@@ -219,7 +238,7 @@ def check_reachable(authority: Authority, state: State, ref: str, node: str) -> 
         raise AuthorityUnavailableError(f"version {node} is open, and {keys.reason}{instead}")
 
 
-def _embedded(objects: Objects, number: str, is_mirror: bool) -> Authority:
+def _embedded(objects: Objects, number: str, is_mirror: bool, durability: str) -> Authority:
     if isinstance(objects, MemoryObjects):
         return Authority(open_kv(f"memory://{number}"), objects, ProcessLocks(objects.url))
     if not isinstance(objects, FileObjects):
@@ -234,13 +253,14 @@ def _embedded(objects: Objects, number: str, is_mirror: bool) -> Authority:
             " mirror a repo"
         )
     try:
-        Path(objects.path("keys")).mkdir(exist_ok=True)
+        objects.make_dir("keys")
     except OSError as e:
         raise AuthorityUnavailableError(f"no keys can be kept in {objects.url}: {e.strerror or e}") from e
     # Looked at twice: whoever made the log go on has made the file before.
     if not database.exists() and _has_history(objects) and not database.exists():
         raise AuthorityUnavailableError(f"the keys of {objects.url} are lost: {database} is gone; {REBUILD}")
-    return Authority(open_kv(f"sqlite:///{database}"), objects, FileLocks(objects.root, keep=True))
+    kv = open_kv(f"sqlite:///{database}", durability=durability)
+    return Authority(kv, objects, FileLocks(objects.root, keep=True))
 
 
 def _has_history(objects: Objects) -> bool:

@@ -57,7 +57,7 @@ class Repo(Instances):
     @classmethod
     def create(
         cls, url: str, *, alias: str = "", description: str = "", root: str | None = None, keys: str | None = None,
-        passcode: str = "", user: str = "", app: str = "",
+        passcode: str = "", durability: str = opening.PROCESS, user: str = "", app: str = "",
     ) -> Repo:  # fmt: skip
         """Make a repo with an open, empty root version.
 
@@ -73,16 +73,19 @@ class Repo(Instances):
             URL of the key authority, ``sqlite:///PATH``; by default in the repo, which an object store cannot do.
         passcode
             What must be known to rename or delete its instances; "" for nothing.
+        durability
+            What is acknowledged outlasts ``"process"`` the end of any process, ``"fsync"`` power loss too, at the price
+            of waiting for the disk with each change.
 
         Raises
         ------
         AlreadyExistsError
             If there is a repo already; of several racing callers one succeeds.
         InvalidInputError, AuthorityUnavailableError
-            If `keys` is missing or unfit, or cannot be reached.
+            If `keys` is missing or unfit, or cannot be reached; or if there is no such durability.
         """
         objects = opening.open_objects(url)
-        opening.create(objects, alias, description, root, user, app, keys, passcode)
+        opening.create(objects, alias, description, root, user, app, keys, passcode, durability)
         return cls(objects)
 
     @classmethod

@@ -123,7 +123,7 @@ class FileObjects(Objects):
             super().copy(source, target, stage=stage)
             return
         self._place(staged, target)
-        _unlink(staged)  # which is still there if the target was this file already
+        unlink(staged)  # which is still there if the target was this file already
 
     def _place(self, staged: str, key: str) -> None:
         """Rename a staged file to a key."""
@@ -137,7 +137,7 @@ class FileObjects(Objects):
                 os.makedirs(os.path.dirname(target), exist_ok=True)
                 os.replace(staged, target)
         except OSError as e:
-            _unlink(staged)
+            unlink(staged)
             raise _failed("write", key, e) from e
 
     def create(self, key: str, data: bytes) -> bool:
@@ -157,7 +157,7 @@ class FileObjects(Objects):
         except OSError as e:
             raise _failed("create", key, e) from e
         finally:
-            _unlink(staged)
+            unlink(staged)
 
     def delete(self, key: str) -> None:
         """Unlink a file; a folder or nothing at the key is left as it is."""
@@ -301,7 +301,7 @@ class FileObjects(Objects):
             finally:
                 os.close(fd)
         except OSError as e:
-            _unlink(staged)
+            unlink(staged)
             raise _failed("write", stage, e) from e
         return staged
 
@@ -325,7 +325,8 @@ def _failed(verb: str, key: str, cause: OSError, what: str = "") -> StorageError
     return StorageError(cause.errno or errno.EIO, f"could not {verb} {key}: {what}{cause.strerror or cause}")
 
 
-def _unlink(path: str) -> None:
+def unlink(path: str) -> None:
+    """Remove a file that may be gone."""
     try:
         os.unlink(path)
     except FileNotFoundError:

@@ -47,8 +47,10 @@ class StoredPlace(Place):
     """
 
     def __init__(self, objects: Objects) -> None:
-        self.objects, self.url = objects, objects.url
-        self._log = RepoLog(objects)
+        is_there = objects.get(layout.REPO) is not None
+        self.objects = opening.as_durable(objects, opening.read_meta(objects)) if is_there else objects
+        self.url = objects.url
+        self._log = RepoLog(self.objects)
         self._sound: set[tuple[str, int, str]] = set()
         self._is_quiet = False
 
