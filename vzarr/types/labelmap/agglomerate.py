@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vzarr.errors import InvalidInputError
-from vzarr.types.labelmap import allocate, edits, index, mapping, rows
+from vzarr.types.labelmap import allocate, index, mapping, rows, underway
 from vzarr.types.labelmap.deeds import Deed
 from vzarr.types.labelmap.edits import NOBODY, Author, Edit
 from vzarr.types.labelmap.index import read_change
@@ -125,7 +125,7 @@ def agglomerate(instance: Instance, table: Labels, author: Author = NOBODY, *, e
             return _carry_out(edit, plan)
 
         try:
-            return edits.run(instance, author, change)
+            return underway.run(instance, author, change)
         except _Stale:
             continue
     raise AssertionError("the last attempt looks the table up itself")

@@ -78,6 +78,11 @@ class Split:
             Author(*value["author"]),
         )
 
+    def is_crossed_by(self, edit: Edit) -> bool:
+        """Whether an edit, at its end, takes from what is being split; a body may become part of another as a whole."""
+        whole = edit.deed is not None and edit.deed.action in ("merge", "renumber")
+        return bool(self.new_body) and not whole and _changes(edit, {c.supervoxel for c in self.cuts})
+
     # ------------------------------------------------------------ voxels
 
     def rewrite(self, blocks: Mapping[Coord, Labels], shape: Coord) -> dict[Coord, Labels]:
@@ -179,6 +184,10 @@ class Join:
         cuts = tuple(Cut(*c) for c in value["cuts"])
         return cls(cuts, value["new_body"], value["undone"], Author(*value["author"]))
 
+    def is_crossed_by(self, edit: Edit) -> bool:
+        """Whether an edit, at its end, changes the bodies that the parts are in."""
+        return _changes(edit, {part for c in self.cuts for part in (c.split, c.remain)})
+
     def rewrite(self, blocks: Mapping[Coord, Labels], shape: Coord) -> dict[Coord, Labels]:
         """Blocks with the parts joined; also from a state where some of it was done."""
         del shape  # unlike a split, this needs no place: the parts have ids that nothing else has
@@ -207,6 +216,14 @@ class Join:
             edit.put_header(body, edit.header(body).voxels)
         edit.deed = Deed(undoes=self.undone)
         edit.log({"Action": "undo-complete", "Undone": self.undone})
+
+
+def _changes(edit: Edit, supervoxels: set[int]) -> bool:
+    """Whether an edit, at its end, has changed some supervoxels' bodies."""
+    bodies = edit.bodies()
+    if bodies is None or edit.forget or supervoxels & edit.moved.keys():
+        return True
+    return bool(bodies & set(mapping.bodies_within(edit.tx, [*supervoxels]).values()))
 
 
 def recut_from_json(value: Mapping[str, Any]) -> Split | Join:

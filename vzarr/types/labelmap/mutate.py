@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 from vzarr.errors import InvalidInputError
-from vzarr.types.labelmap import allocate, edits, index, mapping, rows
+from vzarr.types.labelmap import allocate, index, mapping, rows, underway
 from vzarr.types.labelmap.edits import NOBODY, Author, Edit
 from vzarr.types.labelmap.index import LabelIndex
 from vzarr.types.labelmap.rows import Counts
@@ -65,7 +65,7 @@ def merge(instance: Instance, target: int, bodies: Sequence[int], author: Author
         edit.log({"Action": "merge-complete", "Target": target, "Labels": merged})
         return edit.number
 
-    return edits.run(instance, author, change)
+    return underway.run(instance, author, change)
 
 
 def cleave(instance: Instance, body: int, supervoxels: Sequence[int], author: Author = NOBODY) -> Cleaved:
@@ -105,7 +105,7 @@ def cleave(instance: Instance, body: int, supervoxels: Sequence[int], author: Au
         )
         return Cleaved(label, edit.number)
 
-    return edits.run(instance, author, change)
+    return underway.run(instance, author, change)
 
 
 def _counts_to_cleave(edit: Edit, body: int, wanted: Sequence[int]) -> dict[int, Counts]:
@@ -140,7 +140,7 @@ def renumber(instance: Instance, pairs: Sequence[tuple[int, int]], author: Autho
         if not new:
             raise InvalidInputError("label 0 is background: no body can get this number")
         allocate.check_label(new)
-    return edits.run_all(instance, author, [partial(_renumber, new=new, old=old) for new, old in pairs])
+    return underway.run_all(instance, author, [partial(_renumber, new=new, old=old) for new, old in pairs])
 
 
 def _renumber(edit: Edit, new: int, old: int) -> int:
@@ -181,7 +181,7 @@ def post_mappings(instance: Instance, pairs: Iterable[tuple[int, int]], author: 
             edit.map_to(body, [supervoxel])
         edit.note({"Action": "post-mappings", "Supervoxels": len(given)})
 
-    edits.run(instance, author, change)
+    underway.run(instance, author, change)
 
 
 def post_indices(instance: Instance, indices: Sequence[LabelIndex], author: Author = NOBODY) -> None:
@@ -210,4 +210,4 @@ def post_indices(instance: Instance, indices: Sequence[LabelIndex], author: Auth
                 allocate.raise_max(edit.tx, instance, given.label)
         edit.note({"Action": "post-indices", "Bodies": len(indices)})
 
-    edits.run(instance, author, change)
+    underway.run(instance, author, change)

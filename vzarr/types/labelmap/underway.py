@@ -1,6 +1,7 @@
 """Writing voxels and index as if at one stroke: lock, intent, voxels, index (`vzarr.types.labelmap.intents`).
 
-One process writes voxels of an instance at a version at a time, and in it one thread.
+One process writes voxels of an instance at a version at a time, and in it one thread.  Edits of bodies go on beside it,
+except those that would divide what is being split: all edits are as if made one after the other.
 """
 
 from __future__ import annotations
@@ -8,9 +9,10 @@ from __future__ import annotations
 import secrets
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakValueDictionary
 
 import numpy as np
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from vzarr.overlay.kv.versioned import InstanceTxn
     from vzarr.types.base import Instance
 
+T = TypeVar("T")
 Blocks = Mapping[Coord, Labels]
 Recut = Split | Join
 Decide = Callable[["InstanceTxn"], "Recut | None"]
@@ -94,6 +97,34 @@ def carry_out(instance: Instance, plan: Callable[[], Plan]) -> tuple[Recut | Non
                 if intent is not None and number is not None:
                     return intent.split, number
         time.sleep(_POLL_SECONDS)
+
+
+class _CrossedError(Exception):
+    """An edit would divide what is being split."""
+
+
+def run(instance: Instance, author: Author, change: Callable[[Edit], T]) -> T:
+    """`edits.run` for edits of bodies: waits for the end of a split that it would come across."""
+    return run_all(instance, author, [change])[0]
+
+
+def run_all(instance: Instance, author: Author, changes: Sequence[Callable[[Edit], T]]) -> list[T]:
+    """`edits.run_all` for edits of bodies: waits for the end of a split that they would come across."""
+
+    def careful(change: Callable[[Edit], T], edit: Edit) -> T:
+        result = change(edit)
+        value = edit.tx.get(rows.INTENT)
+        recut = None if value is None else Intent.decode(value).split
+        if recut is not None and recut.is_crossed_by(edit):
+            raise _CrossedError
+        return result
+
+    while True:
+        try:
+            return edits.run_all(instance, author, [partial(careful, change) for change in changes])
+        except _CrossedError:
+            if not recover(instance):
+                time.sleep(_POLL_SECONDS)
 
 
 def _lock_of(instance: Instance) -> threading.Lock:

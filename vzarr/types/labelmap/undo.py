@@ -13,7 +13,7 @@ import numpy as np
 
 from vzarr.errors import ConflictError, InvalidInputError, NotFoundError
 from vzarr.types import voxels
-from vzarr.types.labelmap import deeds, edits, index, mapping, underway
+from vzarr.types.labelmap import deeds, index, mapping, underway
 from vzarr.types.labelmap.cuts import Cut, Join
 from vzarr.types.labelmap.deeds import Deed, Move
 from vzarr.types.labelmap.edits import NOBODY, Author, Edit
@@ -64,7 +64,7 @@ def undo(instance: Instance, mutation_id: int | None = None, author: Author = NO
         edit.log({"Action": "undo-complete", "Undone": number})
         return edit.number
 
-    return Undone(edits.run(instance, author, change), number)
+    return Undone(underway.run(instance, author, change), number)
 
 
 def _last(instance: Instance) -> int:
