@@ -252,7 +252,7 @@ def _placed(
                 for p in thing.path.values
             )
             involved |= {tips[i] for i in firsts}
-            found.conflicts.add(("renamed", name))
+            found.conflicts.add(("renamed", None))
         elif thing is not None:
             claims.append((thing.path, name, thing))
     taken = [p for p, _, _ in claims]
