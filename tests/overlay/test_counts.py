@@ -6,6 +6,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from vzarr.overlay import layout
 from vzarr.overlay.history.log import RepoLog
 from vzarr.overlay.history.nodes import NodeInfo
 from vzarr.overlay.kv.sqlite import SqliteKV
+from vzarr.overlay.kv.sqliteconnections import Connections
 
 CHUNK = (8, 8, 8)
 ENTRIES = 130
@@ -142,15 +144,43 @@ def test_opening_and_finding_the_tip_costs_the_same_at_any_depth(deep: dict[int,
     assert max(infos.values()) <= 2
 
 
-def test_a_sealed_version_is_read_without_the_key_store(edited: tuple[vzarr.Version, list[int]], file_repo: vzarr.Repo):
-    child, _ = edited
+@dataclass
+class Asked:
+    """What was asked of key stores in SQLite."""
+
+    reads: int = 0
+    connections: int = 0
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> Asked:
+    """Counts reads outside of transactions, a statement each, and connections that are opened."""
+    seen, take, connect = Asked(), Connections.take, Connections.connect
+
+    def counted_take(self: Connections) -> Any:
+        seen.reads += 1
+        return take(self)
+
+    def counted_connect(self: Connections) -> Any:
+        seen.connections += 1
+        return connect(self)
+
+    monkeypatch.setattr(Connections, "take", counted_take)
+    monkeypatch.setattr(Connections, "connect", counted_connect)
+    return seen
+
+
+def test_a_sealed_version_is_read_without_the_key_store(
+    edited: tuple[vzarr.Version, list[int]], file_repo: vzarr.Repo, asked: Asked
+):
+    child, transactions = edited
     _edit(child, 1, 2)
     child.commit()
+    asked.reads, asked.connections = 0, 0
+    del transactions[:]
     with vzarr.open(file_repo.url) as repo:
         assert repo[child.uuid].read("a", (0, 0, 8), (8, 8, 16)).max() == 2
-        kv = repo.authority.kv
-        assert isinstance(kv, SqliteKV)
-        assert (kv._idle, kv._busy, kv._writer) == ([], set(), None)
+    assert (asked, transactions) == (Asked(), [])
     assert Path(file_repo.url.removeprefix("file://"), layout.database()).exists()
 
 

@@ -246,19 +246,20 @@ def _embedded(objects: Objects, number: str, is_mirror: bool, durability: str) -
             f"the keys of {objects.url} lie in the folder from which it was copied; to give this one keys of its own,"
             " run `vzarr rebuild-keys REPO --keys URL`"
         )
-    database = Path(objects.path(layout.database()))
-    if is_mirror and not database.exists():
-        raise AuthorityUnavailableError(
-            f"{objects.url} is a mirror: its keys are in the original; if that is lost, `vzarr rebuild-keys` makes the"
-            " mirror a repo"
-        )
-    try:
-        objects.make_dir("keys")
-    except OSError as e:
-        raise AuthorityUnavailableError(f"no keys can be kept in {objects.url}: {e.strerror or e}") from e
-    # Looked at twice: whoever made the log go on has made the file before.
-    if not database.exists() and _has_history(objects) and not database.exists():
-        raise AuthorityUnavailableError(f"the keys of {objects.url} are lost: {database} is gone; {REBUILD}")
+    database = objects.path(layout.database())
+    if not os.path.exists(database):  # noqa: PTH110 - quicker, and every opening comes here
+        if is_mirror:
+            raise AuthorityUnavailableError(
+                f"{objects.url} is a mirror: its keys are in the original; if that is lost, `vzarr rebuild-keys` makes"
+                " the mirror a repo"
+            )
+        # Looked at twice: whoever made the log go on has made the file before.
+        if _has_history(objects) and not Path(database).exists():
+            raise AuthorityUnavailableError(f"the keys of {objects.url} are lost: {database} is gone; {REBUILD}")
+        try:
+            objects.make_dir("keys")
+        except OSError as e:
+            raise AuthorityUnavailableError(f"no keys can be kept in {objects.url}: {e.strerror or e}") from e
     kv = open_kv(f"sqlite:///{database}", durability=durability)
     return Authority(kv, objects, FileLocks(objects.root, keep=True))
 

@@ -163,9 +163,9 @@ def work():
     snapshot = "with kv.snapshot() as view:\n    assert status(in_child(work)) == 0\n"
     transaction = "kv.transact(lambda txn: (add(txn), status(in_child(work)) == 0 or sys.exit(1)))\n"
     thread = """
-import threading, warnings, vzarr.overlay.kv.sqlite
+import threading, warnings, vzarr.overlay.kv.sqliteconnections
 warnings.simplefilter("ignore")
-vzarr.overlay.kv.sqlite.FORK_SECONDS = 0.01
+vzarr.overlay.kv.sqliteconnections.FORK_SECONDS = 0.01
 inside, forked = threading.Event(), threading.Event()
 writer = threading.Thread(target=kv.transact, args=(lambda txn: (add(txn), inside.set(), forked.wait()),))
 writer.start()
@@ -240,9 +240,9 @@ def test_failure_is_not_absence(path):
 def test_durability(path, durability, synchronous):
     kv = SqliteKV(path, durability=durability)
     kv.transact(lambda txn: txn.put(b"k", b"v"))
-    assert kv._writer is not None
-    assert kv._writer.execute("PRAGMA synchronous").fetchone() == (synchronous,)
-    assert kv._writer.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    assert kv._shared.writer is not None
+    assert kv._shared.writer.execute("PRAGMA synchronous").fetchone() == (synchronous,)
+    assert kv._shared.writer.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     kv.close()
 
 
@@ -257,7 +257,7 @@ def test_connections_are_reused(path):
         list(kv.scan(b""))
         with kv.snapshot() as view:
             view.get(b"k")
-    assert len(kv._idle) == 1
+    assert len(kv._shared.idle) == 1
     kv.close()
 
 
@@ -276,7 +276,7 @@ def test_many_keys_and_many_ranges_in_one_statement_are_what_one_at_a_time_gives
 def test_a_transaction_sends_its_writes_together_and_sees_them(tmp_path: Path):
     kv, said = SqliteKV(tmp_path / "keys.db"), list[str]()
     kv.transact(lambda txn: [txn.put(b"%03d" % n, b"old") for n in range(100)])
-    kv._writer.set_trace_callback(said.append)
+    kv._shared.writer.set_trace_callback(said.append)
 
     def change(txn):
         txn.put(b"000", b"new")

@@ -16,7 +16,7 @@ from vzarr.overlay.kv.memory import MemoryKV
 from vzarr.overlay.kv.postgres import PostgresKV
 from vzarr.overlay.kv.sqlite import SqliteKV
 
-__all__ = ["OrderedKV", "open_kv"]
+__all__ = ["OrderedKV", "is_at_hand", "open_kv"]
 
 
 def open_kv(url: str, *, create: bool = True, durability: str = "process") -> OrderedKV:
@@ -55,6 +55,11 @@ def open_kv(url: str, *, create: bool = True, durability: str = "process") -> Or
     raise InvalidInputError(
         f"a key store is memory://NAME, sqlite:///PATH, lmdb:///PATH or postgresql://HOST/DATABASE, not {url!r}"
     )
+
+
+def is_at_hand(kv: OrderedKV) -> bool:
+    """Whether a store is on this machine: asking it takes no longer than handing the question to a thread."""
+    return isinstance(kv, SqliteKV | MemoryKV)
 
 
 _FILES: dict[str, type[SqliteKV | LmdbKV]] = {"sqlite": SqliteKV, "lmdb": LmdbKV}

@@ -24,18 +24,20 @@ NETWORKED = frozenset(
 """File systems that several machines see: SQLite's log needs memory that all its users share (sqlite.org/wal.html)."""
 
 
-def check_place(path: str) -> None:
+def check_place(path: str, device: int) -> None:
     """Refuse a place where SQLite would lose what is written.
+
+    Parameters
+    ----------
+    device
+        Number of the file system on which the store lies.
 
     Raises
     ------
     AuthorityUnavailableError
-        If it is on a network file system.
+        If it is a network file system.
     """
-    try:
-        kind = _file_system(Path(path).parent.stat().st_dev, MOUNTS)
-    except OSError:
-        return  # opening says better what is wrong
+    kind = _file_system(device, MOUNTS)
     if kind in NETWORKED:
         raise AuthorityUnavailableError(
             f"key store {path} lies on a network file system ({kind}), where SQLite loses data: keep keys on a disk of"
@@ -75,18 +77,14 @@ def create_file(path: str) -> None:
         raise AuthorityUnavailableError(f"cannot create key store {path}: {error}") from error
 
 
-def is_promising(path: str) -> bool:
-    """Whether a file looks like a store that can be used, so that nobody need try yet.
+def is_promising(path: str, size: int) -> bool:
+    """Whether a file of `size` bytes looks like a store that can be used, so that nobody need try yet.
 
     It must not be opened for that: closing any file of the store takes all of SQLite's own locks away from this
     process (POSIX locks), and then commits of several processes destroy each other.
     """
-    try:
-        size = Path(path).stat().st_size
-    except OSError:
-        return False
     whole = size > 0 and size % _PAGE_BYTES == 0
-    return whole and os.access(path, os.R_OK | os.W_OK) and os.access(Path(path).parent, os.W_OK)
+    return whole and os.access(path, os.R_OK | os.W_OK) and os.access(os.path.dirname(path), os.W_OK)  # noqa: PTH120
 
 
 def failed(path: str, error: sqlite3.Error) -> StorageError:
