@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -30,6 +29,8 @@ os.environ.setdefault("ICECHUNK_LOG", "error")
 
 Coord = tuple[int, ...]
 Reader = Callable[[Coord, Coord], NDArray[Any]]
+LARGE = 1 << 14
+"""Bytes from which a file counts as large."""
 ROOT, SEALED, OPEN = "root", "sealed tip", "open tip"
 
 
@@ -52,7 +53,9 @@ class Backend(ABC):
     versioned = False
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder / self.name
+        self._home = folder / self.name
+        self._made = 0
+        self.folder = self._home
 
     @classmethod
     def missing(cls) -> bool:
@@ -60,8 +63,17 @@ class Backend(ABC):
         return importlib.util.find_spec(cls.needs) is None
 
     def create(self, shape: Coord, dtype: Any, chunk: int, codec: str) -> None:
-        """Make an empty array in place of whatever was there."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        """Make an empty array in a new folder; large files of the one before are emptied, not removed.
+
+        Right after many removals ext4 without a journal looks long for an inode that was not in use a moment ago, and
+        the more so the fewer folders a library makes its files in: a round would pay for the cleaning before it.
+        """
+        for file in self.folder.rglob("*"):
+            # Key stores are left alone: SQLite maps a file that it has open.
+            if file.is_file() and file.stat().st_size > LARGE and file.parent.name != "keys":
+                os.truncate(file, 0)
+        self._made += 1
+        self.folder = self._home / str(self._made)
         self.folder.mkdir(parents=True)
         self.chunk = chunk
         self.start(shape, dtype, codec)
