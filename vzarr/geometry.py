@@ -46,6 +46,21 @@ def blocks_of_box(box: Box, block: Sequence[int]) -> Box:
     return first, tuple(max(f, e) if z > a else f for f, e, a, z in zip(first, last, lo, hi, strict=True))
 
 
+def cuts(box: Box, block: Sequence[int]) -> list[dict[int, tuple[int, int, int]]]:
+    """How a voxel box is cut up by blocks: per axis, of each block that it touches its first voxel, and the part of it.
+
+    Returns
+    -------
+    list of dict
+        Per axis: block coordinate -> first voxel of the block, first and last (exclusive) voxel of its common part with
+        the box; all global.
+    """
+    return [
+        {c: (c * n, max(a, c * n), min(b, c * n + n)) for c in range(a // n, -(-b // n))}
+        for a, b, n in zip(*box, block, strict=True)
+    ]
+
+
 def align(box: Box, block: Sequence[int]) -> Box:
     """Smallest block-aligned voxel box around a voxel box."""
     first, last = blocks_of_box(box, block)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -12,10 +13,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import zarr
 
 import vzarr
 from tests.overlay.test_depth import counting
 from vzarr.overlay import layout
+from vzarr.overlay.chunks.codec import FastCodec
 from vzarr.overlay.history.log import RepoLog
 from vzarr.overlay.history.nodes import NodeInfo
 from vzarr.overlay.kv.sqlite import SqliteKV
@@ -182,6 +185,81 @@ def test_a_sealed_version_is_read_without_the_key_store(
         assert repo[child.uuid].read("a", (0, 0, 8), (8, 8, 16)).max() == 2
     assert (asked, transactions) == (Asked(), [])
     assert Path(file_repo.url.removeprefix("file://"), layout.database()).exists()
+
+
+COLD = {"root": (7, 1), "sealed": (10, 0), "open": (12, 1)}
+"""Files that opening a repo from nothing and reading one chunk opens, or tries to, and statements to the key store."""
+
+
+@pytest.mark.parametrize("kind", COLD)
+def test_opening_a_repo_and_reading_one_chunk(file_repo: vzarr.Repo, kind: str, asked: Asked):
+    tip = file_repo.root
+    tip.create_array("a", dtype="u1", chunks=CHUNK, codecs=(), shape=(64, 64, 64))
+    tip.write("a", (0, 0, 0), np.ones((16, 16, 16), "u1"))
+    if kind != "root":
+        tip = tip.commit().newversion()
+        _edit(tip, 1, 2)
+        tip.commit()
+    if kind == "open":
+        tip = tip.newversion()
+    asked.reads, asked.connections = 0, 0
+    with counting(file_repo) as seen, vzarr.open(file_repo.url) as repo:
+        repo[tip.uuid].read("a", (8, 8, 8), (16, 16, 16))
+    opens, reads = COLD[kind]
+    assert len([key for key in seen.opens if "keys/" not in key]) == opens, seen.opens
+    assert (asked.reads, asked.connections) == (reads, 0), "connections that are there already serve"
+
+
+def test_an_open_version_in_which_an_array_has_no_chunks_is_read_like_a_sealed_one(
+    edited: tuple[vzarr.Version, list[int]], file_repo: vzarr.Repo
+):
+    child, _ = edited
+    child.read("a", (0, 0, 0), (16, 16, 16))
+    with counting(file_repo) as seen:
+        child.read("a", (0, 0, 0), (16, 16, 16))
+    assert len(seen.opens) == 8
+    _edit(child, 1, 2)
+    with counting(file_repo) as seen:
+        assert child.read("a", (0, 0, 0), (16, 16, 16))[0, 0].tolist() == [1] * 8 + [2] * 8
+    assert len(seen.opens) == 15, "one of them was found in the first place"
+
+
+def test_metadata_are_told_without_a_thread_and_chunks_by_one(
+    edited: tuple[vzarr.Version, list[int]], monkeypatch: pytest.MonkeyPatch
+):
+    child, _ = edited
+    handed: list[Any] = []
+    to_thread = asyncio.to_thread
+    monkeypatch.setattr(
+        asyncio, "to_thread", lambda *a, **k: handed.append(a[1] if len(a) > 1 else "") or to_thread(*a, **k)
+    )
+    for version in (child, child.parents[0]):
+        array = zarr.open_array(version.store, path="a", mode="r")
+        assert "a/zarr.json" not in handed
+        assert array[0, 0, 0] == 1
+        assert "a/c/0/0/0" in handed
+        del handed[:]
+
+
+def test_chunks_of_a_larger_volume_are_encoded_from_memory_that_is_there(
+    edited: tuple[vzarr.Version, list[int]], monkeypatch: pytest.MonkeyPatch
+):
+    child, _ = edited
+    seen: list[tuple[bool, int]] = []
+    encode = FastCodec.encode
+
+    def watched(self: FastCodec, voxels: Any) -> bytes:
+        seen.append((voxels.flags.c_contiguous, voxels.__array_interface__["data"][0]))
+        return encode(self, voxels)
+
+    monkeypatch.setattr(FastCodec, "encode", watched)
+    volume = np.arange(32**3, dtype="u1").reshape(32, 32, 32)
+    child.write("a", (0, 0, 0), volume)
+    child.write_chunks("a", {(z, 1, 1): volume[8 * z : 8 * z + 8, 8:16, 8:16] for z in range(4)})
+    assert len(seen) == 68
+    assert all(whole for whole, _ in seen)
+    assert len({address for _, address in seen}) <= 2, "one piece of memory a thread"
+    np.testing.assert_array_equal(child.read("a", (0, 0, 0), (32, 32, 32)), volume)
 
 
 def test_pages_that_differ_are_read_together(file_repo: vzarr.Repo):

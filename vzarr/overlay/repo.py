@@ -50,7 +50,7 @@ class Repo(Instances):
             self.authority.close()
             raise FormatError(f"{objects.url} was never finished; create it again")
         self._storage = Storage.of(objects, state.root)
-        self._shelf = Shelf(self._storage, self.authority, self._log.about)
+        self._shelf = Shelf(self._storage, self.authority, self._log)
         self.keys = RepoKeys(objects, self.authority, lambda: self.state, self._shelf.record)
         self._merges = joining.Merges(self.keys, self.authority, self._shelf, lambda: self.state)
 

@@ -153,3 +153,11 @@ def test_marked_metadata_are_refused_by_zarr(zarr_format: int):
     held = {k: buffer.from_bytes(v) for k, v in found.items()}
     with pytest.raises((KeyError, ValueError), match="vzarr"):
         zarr.open_array(MemoryStore(held), mode="r")
+
+
+def test_only_small_documents_are_remembered():
+    for size in (10, 1 << 15):
+        group = orjson.dumps({"zarr_format": 3, "node_type": "group", "attributes": {"filler": "x" * size}})
+        tree._kept_doc.cache_clear()
+        assert [tree.read_doc("zarr.json", group) for _ in range(2)] == [(True, None)] * 2
+        assert tree._kept_doc.cache_info().currsize == (size < tree._KEPT_BYTES)

@@ -78,6 +78,12 @@ def test_listings_are_sorted_and_cut_at_folders(objects: Objects):
     assert objects.list_dir("x") == (["y", "y-", "y.d"], ["y.z", "y0"])
 
 
+def test_what_is_certainly_in_no_folder(files: FileObjects):
+    files.put("a/b/c", b"1")
+    assert [files.may_hold(f) for f in ("a", "a/b", "x", "a/b/c/d", "a/x/y")] == [True, True, False, False, False]
+    assert MemoryObjects("certainly").may_hold("x"), "nobody can tell"
+
+
 def test_create_never_replaces(objects: Objects):
     assert objects.create("a/b", b"1")
     assert not objects.create("a/b", b"2")

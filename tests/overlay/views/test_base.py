@@ -47,6 +47,36 @@ def test_where_each_kind_looks(root: vzarr.Version):
     assert places(tip, (0, 0)) == (own,)
 
 
+def test_chunks_read_together_are_looked_for_where_they_can_be(root: vzarr.Version):
+    at_root = [f"nodes/{root.uuid}/zarr/a/c/{y}/0" for y in range(2)]
+    child = root.commit().newversion()
+    view, entry = child.view, child.view.array("a")
+    own = f"nodes/{child.uuid}/zarr/a/c/0/0"
+    has_folders = child.repo.objects.path("") is not None
+    find = view.finder(entry, [(0, 0), (1, 0)])
+    assert find((0, 0)) == ((at_root[0],) if has_folders else (own, at_root[0]))
+    assert len(find((7, 7))) == (0 if has_folders else 1)
+    assert view.finder(entry, [(0, 0)])((0, 0)) == (own, at_root[0])
+    child.write_chunks("a", {(1, 0): CHUNK + 1})
+    assert view.finder(entry, [(0, 0), (1, 0)])((0, 0)) == (own, at_root[0])
+    assert child.read("a", (0, 0), (8, 4))[::4, 0].tolist() == [5, 6]
+
+
+def test_what_a_base_lost_is_missed_by_readers_of_regions_too(root: vzarr.Version):
+    child = root.commit().newversion()
+    assert child.read("a", (0, 0), (8, 4)).min() == 5
+    root.repo.objects.delete(f"nodes/{root.uuid}/zarr/a/c/1/0")
+    for read in (lambda: child.read("a", (0, 0), (8, 4)), lambda: list(child.read_chunks("a", [(0, 0), (1, 0)]))):
+        with pytest.raises(StorageError, match="missing"):
+            read()
+
+
+def test_what_was_deleted_before_anything_was_written_is_gone_from_regions(root: vzarr.Version):
+    child = root.commit().newversion()
+    child.store.delete_below("a/c/1")
+    assert child.read("a", (0, 0), (8, 4))[::4, 0].tolist() == [5, 0]
+
+
 def test_only_the_whole_marker_is_one(root: vzarr.Version):
     objects = root.repo.objects
     for data, expected in [

@@ -251,7 +251,7 @@ def _next_mutation(objects: Objects, state: State, sealed: Iterable[str], stripe
 def _take_in(objects: Objects, authority: Authority) -> None:
     log = RepoLog(objects)
     state = log.open()
-    shelf = Shelf(Storage.of(objects, state.root), authority, log.about)
+    shelf = Shelf(Storage.of(objects, state.root), authority, log)
     RepoKeys(objects, authority, lambda: state, shelf.record).arrive()
 
 

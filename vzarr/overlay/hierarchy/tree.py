@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import orjson
@@ -27,6 +27,8 @@ FARTHEST = 10**17 - 1
 """How far from voxel 0 an array may reach, so that chunks can be counted in 64 bits however they are added up."""
 DIGITS = 18
 """Length of a chunk's coordinate along one axis, sign included; what is longer is no chunk."""
+_KEPT_BYTES = 1 << 14
+"""Documents up to this size are remembered."""
 RESERVED = re.compile(r"~[0-9A-Za-z._-]+~\d+$")
 """How the folder of an array ends that was made below the root; no array of a root may be named so."""
 
@@ -279,10 +281,27 @@ def is_array_doc(name: str, doc: Mapping[str, Any]) -> bool:
     return name == ".zarray" or (name == V3_DOC and doc.get("node_type") == "array")
 
 
+def read_doc(name: str, data: bytes) -> tuple[bool, ArraySpec | None]:
+    """Whether bytes are Zarr metadata of that name, and what they say of an array.
+
+    Small documents are few and met again and again: with each opening of a repo, and in each version.
+    """
+    return _kept_doc(name, data) if len(data) <= _KEPT_BYTES else _read_doc(name, data)
+
+
+def _read_doc(name: str, data: bytes) -> tuple[bool, ArraySpec | None]:
+    doc = parse_doc(name, data)
+    if doc is None or not is_array_doc(name, doc):
+        return doc is not None, None
+    return True, _array_v3(doc) if name == V3_DOC else _array_v2(doc)
+
+
+_kept_doc = lru_cache(256)(_read_doc)
+
+
 def spec_of(name: str, data: bytes) -> ArraySpec | None:
     """What a document says of an array, or None when it is no array's or leaves that to another document."""
-    doc = parse_doc(name, data)
-    return parse_array({name: data}) if doc is not None and is_array_doc(name, doc) else None
+    return read_doc(name, data)[1]
 
 
 def parse_array(docs: Mapping[str, bytes]) -> ArraySpec:
@@ -293,12 +312,10 @@ def parse_array(docs: Mapping[str, bytes]) -> ArraySpec:
     InvalidInputError
         If they describe no array.
     """
-    for name, read in ((V3_DOC, _array_v3), (".zarray", _array_v2)):
-        if name in docs:
-            doc = parse_doc(name, docs[name])
-            spec = read(doc) if doc is not None else None
-            if spec is not None:
-                return spec
+    for name in (V3_DOC, ".zarray"):
+        spec = spec_of(name, docs[name]) if name in docs else None
+        if spec is not None:
+            return spec
     raise InvalidInputError("the metadata describe no Zarr array")
 
 

@@ -80,6 +80,10 @@ class RepoLog:
         known = self._state.nodes.get(node)
         return self._state if known is not None and known.sealed else self.refresh()
 
+    def naming(self, node: str) -> State:
+        """State that has a version, if there is one of that id; it may have been sealed since."""
+        return self._state if node in self._state.nodes else self.refresh()
+
     def publish(self, plan: Plan, *, user: str = "", app: str = "") -> tuple[Entry, State]:
         """Append one entry.
 

@@ -78,16 +78,18 @@ class Authority:
 
         return self.kv.transact(run)
 
-    def check_kept(self, node: str) -> None:
-        """Refuse an open version whose rows were lost.
+    def kept_state(self, node: str) -> tuple[str, int]:
+        """State of an open node whose rows are there, and its metadata counter: 0 where there never were any.
 
         Raises
         ------
         AuthorityUnavailableError
-            Saying what is left.
+            If they were lost, saying what is left.
         """
-        if self.node_state(node)[0] == LOST:
+        state, counter = self.node_state(node)
+        if state == LOST:
             raise self.loss(node)
+        return state, counter
 
     def loss(self, node: str) -> AuthorityUnavailableError:
         """What is left of an open version whose rows were lost."""

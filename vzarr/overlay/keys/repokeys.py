@@ -152,7 +152,7 @@ class RepoKeys:
         self._arrive(state)
         if node not in self._finished:
             if not state.nodes[node].sealed:
-                self._authority.check_kept(node)
+                self._authority.kept_state(node)
             mergekeys.finish(self._authority, self.versioned, state, node)
             self._finished.add(node)
 

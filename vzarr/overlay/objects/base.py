@@ -129,6 +129,10 @@ class Objects(ABC):
     def make_dir(self, prefix: str) -> None:  # noqa: B027 - only real folders need making
         """Make a folder where the store has real ones."""
 
+    def may_hold(self, prefix: str) -> bool:
+        """Whether an object may lie below the folder `prefix`: where there are real folders, whether there is one."""
+        return True
+
     def path(self, key: str) -> str | None:
         """Local path of a key, or None where objects are no files."""
         return None
@@ -201,6 +205,10 @@ class ReadOnly(Objects):
     def read_into(self, key: str, buffer: bytearray) -> memoryview | None:
         """See `Objects.read_into`."""
         return self._inner.read_into(key, buffer)
+
+    def may_hold(self, prefix: str) -> bool:
+        """See `Objects.may_hold`."""
+        return self._inner.may_hold(prefix)
 
     def path(self, key: str) -> str | None:
         """See `Objects.path`."""

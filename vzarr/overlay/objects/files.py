@@ -37,6 +37,14 @@ class FileObjects(Objects):
         """Local path of a key."""
         return f"{self.root}/{key}"
 
+    def may_hold(self, prefix: str) -> bool:
+        """Whether there is a folder; what cannot be told may be there (see `Objects.may_hold`)."""
+        try:
+            os.stat(f"{self.root}/{prefix}")
+        except OSError as e:
+            return e.errno not in _ABSENT
+        return True
+
     def fetch(self, key: str, offset: int = 0, length: int | None = None) -> tuple[bytes, int] | None:
         """Read a range of a file (see `Objects.fetch`)."""
         fd = self._open(key)

@@ -50,6 +50,7 @@ _GAP, _RUN = 1 << 15, 1 << 22
 """Bytes that may lie unasked between two pages that are read together, and bytes that are read together at most."""
 _BLOCK = struct.Struct("<HI")
 _REF = np.dtype([("local", "<u2"), ("owner", "<u2"), ("offset", "<u8"), ("length", "<u4")])
+_COLUMNS = [(name, _REF[name]) for name in _REF.names or ()]
 
 
 class Ref(NamedTuple):
@@ -69,7 +70,7 @@ def encode_block(block: Block) -> bytes:
     owners = sorted({r.node for r in block.values()})
     place = {n: i for i, n in enumerate(owners)}
     rows = np.array([(k, place[r.node], r.offset, r.length) for k, r in sorted(block.items())], _REF)
-    columns = b"".join(rows[name].tobytes() for name in _REF.names or ())
+    columns = b"".join(rows[name].tobytes() for name, _kind in _COLUMNS)
     return bytes(ZSTD.encode(_BLOCK.pack(len(owners), len(rows)) + b"".join(map(digest, owners)) + columns))
 
 
@@ -80,8 +81,7 @@ def decode_block(data: bytes, names: Names) -> dict[int, Ref]:
     at = _BLOCK.size + 16 * count
     owners = names(raw[_BLOCK.size : at])
     columns = []
-    for name in _REF.names or ():
-        kind = _REF[name]
+    for _name, kind in _COLUMNS:
         columns.append(np.frombuffer(raw, kind, n, at).tolist())
         at += n * kind.itemsize
     return {k: Ref(owners[o], offset, length) for k, o, offset, length in zip(*columns, strict=True)}

@@ -6,6 +6,7 @@ array, one strided copy.  Two threads share the work, the caller being one of th
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from operator import index
@@ -15,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vzarr.errors import InvalidInputError
-from vzarr.geometry import Box, Coord, align, blocks_of_box, intersect, is_empty, iter_coords, shape_of, slices
+from vzarr.geometry import Box, Coord, align, blocks_of_box, cuts, intersect, is_empty, iter_coords, shape_of, slices
 from vzarr.overlay import layout
 from vzarr.overlay.chunks.codec import ChunkCodec, codec_of
 from vzarr.overlay.hierarchy.tree import DIGITS, ArrayEntry
@@ -51,7 +52,7 @@ def read_region(view: View, entry: ArrayEntry, box: Box, out: NDArray[Any] | Non
     StorageError
         If a chunk is there but cannot be read or decoded.
     """
-    codec, few = codec_of(entry), shards_of(entry)
+    codec = codec_of(entry)
     check_axes(entry, *box)
     shape = shape_of(box)
     if out is None:
@@ -62,41 +63,50 @@ def read_region(view: View, entry: ArrayEntry, box: Box, out: NDArray[Any] | Non
     inside = intersect(box, align(entry.window, codec.shape))
     if inside != box:
         out[...] = codec.fill
-    coords = [] if is_empty(inside) else list(iter_coords(blocks_of_box(inside, codec.shape)))
-    target = out
+    if not is_empty(inside):
+        _read_into(view, entry, codec, inside, out, box[0])
+    return out
+
+
+def _read_into(view: View, entry: ArrayEntry, codec: ChunkCodec, box: Box, out: NDArray[Any], origin: Coord) -> None:
+    """Read a box of voxels to its place in `out`, whose first voxel is `origin`."""
+    few, parts = shards_of(entry), cuts(box, codec.shape)
+    coords = list(itertools.product(*parts))
+    places = view.finder(entry, coords)
     unsure: list[Adopted] = []
 
     def fill(coord: Coord) -> None:
-        lo = tuple(c * n for c, n in zip(coord, codec.shape, strict=True))
-        part = intersect(box, (lo, tuple(a + n for a, n in zip(lo, codec.shape, strict=True))))
-        rows = (part[0][0] - lo[0], part[1][0] - lo[0]) if lo else None
-        if few is not None and few.pays(local := _within(part, lo)):
+        within = [part[c] for part, c in zip(parts, coord, strict=True)]
+        there = tuple([slice(a - o, b - o) for (_, a, b), o in zip(within, origin, strict=True)])
+        here = tuple([slice(a - lo, b - lo) for lo, a, b in within])
+        if few is not None and few.pays(local := (tuple(s.start for s in here), tuple(s.stop for s in here))):
             some = few.read(view, entry, coord, local)
             if some is not None:
-                target[slices(part, box[0])] = some
+                out[there] = some
                 return
-        voxels = _decoded(view, entry, coord, codec, rows=rows, unsure=unsure)
-        target[slices(part, box[0])] = codec.fill if voxels is None else voxels[slices(part, lo)]
+        rows = (here[0].start, here[0].stop) if here else None
+        voxels = _decoded(view, entry, coord, codec, places(coord), rows=rows, unsure=unsure)
+        out[there] = codec.fill if voxels is None else voxels[here]
 
     share(fill, coords, _threads(view, entry))
     for source in set(unsure):
         source.check()
-    return out
 
 
 def read_chunks(view: View, entry: ArrayEntry, coords: Sequence[Coord]) -> Iterator[tuple[Coord, NDArray[Any] | None]]:
     """Decoded chunks in the order of `coords` (global chunk coordinates); None where absent."""
     codec = codec_of(entry)
-
-    def one(coord: Coord) -> NDArray[Any] | None:
-        return _decoded(view, entry, coord, codec, fresh=True)
-
     threads = _threads(view, entry)
-    # A few at a time: the reader of a stream should not hold all of it.
+
+    def read(some: Sequence[Coord]) -> list[NDArray[Any] | None]:
+        places = view.finder(entry, some)
+        return share(lambda coord: _decoded(view, entry, coord, codec, places(coord), fresh=True), some, threads)
+
+    # A few at a time: the reader of a stream should not hold all of it, and may write meanwhile.
     step = max(32, 2 * threads)
     for start in range(0, len(coords), step):
         some = coords[start : start + step]
-        yield from zip(some, share(one, some, threads), strict=True)
+        yield from zip(some, read(some), strict=True)
 
 
 def visit_chunks(
@@ -109,8 +119,8 @@ def visit_chunks(
     work
         Called with a global chunk coordinate and its voxels, None where absent; in two threads.
     """
-    codec = codec_of(entry)
-    return share(lambda coord: work(coord, _decoded(view, entry, coord, codec)), coords)
+    codec, places = codec_of(entry), view.finder(entry, coords)
+    return share(lambda coord: work(coord, _decoded(view, entry, coord, codec, places(coord))), coords)
 
 
 def write_chunks(view: Editable, entry: ArrayEntry, chunks: Mapping[Coord, NDArray[Any]], aside: str = "") -> None:
@@ -132,7 +142,7 @@ def write_chunks(view: Editable, entry: ArrayEntry, chunks: Mapping[Coord, NDArr
             raise InvalidInputError(f"chunk {coord} has shape {voxels.shape}, not {codec.shape}")
 
     def one(coord: Coord) -> None:
-        data = codec.encode(chunks[coord])
+        data = codec.encode(_in_one_piece(codec, chunks[coord]))
         if not aside:
             view.put_chunk(entry, coord, data)
             return
@@ -164,10 +174,10 @@ def write_region(view: Editable, entry: ArrayEntry, lo: Coord, voxels: NDArray[A
         if shape_of(part) == codec.shape:
             whole = voxels[slices(part, lo)]
         else:
-            old = _decoded(view, entry, coord, codec, fresh=True)
+            old = _decoded(view, entry, coord, codec, view.chunk_places(entry, coord), fresh=True)
             whole = np.full(codec.shape, codec.fill, codec.dtype) if old is None else old
             whole[slices(part, start)] = voxels[slices(part, lo)]
-        view.put_chunk(entry, coord, codec.encode(whole))
+        view.put_chunk(entry, coord, codec.encode(_in_one_piece(codec, whole)))
 
     share(one, list(iter_coords(blocks_of_box(box, codec.shape))), view.storage.objects.concurrency)
 
@@ -215,16 +225,12 @@ def check_axes(entry: ArrayEntry, *corners: Sequence[int]) -> None:
         raise InvalidInputError(f"array {entry.id.path!r} has {entry.spec.ndim} axes; these have others: {given}")
 
 
-def _within(box: Box, lo: Coord) -> Box:
-    """A box as counted from a voxel."""
-    return tuple(a - o for a, o in zip(box[0], lo, strict=True)), tuple(a - o for a, o in zip(box[1], lo, strict=True))
-
-
 def _decoded(
     view: View,
     entry: ArrayEntry,
     coord: Coord,
     codec: ChunkCodec,
+    places: tuple[str, ...],
     *,
     fresh: bool = False,
     rows: tuple[int, int] | None = None,
@@ -236,7 +242,6 @@ def _decoded(
     for many chunks.
     """
     buffer, scratch = _scratch(codec)
-    places = view.chunk_places(entry, coord)
     for place in places:
         data = view.storage.objects.read_into(place, buffer)
         if data is not None:
@@ -263,17 +268,29 @@ def _threads(view: View, entry: ArrayEntry) -> int:
     return max(view.storage.objects.concurrency, 0 if source is None else source.concurrency)
 
 
-def _scratch(codec: ChunkCodec) -> tuple[bytearray, NDArray[Any]]:
+def _scratch(codec: ChunkCodec, use: str = "read") -> tuple[bytearray, NDArray[Any]]:
     kept: dict[Any, NDArray[Any]] | None = getattr(_local, "scratch", None)
     if kept is None:
         kept = _local.scratch = {}
         _local.buffer = bytearray(1 << 18)
-    key = (codec.shape, codec.dtype)
+    key = (codec.shape, codec.dtype, use)
     if key not in kept:
         if len(kept) > 8:
             kept.clear()
         kept[key] = np.empty(codec.shape, codec.dtype)
     return _local.buffer, kept[key]
+
+
+def _in_one_piece(codec: ChunkCodec, voxels: NDArray[Any]) -> NDArray[Any]:
+    """A chunk to encode, in this thread's memory for it if it is strided: fresh memory would cost half as much.
+
+    Chunks that are read never lie there: they may be lent to who writes.
+    """
+    if voxels.flags.c_contiguous:
+        return voxels
+    scratch = _scratch(codec, "write")[1]
+    scratch[...] = voxels
+    return scratch
 
 
 def coords_within(coords: NDArray[np.int64], box: Box | None) -> NDArray[np.int64]:

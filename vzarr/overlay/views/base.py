@@ -8,7 +8,7 @@ kinds only, each under the writer's lease of the node.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Protocol
@@ -64,6 +64,8 @@ class View(ABC):
     """
 
     sealed = True
+    at_hand = True
+    """Whether what it asks keys for is answered without a network (of objects their store knows)."""
 
     def __init__(self, storage: Storage, node: str) -> None:
         self.storage, self.node = storage, node
@@ -91,6 +93,10 @@ class View(ABC):
         ConflictError
             If two merged versions changed the chunk differently.
         """
+
+    def finder(self, entry: ArrayEntry, coords: Sequence[Coord]) -> Callable[[Coord], tuple[str, ...]]:
+        """`chunk_places` for several chunks that are read together, as of now: what they share is looked for once."""
+        return lambda coord: self.chunk_places(entry, coord)
 
     @abstractmethod
     def chunk_owner(self, entry: ArrayEntry, coord: Coord) -> str | None:
@@ -156,15 +162,16 @@ class View(ABC):
         Parameters
         ----------
         places
-            Where a chunk was looked for in vain, as `chunk_places` gives them; an open version's own place comes
-            first and may be empty.
+            Where a chunk was looked for in vain, as `chunk_places` gives them; the place of an open version's own may
+            be empty.
 
         Raises
         ------
         StorageError
             If the chunk is gone.
         """
-        if len(places) > (0 if self.sealed else 1):
+        mine = not self.sealed and len(places) == 1 and places[0].startswith(f"{layout.node(self.node)}/")
+        if places and not mine:
             raise gone(self.storage.objects, places[-1], f"{places[-1]} is missing, which version {self.node} needs")
 
     def read_loose(self, key: str, offset: int = 0, length: int | None = None) -> Found | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
@@ -31,11 +31,12 @@ from vzarr.overlay.hierarchy.tree import (
 from vzarr.overlay.hierarchy.windows import with_window
 from vzarr.overlay.keys.authority import SEALED, Authority
 from vzarr.overlay.keys.writers import one_write
+from vzarr.overlay.kv import is_at_hand
 from vzarr.overlay.kv.base import Transaction
 from vzarr.overlay.owners.directory import ABSENT, DELETED
 from vzarr.overlay.views.base import SealedView, Storage, View, is_marker, stored_coords
 from vzarr.overlay.views.paths import chunk_prefix
-from vzarr.overlay.views.treerows import GONE, TreeRows
+from vzarr.overlay.views.treerows import GONE, TreeRows, overlaid
 
 T = TypeVar("T")
 
@@ -69,7 +70,7 @@ class OpenView(View):
     ) -> None:
         super().__init__(storage, node)
         self.base, self.authority, self._load_sealed = base, authority, load_sealed
-        self.writer = authority.writer(node)
+        self.writer, self.at_hand = authority.writer(node), is_at_hand(authority.kv)
         self._retired = False
         self._counter = -1
         self._entries: dict[str, Entry] = {}
@@ -118,6 +119,12 @@ class OpenView(View):
                 raise
             return (own,)  # whoever wrote it here has resolved the conflict
 
+    def finder(self, entry: ArrayEntry, coords: Sequence[Coord]) -> Callable[[Coord], tuple[str, ...]]:
+        """Looks for chunks of the version's own only if it has a folder for them (see `View.finder`)."""
+        if len(coords) < 2 or self.storage.objects.may_hold(self.own_folder(entry)):
+            return super().finder(entry, coords)
+        return lambda coord: () if self._masked(entry, coord) else self.base.chunk_places(entry, coord)
+
     def chunk_owner(self, entry: ArrayEntry, coord: Coord) -> str | None:
         """The version itself when its own folder has the chunk, else the base's owner."""
         own = self.storage.chunk_key(self.node, entry, coord)
@@ -156,26 +163,17 @@ class OpenView(View):
         return masks is not None and any(coord[: len(m)] == m for m in masks)
 
     def look(self) -> None:
-        """Take note of what others changed: one row tells whether there is anything."""
-        state, counter = self.authority.node_state(self.node)
+        """Take note of what others changed: one row tells whether there is anything (see `Authority.kept_state`)."""
+        state, counter = self.authority.kept_state(self.node)
         if state == SEALED and not self._retired:
             # Sealed by another process: from now on this is only another way to read the sealed version.
             self.base, self._retired, self._counter = self._load_sealed(self.node), True, -1
         if counter == self._counter:
             return
-        entries, loose = dict(self.base.entries), dict(self.base.loose())
-        masks: dict[ArrayId, list[Coord]] = {}
         prefix = layout.node_rows(self.node)
-        for key, value in self.authority.kv.scan(prefix, layout.after(prefix)):
-            kind, name = key[len(prefix) : len(prefix) + 1], key[len(prefix) + 1 :]
-            if kind == b"t":
-                _set(entries, name.decode(), Entry.from_json(orjson.loads(value)) if value else None)
-            elif kind == b"l":
-                _set(loose, name.decode(), self.node if value else None)
-            elif kind == b"m":
-                mask = orjson.loads(value)
-                masks.setdefault(ArrayId(*mask["id"]), []).append(tuple(mask["prefix"]))
-        self._entries, self._loose, self._masks, self._counter = entries, loose, masks, counter
+        rows = self.authority.kv.scan(prefix, layout.after(prefix)) if counter else ()
+        self._entries, self._loose, self._masks = overlaid(self.node, rows, self.base.entries, self.base.loose())
+        self._counter = counter
 
     # -- changing metadata
 
@@ -390,10 +388,3 @@ class OpenView(View):
         for coord, own, _size in list(self.own_chunks(entry)):
             if coord[: len(prefix)] == prefix:
                 self.storage.objects.delete(own)
-
-
-def _set(mapping: dict[str, T], key: str, value: T | None) -> None:
-    if value is None:
-        mapping.pop(key, None)
-    else:
-        mapping[key] = value

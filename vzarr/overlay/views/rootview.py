@@ -28,14 +28,14 @@ from vzarr.overlay.hierarchy.tree import (
     Tree,
     array_of,
     below,
-    is_array_doc,
-    parse_doc,
+    read_doc,
     spec_of,
     split_doc,
     split_origin,
 )
 from vzarr.overlay.hierarchy.windows import with_window
 from vzarr.overlay.keys.authority import SEALED, Authority
+from vzarr.overlay.kv import is_at_hand
 from vzarr.overlay.kv.base import Transaction
 from vzarr.overlay.views import moves
 from vzarr.overlay.views.base import Found, SealedView, Storage, View, is_marker, rows_of, stored_coords
@@ -66,7 +66,7 @@ class RootView(View):
     ) -> None:
         super().__init__(storage, node)
         self.authority, self._load_sealed = authority, load_sealed
-        self.writer = authority.writer(node)
+        self.writer, self.at_hand = authority.writer(node), is_at_hand(authority.kv)
         self.folder = layout.zarr(node)
         self._counter = -1
         self._marked: dict[str, ArrayEntry] = {}
@@ -168,10 +168,10 @@ class RootView(View):
             return
         if counter == self._counter:
             return
-        if not moves.settle(self.authority, self.storage.objects, self.node):
+        if counter and not moves.settle(self.authority, self.storage.objects, self.node):
             counter = -1  # look again next time
         prefix = layout.row_tree(self.node, "")
-        rows = self.authority.kv.scan(prefix, layout.after(prefix))
+        rows = self.authority.kv.scan(prefix, layout.after(prefix)) if counter else ()
         found = {k[len(prefix) :].decode(): Entry.from_json(orjson.loads(v)) for k, v in rows}
         self._marked = Tree(found).arrays()
         self._counter = counter
@@ -183,7 +183,7 @@ class RootView(View):
         docs: _Docs = {}
         for name in ("zarr.json", ".zarray", ".zgroup", ".zattrs"):
             data = self.storage.objects.get(f"{base}/{name}")
-            if data is not None and parse_doc(name, data) is not None:
+            if data is not None and read_doc(name, data)[0]:
                 docs[name] = data
                 if name == "zarr.json":
                     break
@@ -196,7 +196,7 @@ class RootView(View):
         if not docs:
             self._parsed.pop(path, None)
             return None
-        is_array = any(is_array_doc(n, parse_doc(n, d) or {}) for n, d in docs.items())
+        is_array = any(spec_of(n, d) is not None for n, d in docs.items())
         entry = ArrayEntry(docs, ArrayId(self.node, path)) if is_array else Entry(docs)
         self._parsed[path] = entry
         return entry
@@ -226,14 +226,14 @@ class RootView(View):
     def put_doc(self, key: str, data: bytes) -> None:
         """Set a metadata document."""
         path, name = split_doc(key)
-        doc = parse_doc(name, data)
-        if doc is not None and is_array_doc(name, doc) and RESERVED.search(path):
+        known, spec = read_doc(name, data)
+        if spec is not None and RESERVED.search(path):
             raise InvalidInputError(f"array name {path!r} ends like the folders of arrays made in later versions")
         entry = self.marked().get(path)
         if entry is not None and _remakes(entry, name, data):
             self.delete_dir(path)
             entry = None
-        if entry is not None and doc is not None:
+        if entry is not None and known:
             data, _ = split_origin(name, data)
             changed = replace(entry, docs={**entry.docs, name: data})
             self._edit_marked(lambda _txn: {path: changed})

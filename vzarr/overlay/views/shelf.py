@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
 
 from vzarr.errors import NotFoundError
 from vzarr.overlay import layout
-from vzarr.overlay.history.state import NodeInfo, State
+from vzarr.overlay.history.log import RepoLog
+from vzarr.overlay.history.state import NodeInfo
 from vzarr.overlay.keys.authority import Authority
 from vzarr.overlay.sealing import seal
 from vzarr.overlay.views.base import SealedView, Storage, View
@@ -30,12 +30,12 @@ class Shelf:
         The repo's objects and pages.
     authority
         Keeps what open versions are.
-    state
-        Gives a state of the log that is up to date about one version (see `RepoLog.about`).
+    log
+        Says which versions there are, and what they come from.
     """
 
-    def __init__(self, storage: Storage, authority: Authority, state: Callable[[str], State]) -> None:
-        self.storage, self.authority, self._state = storage, authority, state
+    def __init__(self, storage: Storage, authority: Authority, log: RepoLog) -> None:
+        self.storage, self.authority, self._log = storage, authority, log
         self._views: OrderedDict[str, View] = OrderedDict()
         self._lock = threading.RLock()
 
@@ -68,7 +68,7 @@ class Shelf:
 
     def base(self, node: str) -> Base:
         """What an open version builds on, as its commit needs it."""
-        info = self._state(node).nodes[node]
+        info = self._log.about(node).nodes[node]
         if not info.parents:
             return Base(None, base_owners(self._load(node)))
         view = self._base_view(info)
@@ -78,7 +78,7 @@ class Shelf:
 
     def record(self, node: str) -> seal.Record:
         """The seal of a sealed version, checked against the log."""
-        return seal.load_record(self.storage.objects, layout.seal(node), self._state(node).nodes[node].seal)
+        return seal.load_record(self.storage.objects, layout.seal(node), self._log.about(node).nodes[node].seal)
 
     def _base_view(self, info: NodeInfo) -> SealedView:
         if len(info.parents) == 1:
@@ -89,14 +89,14 @@ class Shelf:
     def _load(self, node: str) -> View:
         if node == layout.UNVERSIONED:
             return OutsideView(self.storage, self.authority)
-        info = self._state(node).nodes.get(node)
+        # If it has been sealed since the log was last asked, the view will notice.
+        info = self._log.naming(node).nodes.get(node)
         if info is None:
             raise NotFoundError(f"no version {node}")
         if info.sealed:
             return self._load_sealed(node)
         if not info.parents:
             return RootView(self.storage, node, self.authority, self._load_sealed)
-        self.authority.check_kept(node)
         return OpenView(self.storage, node, self._base_view(info), self.authority, self._load_sealed)
 
     def _load_sealed(self, node: str) -> SealedView:

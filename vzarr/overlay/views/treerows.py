@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from itertools import count
+from typing import TypeVar
 
 import orjson
 
+from vzarr.geometry import Coord
 from vzarr.overlay import layout
 from vzarr.overlay.hierarchy.meaning import same_meaning
 from vzarr.overlay.hierarchy.tree import ArrayEntry, ArrayId, Entry, below, is_array_doc, parse_doc
-from vzarr.overlay.kv.base import Transaction
+from vzarr.overlay.kv.base import Item, Transaction
 
+T = TypeVar("T")
 GONE = b""
 """Value of a row that hides what the base has."""
 
@@ -79,3 +82,41 @@ class TreeRows:
 
 def _entry(row: bytes) -> Entry | None:
     return Entry.from_json(orjson.loads(row)) if row else None
+
+
+def overlaid(
+    node: str, rows: Iterable[Item], entries: Mapping[str, Entry], loose: Mapping[str, str]
+) -> tuple[dict[str, Entry], dict[str, str], dict[ArrayId, list[Coord]]]:
+    """What a version has: its rows over what its base has.
+
+    Parameters
+    ----------
+    rows
+        All rows of the version (see `layout.node_rows`).
+    entries, loose
+        The base's groups and arrays by path, and its loose keys with the ids of the versions that stored them.
+
+    Returns
+    -------
+    tuple
+        Groups and arrays; loose keys; deleted parts of the base: array -> leading chunk coordinates of what is gone.
+    """
+    entries, loose, masks = dict(entries), dict(loose), dict[ArrayId, list[Coord]]()
+    start = len(layout.node_rows(node))
+    for key, value in rows:
+        kind, name = key[start : start + 1], key[start + 1 :]
+        if kind == b"t":
+            _set(entries, name.decode(), Entry.from_json(orjson.loads(value)) if value else None)
+        elif kind == b"l":
+            _set(loose, name.decode(), node if value else None)
+        elif kind == b"m":
+            mask = orjson.loads(value)
+            masks.setdefault(ArrayId(*mask["id"]), []).append(tuple(mask["prefix"]))
+    return entries, loose, masks
+
+
+def _set(mapping: dict[str, T], key: str, value: T | None) -> None:
+    if value is None:
+        mapping.pop(key, None)
+    else:
+        mapping[key] = value
