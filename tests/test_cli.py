@@ -55,7 +55,7 @@ def test_each_verb_explains_itself_by_example(verb: str, capsys: pytest.CaptureF
 
 def test_the_verbs_are_those_of_the_python_face():
     promised = {"init", "ingest", "adopt", "log", "show", "commit", "newversion", "branch", "tag", "merge", "config"}
-    care = {"diff", "blame", "verify", "gc", "du", "rebuild-keys", "flatten", "export-refs", "doctor"}
+    care = {"diff", "blame", "verify", "gc", "du", "rebuild-keys", "migrate-keys", "flatten", "export-refs", "doctor"}
     labels = {"index", "agglomerate"}
     travel = {"clone", "push", "pull", "fetch"}
     instances = {"copy", "delete", "rename", "undelete"}

@@ -13,7 +13,7 @@ import vzarr
 from vzarr.errors import ConflictError, InvalidInputError
 from vzarr.jobs import runner as module
 from vzarr.jobs.records import Job, Records
-from vzarr.jobs.runner import Runner, Telling
+from vzarr.jobs.runner import Order, Runner, Telling
 
 
 @pytest.fixture(autouse=True)
@@ -53,7 +53,7 @@ def test_a_job_says_how_far_it_is_and_how_it_ended(repo: vzarr.Repo, runner: Run
         told(3)
         return {"answer": 42}
 
-    started = runner.start(repo, "think", {"about": "it"}, work, user="ann", app="test")
+    started = runner.start(repo, Order("think", {"about": "it"}, work), user="ann", app="test")
     assert (started.state, started.verb, started.arguments, started.user) == ("queued", "think", {"about": "it"}, "ann")
     reached.wait(20)
     job = Records.of(repo).get(started.id)
@@ -79,7 +79,7 @@ def test_a_job_that_fails_says_why(
     def work(told: Telling) -> None:
         raise error
 
-    job = ended(repo, runner.start(repo, "fail", {}, work).id)
+    job = ended(repo, runner.start(repo, Order("fail", {}, work)).id)
     assert (job.state, job.error, job.result) == ("failed", {"kind": kind, "message": str(error)}, None)
     assert bool(caplog.records) == (kind == "")  # what nobody expected is in the server's log
 
@@ -94,7 +94,7 @@ def test_a_job_is_cancelled_by_any_server(repo: vzarr.Repo, runner: Runner, here
             reached.set()
             time.sleep(0.01)
 
-    number = runner.start(repo, "dig", {}, work).id
+    number = runner.start(repo, Order("dig", {}, work)).id
     reached.wait(20)
     if here:
         runner.cancel(repo, number)
@@ -108,7 +108,7 @@ def test_a_job_is_cancelled_by_any_server(repo: vzarr.Repo, runner: Runner, here
 
 def test_some_run_and_others_wait(repo: vzarr.Repo, runner: Runner):
     go = threading.Event()
-    numbers = [runner.start(repo, "wait", {}, lambda told: go.wait(20)).id for _ in range(module.AT_ONCE + 1)]
+    numbers = [runner.start(repo, Order("wait", {}, lambda told: go.wait(20))).id for _ in range(module.AT_ONCE + 1)]
     until = time.monotonic() + 20
     while sorted(j.state for j in Records.of(repo).all()) != ["queued", *["running"] * module.AT_ONCE]:
         assert time.monotonic() < until
@@ -125,9 +125,9 @@ def test_whoever_ends_interrupts_its_jobs(repo: vzarr.Repo):
             told(None)
             reached.set()
 
-    number = runner.start(repo, "dig", {}, work).id
+    number = runner.start(repo, Order("dig", {}, work)).id
     reached.wait(20)
     runner.close()
     assert Records.of(repo).get(number).state == "interrupted"
     with pytest.raises(InvalidInputError, match="stop"):
-        runner.start(repo, "dig", {}, work)
+        runner.start(repo, Order("dig", {}, work))

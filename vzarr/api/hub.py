@@ -8,7 +8,7 @@ import threading
 import time
 import uuid
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import vzarr
@@ -130,6 +130,22 @@ class Hub:
             self._known = self._look()
             return self._known
 
+    def current(self) -> list[Repo]:
+        """As `repos`, each with the keys that its log names by now."""
+        return list(self._with_keys(self._current()).repos.values())
+
+    def _with_keys(self, known: _Known) -> _Known:
+        """Open repos again whose keys have moved; whoever still uses the old handle is told so."""
+        moved = {name: repo for name, repo in known.repos.items() if repo.authority.number in repo.state.moved}
+        if not moved:
+            return known
+        with self._lock:
+            for name, repo in moved.items():
+                if self._known.repos.get(name) is repo:  # else somebody was quicker
+                    fresh = vzarr.open(repo.url)
+                    self._known = replace(self._known, repos={**self._known.repos, name: fresh})
+            return self._known
+
     def find(self, ref: str) -> tuple[Repo, Version]:
         """Version that a reference of a URL names: ``ID``, ``PREFIX``, ``PREFIX:BRANCH~N``, ``:BRANCH``.
 
@@ -150,7 +166,7 @@ class Hub:
         known = self._current()
         found = self._found.get(ref)
         if found is None or not found.holds(known):
-            found = self._look_up(known, ref)
+            found = self._look_up(self._with_keys(known), ref)
             if len(self._found) >= MOST_FOUND:
                 self._found.clear()
             self._found[ref] = found

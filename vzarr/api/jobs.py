@@ -6,9 +6,8 @@ import time
 
 from vzarr.api.hub import Hub
 from vzarr.errors import NotFoundError
-from vzarr.jobs.orders import Order
 from vzarr.jobs.records import Job, Records
-from vzarr.jobs.runner import Runner
+from vzarr.jobs.runner import Order, Runner
 from vzarr.overlay.repo import Repo
 
 WAIT_SECONDS = 60.0
@@ -30,11 +29,11 @@ class Jobs:
 
     def start(self, repo: Repo, order: Order, user: str, app: str) -> Job:
         """Begin a job."""
-        return self._runner.start(repo, order.verb, order.arguments, order.work, user=user, app=app)
+        return self._runner.start(repo, order, user=user, app=app)
 
     def all(self) -> list[Job]:
         """Every job of every repo that is remembered, newest first."""
-        found = [job for repo in self._hub.repos() for job in Records.of(repo).all()]
+        found = [job for repo in self._hub.current() for job in Records.of(repo).all()]
         return sorted(found, key=lambda job: job.id, reverse=True)
 
     def find(self, number: str, wait: float = 0.0) -> Job:
@@ -45,11 +44,11 @@ class Jobs:
         NotFoundError
             If no repo knows one of that id.
         """
-        repo, job = self._find(number)
+        job = self._find(number)[1]
         until = time.monotonic() + min(wait, WAIT_SECONDS)
         while job.active and time.monotonic() < until:
             time.sleep(_LOOK_SECONDS)
-            job = Records.of(repo).get(number)
+            job = self._find(number)[1]  # its row may move to other keys
         return job
 
     def cancel(self, number: str) -> Job:
@@ -62,7 +61,7 @@ class Jobs:
         self._runner.close()
 
     def _find(self, number: str) -> tuple[Repo, Job]:
-        for repo in self._hub.repos():
+        for repo in self._hub.current():
             try:
                 return repo, Records.of(repo).get(number)
             except NotFoundError:

@@ -24,6 +24,7 @@ VERBS = {
     **dict.fromkeys(("verify", "gc", "du", "rebuild-keys"), "care"),
     **dict.fromkeys(("flatten", "export-refs"), "export"),
     **dict.fromkeys(("clone", "push", "pull", "fetch"), "transfer"),
+    "migrate-keys": "keys",
     "doctor": "doctor",
     "serve": "server",
     "demo": "demo",

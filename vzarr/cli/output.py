@@ -40,7 +40,7 @@ def emit(value: Any, text: str | Table, *, as_json: bool) -> None:
 
 
 @contextmanager
-def bar(unit: str = "objects") -> Iterator[Callable[[int, int], None]]:
+def bar(unit: str = "objects") -> Iterator[Callable[[int | None, int], None]]:
     """A bar on a terminal's stderr; the context gives who is told of each part (see `copying.Progress`)."""
     shown = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()
     with Progress(*shown, console=Console(stderr=True), transient=True) as progress:

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from vzarr.errors import AlreadyExistsError, InvalidInputError, SealedError, UnsupportedError
-from vzarr.jobs.orders import Arguments, Order
-from vzarr.jobs.runner import Telling
+from vzarr.jobs.arguments import Arguments
+from vzarr.jobs.runner import Order, Telling
 from vzarr.overlay.extract.content import load_region
 from vzarr.overlay.extract.duplicate import duplicate, is_unchanged
 from vzarr.overlay.version import Version

@@ -12,6 +12,7 @@ import orjson
 
 from vzarr.errors import NotFoundError
 from vzarr.overlay import layout
+from vzarr.overlay.keys import handover
 from vzarr.overlay.keys.locks import Presence
 from vzarr.overlay.kv.base import OrderedKV, Transaction
 from vzarr.overlay.kv.memory import MemoryKV
@@ -116,6 +117,7 @@ class Records:
         job = Job(number, repo, verb, arguments, user, app, created=now(), unit=unit, process=process)
 
         def write(txn: Transaction) -> None:
+            handover.check(txn, self._presence)
             for old in [j for j in _all(txn) if not self._seen(j).active][: -KEPT + 1]:
                 txn.delete(layout.row_job(old.id))
             txn.put(layout.row_job(job.id), orjson.dumps(job))

@@ -7,7 +7,9 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
 
 from vzarr import errors
 from vzarr.errors import InvalidInputError, VzarrError
@@ -20,6 +22,16 @@ AT_ONCE = 2
 """Jobs that run at the same time; others wait."""
 LOOK_SECONDS = 0.5
 """How often progress is written down, and requests to stop are looked for."""
+
+
+class Closable(Protocol):
+    """What can be closed."""
+
+    def close(self) -> None:
+        """Let go of what is held open."""
+
+
+C = TypeVar("C", bound=Closable)
 
 
 class Stopped(Exception):
@@ -41,6 +53,17 @@ class Telling:
         self._done, self._total = 0, None if job.total is None else job.total
         self._looked = time.monotonic()
         self._asked = threading.Event()
+        self.kept = ExitStack()
+
+    @property
+    def number(self) -> str:
+        """Id of the job."""
+        return self._job.id
+
+    def keep(self, handle: C) -> C:
+        """Something that is to stay open until it is written down how the job ended."""
+        self.kept.callback(handle.close)
+        return handle
 
     def stop(self) -> None:
         """Let the job end at the next word about its progress."""
@@ -82,6 +105,26 @@ Work = Callable[[Telling], Any]
 """Does what a job is for, says how far it is, and gives the result, plain data."""
 
 
+@dataclass(frozen=True)
+class Order:
+    """A job that may be started.
+
+    Parameters
+    ----------
+    verb, arguments
+        What is written down of it.
+    work
+        What it does.
+    unit
+        What its progress counts.
+    """
+
+    verb: str
+    arguments: Mapping[str, Any]
+    work: Work
+    unit: str = "objects"
+
+
 class Runner:
     """The jobs that this process runs."""
 
@@ -91,10 +134,7 @@ class Runner:
         self._running: dict[str, Telling] = {}
         self._closed = False
 
-    def start(
-        self, repo: Repo, verb: str, arguments: Mapping[str, Any], work: Work, *, unit: str = "objects",
-        user: str = "", app: str = "",
-    ) -> Job:  # fmt: skip
+    def start(self, repo: Repo, order: Order, *, user: str = "", app: str = "") -> Job:
         """Begin a job, or let it wait for its turn.
 
         Raises
@@ -106,9 +146,9 @@ class Runner:
         with self._lock:
             if self._closed:
                 raise InvalidInputError("the server is about to stop: no job can be started")
-            job = records.add(repo.uuid, verb, arguments, unit=unit, user=user, app=app)
+            job = records.add(repo.uuid, order.verb, order.arguments, unit=order.unit, user=user, app=app)
             telling = self._running[job.id] = Telling(records, job)
-            self._pool.submit(self._run, telling, job, work)
+            self._pool.submit(self._run, telling, job, order.work)
         return job
 
     def cancel(self, repo: Repo, number: str) -> Job:
@@ -151,6 +191,7 @@ class Runner:
         except VzarrError:
             log.exception("how job %s (%s) ended could not be written down: %s", job.id, job.verb, ended)
         finally:
+            telling.kept.close()
             with self._lock:
                 del self._running[job.id]
 

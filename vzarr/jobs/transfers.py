@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from vzarr.errors import ConflictError, InvalidInputError, SealedError
-from vzarr.jobs.orders import Arguments, Order, check_remote
-from vzarr.jobs.runner import Telling
+from vzarr.jobs.arguments import Arguments, check_remote
+from vzarr.jobs.runner import Order, Telling
 from vzarr.overlay.extract.content import load_region
 from vzarr.overlay.extract.flat import flatten
 from vzarr.overlay.history.refs import check_branch

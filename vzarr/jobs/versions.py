@@ -6,7 +6,8 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from vzarr.errors import InvalidInputError
-from vzarr.jobs.orders import Arguments, Order, check_remote
+from vzarr.jobs.arguments import Arguments, check_remote
+from vzarr.jobs.runner import Order
 from vzarr.overlay.extract.limited import limit, listed
 from vzarr.overlay.repo import Repo
 from vzarr.overlay.transfer.served import is_served

@@ -183,6 +183,10 @@ def row_pending(uuid: str) -> bytes:
     return PENDING + uuid.encode()
 
 
+HANDOVER = b"H"
+"""Row that says where the keys go, or went."""
+
+
 def row_job(number: str) -> bytes:
     """Row of a job about the repo."""
     return b"J" + number.encode()

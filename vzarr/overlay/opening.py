@@ -25,6 +25,7 @@ from vzarr.overlay.history import plans, refs
 from vzarr.overlay.history.dag import first_parents
 from vzarr.overlay.history.log import RepoLog
 from vzarr.overlay.history.state import State
+from vzarr.overlay.keys import handover
 from vzarr.overlay.keys.authority import Authority
 from vzarr.overlay.keys.locks import FileLocks, Locks, ProcessLocks
 from vzarr.overlay.keys.postgreslocks import PostgresLocks
@@ -209,7 +210,7 @@ def open_authority(objects: Objects, meta: Mapping[str, Any]) -> Authority:
         raise AuthorityUnavailableError(
             f"{url} holds no keys of {objects.url}: they lie on another machine, or are lost; {REBUILD}"
         )
-    return Authority(kv, objects, _locks_beside(store, url, number))
+    return Authority(kv, objects, _locks_beside(store, url, number), number)
 
 
 def reach_authority(objects: Objects, meta: Mapping[str, Any]) -> tuple[Authority, Objects]:
@@ -232,6 +233,8 @@ def check_reachable(authority: Authority, state: State, ref: str, node: str) -> 
         If it is open and the authority cannot be reached.
     """
     keys = authority.kv
+    if authority.number in state.moved and not state.nodes[node].sealed:
+        raise handover.moved()
     if isinstance(keys, Unreachable) and not state.nodes[node].sealed:
         sealed = next((n for n in first_parents(node, state.parents) if state.nodes[n].sealed), None)
         instead = f": its newest sealed ancestor is {sealed}, {ref}@sealed" if sealed else ", and nothing is sealed yet"
@@ -240,7 +243,7 @@ def check_reachable(authority: Authority, state: State, ref: str, node: str) -> 
 
 def _embedded(objects: Objects, number: str, is_mirror: bool, durability: str) -> Authority:
     if isinstance(objects, MemoryObjects):
-        return Authority(open_kv(f"memory://{number}"), objects, ProcessLocks(objects.url))
+        return Authority(open_kv(f"memory://{number}"), objects, ProcessLocks(objects.url), number)
     if not isinstance(objects, FileObjects):
         raise AuthorityUnavailableError(
             f"the keys of {objects.url} lie in the folder from which it was copied; to give this one keys of its own,"
@@ -261,7 +264,7 @@ def _embedded(objects: Objects, number: str, is_mirror: bool, durability: str) -
         except OSError as e:
             raise AuthorityUnavailableError(f"no keys can be kept in {objects.url}: {e.strerror or e}") from e
     kv = open_kv(f"sqlite:///{database}", durability=durability)
-    return Authority(kv, objects, FileLocks(objects.root, keep=True))
+    return Authority(kv, objects, FileLocks(objects.root, keep=True), number)
 
 
 def _has_history(objects: Objects) -> bool:

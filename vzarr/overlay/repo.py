@@ -124,6 +124,11 @@ class Repo(Instances):
         return self._log.known
 
     @property
+    def moved(self) -> bool:
+        """Whether the keys that this handle has open have moved elsewhere, as far as it knows; open the repo again."""
+        return self.authority.number in self.known.moved
+
+    @property
     def uuid(self) -> str:
         """Id of the root version, which names the repo."""
         return self._storage.root

@@ -179,6 +179,11 @@ def test_repos_that_cannot_come_together(client: TestClient, repo: vzarr.Repo, t
         ("copy", {"source": "em", "target": "x", "transmit": "all"}, "UnsupportedError"),
         ("copy", {"source": "em", "target": "x", "into": "side"}, "InvalidInputError"),
         ("copy", {"source": "notes", "target": "x"}, "SealedError"),
+        ("migrate-keys", {}, "InvalidInputError"),
+        ("migrate-keys", {"keys": "embedded"}, "InvalidInputError"),
+        ("migrate-keys", {"keys": "memory://x"}, "InvalidInputError"),
+        ("migrate-keys", {"keys": "postgresql://ann:secret@host/db"}, "InvalidInputError"),
+        ("migrate-keys", {"keys": "sqlite:////x", "drop": 1}, "InvalidInputError"),
         ("limit-versions", {"target": "/x"}, "InvalidInputError"),
         ("limit-versions", {"target": "/x", "Versions": ["nowhere"]}, "NotFoundError"),
         ("limit-versions", {"target": "/x", "Versions": ["master"]}, "SealedError"),
@@ -199,7 +204,7 @@ def test_only_administrators_start_and_see_jobs(client: TestClient, repo: vzarr.
     for headers in ({}, {"Authorization": "Bearer no"}):
         answers = [
             client.post(f"/api/repo/{repo.uuid}/{verb}", json={"target": "/x"}, headers=headers)
-            for verb in ("push", "pull", "copy", "limit-versions")
+            for verb in ("push", "pull", "copy", "limit-versions", "migrate-keys")
         ]
         answers += [client.get("/api/jobs", headers=headers), client.get(f"/api/jobs/{job['id']}", headers=headers)]
         answers.append(client.delete(f"/api/jobs/{job['id']}", headers=headers))
@@ -291,3 +296,32 @@ def test_an_instance_is_copied(client: TestClient, repo: vzarr.Repo):
     assert (answer.status_code, "make a new version" in answer.text) == (400, True)
     job = run(client, f"/api/repo/{side.uuid}/copy", {"source": "em", "target": "em4", "into": "master"})
     assert job["result"]["into"] == tip.uuid
+
+
+def test_keys_move_under_two_servers(client: TestClient, repo: vzarr.Repo, hub: Hub, tmp_path: Path):
+    keys, node = f"sqlite:///{tmp_path}/keys.sqlite", f"/api/node/{repo['master'].uuid}"
+    with TestClient(create_app(Settings(admin_token=TOKEN), Hub(hub.root)), base_url="http://localhost:9") as other:
+        assert other.get(f"{node}/notes/key/k").content == b"open"
+        job = run(client, f"/api/repo/{repo.uuid}/migrate-keys", {"keys": keys})
+        print(job)
+        assert (job["state"], job["verb"], job["result"]["url"], job["result"]["left"]) == (
+            "done",
+            "migrate-keys",
+            keys,
+            "embedded",
+        )
+        assert job["progress"]["unit"] == "batches of keys"
+        for number, server in enumerate((client, other)):
+            assert server.get(f"/api/jobs/{job['id']}", headers=ADMIN).json() == job
+            assert server.post(f"{node}/notes/key/k{number}", content=b"v").status_code == 200
+            assert server.get(f"{node}/notes/key/k0").content == b"v"
+        assert other.get(f"{node}/notes/key/k1").content == client.get(f"{node}/notes/key/k1").content == b"v"
+        job = run(other, f"/api/repo/{repo.uuid}/migrate-keys", {"keys": "embedded", "drop": True})
+        assert job["state"] == "done"
+        assert client.get(f"{node}/notes/key/k1").content == b"v"
+        assert client.post(f"{node}/commit", json={"note": ""}).status_code == 200
+    assert (
+        failure(client, f"/api/repo/{repo.uuid}/migrate-keys", {"keys": "postgresql://nowhere.invalid/x"})[0]
+        == "AuthorityUnavailableError"
+    )
+    assert client.get(f"/api/node/{repo.uuid}/notes/key/k").content == b"1"

@@ -13,8 +13,8 @@ from vzarr.api import deps, wire
 from vzarr.api.errors import references
 from vzarr.api.jobs import Jobs
 from vzarr.config import Settings
-from vzarr.jobs import instances, transfers, versions
-from vzarr.jobs.orders import Order
+from vzarr.jobs import instances, keys, transfers, versions
+from vzarr.jobs.runner import Order
 from vzarr.overlay.repo import Repo
 from vzarr.overlay.version import Version
 
@@ -92,3 +92,13 @@ def post_limit_versions(repo: InRepo, settings: Configured, body: Body, starting
     with references():
         order = versions.limit_versions(repo, body, settings.remotes)
     return starting.start(repo, order)
+
+
+@router.post("/migrate-keys", dependencies=ADMIN, status_code=202)
+def post_migrate_keys(repo: InRepo, body: Body, starting: Starting) -> Response:
+    """Move the repo's keys to another store; nothing can be written meanwhile.
+
+    Body ``{"keys": "postgresql://HOST/DATABASE" | "sqlite:///PATH" | "embedded", "drop": false}``; the latter, which
+    may be left out, removes the old keys at once.
+    """
+    return starting.start(repo, keys.migrate_keys(repo, body))

@@ -211,6 +211,11 @@ def collect_instance(data_uuid: str) -> Plan:
     return plan
 
 
+def keys_moved(number: str) -> Plan:
+    """Keys of an id have moved to another store: who has them open must open the repo again."""
+    return lambda _state: ({"op": "keys_moved", "id": number},)
+
+
 def find_instance(state: State, name: str) -> InstanceInfo:
     """The instance of a name.
 

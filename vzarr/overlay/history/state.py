@@ -81,6 +81,8 @@ class State:
     instances: Mapping[str, InstanceInfo] = field(default_factory=dict)
     deleted: Mapping[str, InstanceInfo] = field(default_factory=dict)
     """Instances that were deleted, by data id."""
+    moved: tuple[str, ...] = ()
+    """Ids of keys that have moved to another store."""
 
     @cached_property
     def renamed(self) -> bool:
@@ -183,7 +185,7 @@ class State:
     def to_bytes(self) -> bytes:
         """Bytes of a checkpoint; the state must be `compact`."""
         packed = self.nodes.packed
-        head = {name: getattr(self, name) for name in (*_SCALARS, "log")}
+        head = {name: getattr(self, name) for name in (*_SCALARS, "log", *(["moved"] if self.moved else []))}
         instances = [i.to_json() for i in self.every_instance()]
         data = orjson.dumps({**head, "instances": instances, "nodes": packed.head()})
         rest = data + packed.to_bytes()
@@ -208,6 +210,7 @@ class State:
         return cls(
             **{k: plain[k] for k in _SCALARS},
             log=tuple(plain["log"]),
+            moved=tuple(plain.get("moved", ())),
             nodes=Nodes(Packed.from_bytes(data[end:], plain["nodes"])),
             **by_kind(plain["instances"]),
         )
@@ -216,6 +219,8 @@ class State:
         """What became of an older, compact state, as plain data: as much as changed."""
         data: dict[str, Any] = {name: getattr(self, name) for name in _SCALARS}
         data["log"] = self.log[len(base.log) :]
+        if self.moved:
+            data["moved"] = self.moved
         data["nodes"] = dict(self.nodes.changed)
         if (self.instances, self.deleted) != (base.instances, base.deleted):
             data["instances"] = [i.to_json() for i in self.every_instance()]
@@ -235,6 +240,7 @@ class State:
         return State(
             **{k: data[k] for k in _SCALARS},
             log=(*self.log, *data["log"]),
+            moved=tuple(data.get("moved", ())),
             nodes=Nodes(self.nodes.packed, data["nodes"]),
             **(by_kind(data["instances"]) if "instances" in data else known),
         )
@@ -260,7 +266,7 @@ def replay(state: State, entries: Iterable[Entry]) -> State:
         If an entry holds an operation that this release does not know, or entries are missing.
     """
     scalars = {k: getattr(state, k) for k in _SCALARS}
-    draft = _Draft(scalars, list(state.log), state.nodes, dict(state.instances), dict(state.deleted))
+    draft = _Draft(scalars, list(state.log), state.nodes, dict(state.instances), dict(state.deleted), list(state.moved))
     for entry in entries:
         if entry.number != draft.scalars["next"]:
             raise FormatError(f"log entry {draft.scalars['next']} is missing")
@@ -273,6 +279,7 @@ def replay(state: State, entries: Iterable[Entry]) -> State:
         nodes=state.nodes.edited(draft.nodes),
         instances=draft.instances,
         deleted=draft.deleted,
+        moved=tuple(draft.moved),
     )
 
 
@@ -283,6 +290,7 @@ class _Draft:
     before: Nodes
     instances: dict[str, InstanceInfo]
     deleted: dict[str, InstanceInfo]
+    moved: list[str]
     nodes: dict[str, NodeInfo] = field(default_factory=dict)
     count: int = 0
     lines: dict[int, str] = field(default_factory=dict)
@@ -373,6 +381,9 @@ class _Draft:
         old = self.deleted.pop(op["data_uuid"])
         folder = "" if op["name"] == old.path else old.path
         self.instances[op["name"]] = replace(old, name=op["name"], folder=folder, deleted="", maker="")
+
+    def op_keys_moved(self, op: Op, time: str) -> None:
+        self.moved.append(op["id"])
 
     def op_instance_collect(self, op: Op, time: str) -> None:
         self.deleted[op["data_uuid"]] = replace(self.deleted[op["data_uuid"]], collected=True)

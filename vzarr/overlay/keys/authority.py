@@ -15,7 +15,7 @@ import orjson
 from vzarr.errors import AuthorityUnavailableError, SealedError
 from vzarr.overlay import layout
 from vzarr.overlay.history.looks import once
-from vzarr.overlay.keys import writers
+from vzarr.overlay.keys import handover, writers
 from vzarr.overlay.keys.locks import Locks
 from vzarr.overlay.keys.writers import Writer, clock
 from vzarr.overlay.kv.base import OrderedKV, Transaction, stamp_of
@@ -39,10 +39,13 @@ class Authority:
         Where the repo lives; writers' folders are made and removed there.
     locks
         Keep out others who use the same keys.
+    number
+        Id of the keys.
     """
 
-    def __init__(self, kv: OrderedKV, objects: Objects, locks: Locks) -> None:
+    def __init__(self, kv: OrderedKV, objects: Objects, locks: Locks, number: str = "") -> None:
         self.kv, self.objects, self.locks, self.presence = kv, objects, locks, locks.presence
+        self.number = number
         self._writers: dict[str, Writer] = {}
         self._states: dict[str, tuple[Hashable | None, tuple[str, int]]] = {}
         self._lock = threading.Lock()
@@ -52,11 +55,19 @@ class Authority:
         return once(self, lambda: stamp_of(self.kv))
 
     def node_state(self, node: str) -> tuple[str, int]:
-        """State of a node, and how often its metadata changed."""
+        """State of a node, and how often its metadata changed.
+
+        Raises
+        ------
+        AuthorityUnavailableError
+            If the keys have moved elsewhere, and so what is here is not how the node is now.
+        """
         stamp = self.stamp()  # first: what is read now is at least as new
         known = self._states.get(node)
         if known is None or known[0] is None or known[0] != stamp:
             known = self._states[node] = stamp, _parse(self.kv.get(layout.row_state(node)))
+        if known[1][0] == handover.MOVING and (left := handover.read(self.kv)) is not None and left.done:
+            raise left.error()
         return known[1]
 
     def edit(self, node: str, change: Callable[[Transaction], T], *, late: bool = False) -> T:
@@ -103,7 +114,9 @@ class Authority:
         """Refuse new writes from now on, and wait until no writer's lease is left."""
 
         def close(txn: Transaction) -> None:
-            state, counter = _parse(txn.get(layout.row_state(node)))
+            state, counter = self.state_and_counter(txn, node)
+            if state == handover.MOVING:
+                raise self._moving(txn)
             if state == OPEN:
                 txn.put(layout.row_state(node), orjson.dumps({"state": CLOSING, "counter": counter}))
 
@@ -127,23 +140,49 @@ class Authority:
     def check_open(self, txn: Transaction, node: str) -> int:
         """Metadata counter of a node that takes writes.
 
-        A node that is closing still takes what belongs to a write that began before (see `Writer.write`).
+        A node that is closing, or whose keys are about to be moved, still takes what belongs to a write that began
+        before (see `Writer.write`).
 
         Raises
         ------
         SealedError
             If it takes none.
+        AuthorityUnavailableError
+            If its keys are being moved, or have moved elsewhere.
         """
-        state, counter = _parse(txn.get(layout.row_state(node)))
-        if state == OPEN or (state == CLOSING and self.writer(node).held):
+        state, counter = self.state_and_counter(txn, node)
+        if state == OPEN or (state in (CLOSING, handover.MOVING) and self.writer(node).held):
             return counter
         if state == LOST:
             raise self.loss(node)
-        raise _refusal(node, state)
+        raise self._moving(txn) if state == handover.MOVING else _refusal(node, state)
 
-    def state_within(self, txn: Transaction, node: str) -> str:
-        """State of a node as a transaction sees it."""
-        return _parse(txn.get(layout.row_state(node)))[0]
+    def check_outside(self, txn: Transaction) -> None:
+        """Refuse to change keys outside of versions while all are moved, but for a write that began before.
+
+        Raises
+        ------
+        AuthorityUnavailableError
+            If they are being moved, or have moved elsewhere.
+        """
+        if not self.writer(layout.UNVERSIONED).held:
+            handover.check(txn, self.presence)
+
+    def state_and_counter(self, txn: Transaction, node: str) -> tuple[str, int]:
+        """State of a node, as a transaction sees it, and its metadata counter.
+
+        A node without a row may have been made while keys were moved; a move of which the process is gone is taken
+        back.
+        """
+        row = txn.get(layout.row_state(node))
+        state, counter = _parse(row)
+        if (row is None or state == handover.MOVING) and not handover.stands(txn, self.presence):
+            return _parse(txn.get(layout.row_state(node)))
+        return (state if row is not None else handover.MOVING), counter
+
+    def _moving(self, txn: Transaction) -> AuthorityUnavailableError:
+        found = handover.read(txn)
+        return handover.moved() if found is None else found.error()
 
     def wants_quiet(self, node: str) -> bool:
         """Whether somebody waits until no lease on a node is left: a committer, or who asks its writers to pause."""

@@ -21,7 +21,7 @@ from vzarr.overlay.keys import sharedarrays
 from vzarr.overlay.keys.authority import Authority
 from vzarr.overlay.keys.sharedarrays import Arrays
 from vzarr.overlay.keys.unversioned import POSITION, Snapshot, forget, read, store, write
-from vzarr.overlay.kv.base import OrderedKV, Transaction
+from vzarr.overlay.kv.base import Transaction
 from vzarr.overlay.kv.sealed import folded
 from vzarr.overlay.kv.sidecar import Sidecar
 from vzarr.overlay.kv.versioned import VersionedKV
@@ -113,9 +113,20 @@ def parts(objects: Objects, snapshot: Snapshot) -> dict[str, str]:
     return {part: layout.arrived(digest) for part, _size, digest in seal.read_sums(sums)}
 
 
-def mark(kv: OrderedKV, brought: Brought) -> None:
-    """Note what waits, all of whose objects are in place."""
-    kv.transact(lambda txn: txn.put(layout.row_pending(layout.UNVERSIONED), orjson.dumps(brought.to_json())))
+def mark(authority: Authority, brought: Brought) -> None:
+    """Note what waits, all of whose objects are in place.
+
+    Raises
+    ------
+    AuthorityUnavailableError
+        If the keys are being moved.
+    """
+
+    def note(txn: Transaction) -> None:
+        authority.check_outside(txn)
+        txn.put(layout.row_pending(layout.UNVERSIONED), orjson.dumps(brought.to_json()))
+
+    authority.kv.transact(note)
 
 
 def take_in(authority: Authority, versioned: VersionedKV, state: State) -> list[str]:
@@ -125,6 +136,11 @@ def take_in(authority: Authority, versioned: VersionedKV, state: State) -> list[
     -------
     list of str
         Data ids of which the repo kept data of its own that differ.
+
+    Raises
+    ------
+    AuthorityUnavailableError
+        If something waits while the keys are being moved.
     """
     kv, objects = authority.kv, authority.objects
     row = kv.get(layout.row_pending(layout.UNVERSIONED))
@@ -137,7 +153,7 @@ def take_in(authority: Authority, versioned: VersionedKV, state: State) -> list[
             # From here on arrays change: who comes after a crash must not take them for the repo's own.
             brought = taking.brought = replace(brought, decided=tuple(taking.decided()))
             row = orjson.dumps(brought.to_json())
-            mark(kv, brought)
+            mark(authority, brought)
         taking.place(stage)
         left = kv.transact(lambda txn: taking.write(txn, row))
     if left is not None:

@@ -199,7 +199,7 @@ def finish(authority: Authority, keys: VersionedKV, state: State, node: str) -> 
 
     def write(txn: Transaction) -> None:
         mark = layout.row_decided(node)
-        if txn.get(mark) is not None or authority.state_within(txn, node) == SEALED:
+        if txn.get(mark) is not None or authority.state_and_counter(txn, node)[0] == SEALED:
             return
         for data_id, choices in decided.keys.items():
             _write(txn, keys, state, node, bytes.fromhex(data_id), choices)

@@ -11,10 +11,10 @@ from vzarr.overlay import datatypes, layout
 from vzarr.overlay.history import plans
 from vzarr.overlay.history.dag import Position, ancestry
 from vzarr.overlay.history.state import InstanceInfo, NodeInfo, State
-from vzarr.overlay.keys import brought, keylayers, mergekeys, unversioned
+from vzarr.overlay.keys import brought, handover, keylayers, mergekeys, unversioned
 from vzarr.overlay.keys.authority import Authority
 from vzarr.overlay.keys.keylayers import KeyChanges, Rows
-from vzarr.overlay.kv.base import OrderedKV, Reader, Transaction
+from vzarr.overlay.kv.base import Reader, Transaction
 from vzarr.overlay.kv.mutationids import FIRST_MUTATION_ID, peek_mutation_id
 from vzarr.overlay.kv.sealed import Stack
 from vzarr.overlay.kv.section import Unreachable
@@ -86,6 +86,8 @@ class RepoKeys:
         name = node, info.data_uuid, info.versioned
         found = known.get(name)
         if found is None:
+            if self._authority.number in state.moved:
+                raise handover.moved()
             self._finish(node, state)
             found = self.versioned.at(bytes.fromhex(info.data_uuid), _position(state, node, info))
             known[name] = found
@@ -102,6 +104,8 @@ class RepoKeys:
         def run(txn: Transaction) -> T:
             if info.versioned:
                 self._authority.check_open(txn, node)
+            else:
+                self._authority.check_outside(txn)
             return change(self.versioned.within(txn, bytes.fromhex(info.data_uuid), position))
 
         return self._authority.kv.transact(run)
@@ -254,15 +258,22 @@ def _position(state: State, node: str, info: InstanceInfo) -> Position:
     return state.position(node) if info.versioned else UNVERSIONED
 
 
-def mark_pending(kv: OrderedKV, nodes: Iterable[str]) -> None:
-    """Note versions that are about to arrive with keys in their folders; `RepoKeys.arrive` takes those in."""
+def mark_pending(authority: Authority, nodes: Iterable[str]) -> None:
+    """Note versions that are about to arrive with keys in their folders; `RepoKeys.arrive` takes those in.
+
+    Raises
+    ------
+    AuthorityUnavailableError
+        If the keys are being moved.
+    """
     rows = [layout.row_pending(node) for node in nodes]
 
     def mark(txn: Transaction) -> None:
+        handover.check(txn, authority.presence)
         for row in rows:
             txn.put(row, b"")
 
-    kv.transact(mark)
+    authority.kv.transact(mark)
 
 
 def batched(rows: Iterable[Change], count: int, weight: int) -> Iterator[list[Change]]:

@@ -195,9 +195,9 @@ class StoredPlace(Place):
             left: Sequence[str] = brought.instances if isinstance(objects, ReadOnly) else ()
             if not isinstance(objects, ReadOnly):
                 if ops:
-                    mark_pending(authority.kv, [op["id"] for op in ops if op["op"] == "node"])
+                    mark_pending(authority, [op["id"] for op in ops if op["op"] == "node"])
                 if brought.instances:
-                    mark(authority.kv, brought)
+                    mark(authority, brought)
             elif opening.lacks_keys(self.objects, meta):
                 own = {info.data_uuid for info in there.every_instance()}
                 left = show(self.objects, brought, arrival.source, own) if brought.instances else ()

@@ -1,37 +1,18 @@
-"""What a job is asked to do: a verb, its arguments as they came, checked, and the work that they mean."""
+"""Arguments of jobs as they come in requests, checked."""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from vzarr.errors import ForbiddenError, InvalidInputError, UnsupportedError
-from vzarr.jobs.runner import Work
 from vzarr.overlay.objects.localpaths import local_path
 from vzarr.overlay.transfer import region
 
 SECRETS = ("token", "passcode")
 """Arguments that are written down nowhere."""
-
-
-@dataclass(frozen=True)
-class Order:
-    """A job that may be started.
-
-    Parameters
-    ----------
-    verb, arguments
-        What is written down of it.
-    work
-        What it does.
-    """
-
-    verb: str
-    arguments: Mapping[str, Any]
-    work: Work
 
 
 class Arguments:
