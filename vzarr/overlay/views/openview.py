@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TypeVar
 
 import numpy as np
 import orjson
@@ -37,8 +36,6 @@ from vzarr.overlay.owners.directory import ABSENT, DELETED
 from vzarr.overlay.views.base import SealedView, Storage, View, is_marker, stored_coords
 from vzarr.overlay.views.paths import chunk_prefix
 from vzarr.overlay.views.treerows import GONE, TreeRows, overlaid
-
-T = TypeVar("T")
 
 
 class OpenView(View):
