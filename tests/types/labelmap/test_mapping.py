@@ -52,6 +52,30 @@ def test_a_look_up_that_met_a_change_does_not_leave_old_answers_behind(seg: Labe
     assert seg.bodies_of([2]).tolist() == [1]
 
 
+@pytest.mark.parametrize("check", [True, False])
+def test_what_is_known_and_what_is_found_are_of_one_moment(seg: LabelMap, monkeypatch: pytest.MonkeyPatch, check: bool):
+    seg.bodies_of([2], check=check)
+    read_change, calls = index.read_change, []
+
+    def changed_by_another_process(keys):
+        calls.append(1)
+        if len(calls) == 2:  # the first call says as of which change ids are known already
+            calls.append(1)
+            seg.transact(lambda tx: merge_unheard(tx))
+        return read_change(keys)
+
+    def merge_unheard(tx):
+        for supervoxel in (2, 3):
+            mapping.put(tx, supervoxel, 1)
+        tx.put(mapping.rows.CHANGE, mapping.rows.number(tx.next_mutation_id()))
+
+    monkeypatch.setattr(index, "read_change", changed_by_another_process)
+    monkeypatch.setattr(type(seg.version.repo.authority), "stamp", lambda self: None)
+    assert seg.bodies_of([2, 3], check=check).tolist() == [1, 1]
+    assert len(calls) > 2
+    assert seg.bodies_of([2, 3], check=check).tolist() == [1, 1]
+
+
 def test_each_version_has_its_own_answers(seg: LabelMap):
     seg.merge(1, [2])
     child = seg.version.commit().newversion()["seg"]

@@ -76,13 +76,18 @@ def read_change(keys: InstanceKeys) -> bytes:
 
 def consistently(instance: Instance, read: Callable[[InstanceKeys], T]) -> T:
     """What `read` gives for one moment: tried again when a change came between, at last in a transaction."""
+    return with_mark(instance, read)[1]
+
+
+def with_mark(instance: Instance, read: Callable[[InstanceKeys], T]) -> tuple[bytes, T]:
+    """Mark of the last change (`read_change`) at some moment, and what `read` gives for that moment."""
     keys = instance.keys
     for _ in range(_ATTEMPTS):
         before = read_change(keys)
         found = read(keys)
         if read_change(keys) == before:
-            return found
-    return instance.transact(read)
+            return before, found
+    return instance.transact(lambda tx: (read_change(tx), read(tx)))
 
 
 def read_header(keys: InstanceKeys, body: int) -> Header | None:

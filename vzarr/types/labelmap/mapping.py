@@ -7,7 +7,7 @@ memory.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from heapq import merge
 from itertools import groupby
 from operator import itemgetter
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from vzarr.types.labelmap import caches, pages, rows
-from vzarr.types.labelmap.index import consistently
+from vzarr.types.labelmap.index import with_mark
 from vzarr.types.labelmap.rows import Labels
 
 if TYPE_CHECKING:
@@ -46,26 +46,24 @@ def lookup_existing(instance: Instance, supervoxels: Labels) -> Labels:
 def _lookup(instance: Instance, ids: list[int], existing: bool) -> Labels:
     cache, mark = caches.of(instance), caches.mark_of(instance)
     known = cache.at(mark)[existing]
-
-    def find(missing: list[int]) -> dict[int, int]:
-        read = _read_existing if existing else _read
-        found = consistently(instance, lambda keys: read(keys, missing))
-        cache.keep(mark, *(({}, found) if existing else (found, {})))
-        return found
-
-    found = _looked_up(ids, known, find)
-    # An edit of this process that came meanwhile may have changed some of what is known, but not yet all.
-    return found if cache.mark == mark else _lookup(instance, ids, existing)
-
-
-def _looked_up(ids: list[int], known: Mapping[int, int], find: Callable[[list[int]], dict[int, int]]) -> Labels:
-    """What is known of ids, and for those of which nothing is, what is found."""
     try:
-        return np.fromiter(map(known.__getitem__, ids), np.uint64, len(ids))
+        bodies = np.fromiter(map(known.__getitem__, ids), np.uint64, len(ids))
     except KeyError:
-        found = find([sv for sv in dict.fromkeys(ids) if sv not in known])
-        # Looked for first in what was found: meanwhile what is known may be of another change.
-        return np.array([found[sv] if sv in found else known[sv] for sv in ids], np.uint64)
+        there = {sv: body for sv in dict.fromkeys(ids) if (body := known.get(sv)) is not None}
+        seen, found = _find(instance, [sv for sv in dict.fromkeys(ids) if sv not in there], existing)
+        if seen == mark:
+            cache.keep(mark, *(({}, found) if existing else (found, {})))
+            found.update(there)
+        elif there:  # what is known is of another change than what was found
+            _, found = _find(instance, [*dict.fromkeys(ids)], existing)
+        bodies = np.array([found[sv] for sv in ids], np.uint64)
+    # An edit of this process that came meanwhile may have changed some of what is known, but not yet all.
+    return bodies if cache.mark == mark else _lookup(instance, ids, existing)
+
+
+def _find(instance: Instance, ids: list[int], existing: bool) -> tuple[bytes, dict[int, int]]:
+    """Bodies of ids at one moment, and the mark of the last change before it."""
+    return with_mark(instance, lambda keys: (_read_existing if existing else _read)(keys, ids))
 
 
 def body_of(instance: Instance, supervoxel: int) -> int:
