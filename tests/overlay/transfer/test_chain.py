@@ -102,3 +102,19 @@ def test_labels_that_a_clone_chose_are_not_given_by_the_origin(origin: vzarr.Rep
         tip.commit()
         origin.pull(one.url)
         assert origin["master"]["seg"].reserve_labels(1)[0] == chosen + 3
+
+
+def test_labels_of_an_instance_that_a_clone_made_are_not_given_by_the_origin(origin: vzarr.Repo, tmp_path: Path):
+    """The origin never gave one of them; the largest that it sees lies in the clone's range."""
+    with vzarr.clone(origin.url, str(tmp_path / "one")) as one:
+        tip = one["master"].newversion()
+        labels = registry.create(tip, "theirs", "labelmap")
+        labels.write((0, 0, 0), np.full((64, 64, 64), 41, np.uint64))
+        labels.post_mappings([(7, 41)])
+        given, _ = labels.reserve_labels(5)
+        labels.write((0, 0, 64), np.full((64, 64, 64), given, np.uint64))
+        tip.commit()
+        origin.pull(one.url)
+        mine = origin["master"].newversion()["theirs"]
+        assert mine.reserve_labels(2) == (42, 43)
+        assert labels.at(one["master"].newversion()).reserve_labels(1)[0] == given + 5

@@ -3,7 +3,7 @@
 Numbers are given once per repo, whatever the version, so their row lies outside of versions, in the same
 transaction as the edit that takes one: an edit that fails takes none.  Where there is no such row, as in a copy of a
 repo that has a key store of its own, the largest label of all versions counts; a clone gives labels of its own
-stripe of 2^40, so that two clones never give one label to two bodies.
+stripe of 2^40, so that two clones never give one label to two bodies, and the first repo those below the stripes.
 
 The row ``a`` is three little-endian uint64: the largest label ever seen in any version; the last one given
 since ``set-nextlabel`` was called (0 before); and the largest that may be given then (0: no limit).
@@ -21,7 +21,7 @@ import numpy as np
 from vzarr.errors import ConflictError, InvalidInputError
 from vzarr.overlay.history.dag import Position
 from vzarr.overlay.kv.versioned import InstanceTxn
-from vzarr.overlay.layout import STRIPE_LABELS
+from vzarr.overlay.layout import STRIPE_LABELS, STRIPES
 from vzarr.types import mutations
 from vzarr.types.labelmap import pages, rows
 from vzarr.types.labelmap.edits import NOBODY, Author
@@ -101,9 +101,25 @@ def _known(instance: Instance, value: bytes | None) -> Labelling:
     leaves = [version for version in repo.versions() if not state.children(version.uuid)]
     largest = max(max_label(instance.at(leaf)) for leaf in leaves)
     if not repo.stripe:
-        return Labelling(largest)
+        if not STRIPE_LABELS <= largest < STRIPES * STRIPE_LABELS:
+            return Labelling(largest)
+        below = max(_largest_below(instance.at(leaf), STRIPE_LABELS) for leaf in leaves)
+        return Labelling(largest, max(below, 1), STRIPE_LABELS - 1)  # the largest may be one that a clone gave
     low, high = repo.stripe * STRIPE_LABELS, (repo.stripe + 1) * STRIPE_LABELS - 1
     return Labelling(largest, largest if low <= largest <= high else low, high)
+
+
+def _largest_below(instance: Instance, limit: int) -> int:
+    """Largest body or supervoxel of a version below a limit; 0 when it has none."""
+    keys = instance.keys.without_conflicts()
+    found = [0]
+    for kind in (rows.HEADER, rows.MAPPING):
+        found += [
+            int.from_bytes(k[1:], "big") for k in keys.scan_keys(kind, kind + rows.number(limit), limit=1, reverse=True)
+        ]
+    for _key, value in keys.scan(rows.PAGE, pages.page_key(limit), limit=1, reverse=True):
+        found += [label for label in np.concatenate(pages.decode(value)).tolist() if label < limit]
+    return max(found)
 
 
 def is_own_key(key: bytes) -> bool:
