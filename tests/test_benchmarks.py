@@ -21,7 +21,14 @@ SMALL = {
 ROWS = {
     "depth.py": ["last 2 / first 2", "bytes of a version", "cold open"],
     "neuronjson.py": ["post 300 records", "ask: a value", "look: every record"],
-    "kv.py": ["point reads: deep / shallow", "multi-get", "scan of all", "batch of writes", "open a repo"],
+    "kv.py": [
+        "point reads, open: deep / shallow",
+        "multi-get",
+        "scan of all",
+        "batch of writes",
+        "folding",
+        "open a repo",
+    ],
     "scale.py": ["open", "diff", "merge", "seal"],
 }
 

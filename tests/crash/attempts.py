@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 import vzarr
+from vzarr.overlay.kv import folding
 from vzarr.overlay.kv.sqlite import SqliteKV
 from vzarr.types import registry
 
@@ -104,6 +105,7 @@ ATTEMPTS: dict[str, Callable[[str], None]] = {
 
 def run(name: str, url: str, deadly: int, counted: str) -> None:
     """Carry out one attempt and die just before its `deadly`-th change; else write down how many there were."""
+    folding.BATCH = 1  # so that one may die between two keys
     seen = 0
 
     def count() -> None:

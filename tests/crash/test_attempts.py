@@ -111,6 +111,13 @@ def check_seal(repo: vzarr.Repo, version: vzarr.Version) -> None:
     }
 
 
+def check_child(folder: Path) -> None:
+    """What comes after a version that was committed sees all that this holds."""
+    with vzarr.open(str(folder)) as repo:
+        sealed = repo["master"]
+        assert attempts.contents(sealed.newversion()) == attempts.contents(sealed)
+
+
 def checksums(folder: Path) -> dict[str, str]:
     files = (path for path in folder.rglob("*") if path.is_file())
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
@@ -146,6 +153,8 @@ def test_a_killed_attempt_did_nothing_or_all(
         _try_again(name, victim, done=left == after)
         assert outcome(victim) == after, f"change {deadly} of {changes}"
         assert {node: checksums(victim / "nodes" / node) for node in unchanged} == unchanged
+        if name == "commit":
+            check_child(victim)
         shutil.rmtree(victim)
     assert ends == sorted(ends), "what was done was undone by what follows"
     assert not ends[0]

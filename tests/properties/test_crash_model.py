@@ -148,6 +148,19 @@ class DyingMachine(RepoMachine):
             assert self._matches(victim, before, before, self.models if told[0] in IN_PARTS else {}), where
             replay(told, victim)
             assert self._matches(victim, self.models, before), f"{where}, tried again"
+        if told[0] == "commit":
+            self._check_child(victim, before, where)
+
+    def _check_child(self, victim: str, before: dict[str, Model], where: str) -> None:
+        """What comes after the version that was committed sees all that this holds."""
+        (node,) = (n for n, model in before.items() if model.open != self.models[n].open)
+        with vzarr.open(victim) as repo:
+            child, model = repo[node].branch("after"), deepcopy(self.models[node])
+            model.open = True
+            try:
+                check_store(child, model)
+            except AssertionError as e:
+                raise AssertionError(where) from e
 
     def _matches(
         self, url: str, models: dict[str, Model], before: dict[str, Model], after: dict[str, Model] | None = None

@@ -22,7 +22,9 @@ STRIPE_LABELS = 1 << 40
 UNVERSIONED = "unversioned"
 """In place of a version's id: what belongs to no version.  No root and no tag is called so."""
 PENDING = b"L"
-"""Prefix of the rows of `row_pending`."""
+"""Prefix of the rows of `row_pending`; alone, the row that says which rows the keys are made of."""
+ARRIVED, UNFOLDED = b"", b"fold"
+"""What `row_pending` says: a version's keys are in its folder alone, or are in the store and not folded."""
 
 HEX_ID = re.compile(r"[0-9a-f]{32}")
 NODE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
@@ -179,7 +181,7 @@ def process(name: str) -> str:
 
 
 def row_pending(uuid: str) -> bytes:
-    """Row of a version that came from another repo, and whose keys are still in its folder alone."""
+    """Row of a version of which something is to be done once it is sealed (see `keys.upkeep`)."""
     return PENDING + uuid.encode()
 
 

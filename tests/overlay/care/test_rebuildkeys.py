@@ -118,14 +118,14 @@ def test_every_version_has_its_keys_again(tmp_path_factory: pytest.TempPathFacto
                 tips.append(repo.merge(pair, keep_conflicts=True))
             tips.append(tip.branch(f"b{len(sealed)}"))
         before = {v.uuid: look(v.keys(info)) for v in sealed}
-        written = {v.uuid: repo.keys.changes(v.uuid, info) for v in sealed}
+        written = {v.uuid: list(repo.keys.changes(v.uuid, info)) for v in sealed}
     lose(folder)
     done = rebuild(open_objects(folder))
     assert (done.restored, done.versions) == (True, len(sealed))
     with vzarr.open(str(folder)) as repo:
         info = repo.root.instance_info("notes")
         assert {node: look(repo[node].keys(info)) for node in before} == before
-        assert {node: repo.keys.changes(node, info) for node in before} == written
+        assert {node: list(repo.keys.changes(node, info)) for node in before} == written
     shutil.rmtree(folder)
 
 

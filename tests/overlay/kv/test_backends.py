@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from vzarr.errors import InvalidInputError, StorageError
 from vzarr.overlay.kv import open_kv
 from vzarr.overlay.kv.base import stamp_of
+from vzarr.overlay.kv.section import Section
 
 ITEMS = {bytes([i]): bytes([i]) * i for i in range(1, 101)}
 
@@ -38,6 +39,33 @@ def test_absent_and_empty_differ(kv):
 
 def test_get_many_keeps_order_and_repeats(full):
     assert full.get_many([b"\2", b"none", b"\1", b"\2"]) == [b"\2\2", None, b"\1", b"\2\2"]
+
+
+def test_many_ranges_are_what_one_at_a_time_gives(kv):
+    keys = [bytes([1, n % 7, 255 - n % 251, n // 251]) for n in range(600)]
+    put_all(kv, {key: key[::-1] for key in keys[::2]})
+    part = Section(kv, b"\1")
+    ranges = [(key[1:], key[1:] + b"\xff") for key in keys]
+    # The second and the last begin where others do, and hold nothing.
+    ranges += [(b"", b"\6"), (b"", b"\0"), (b"\3", None), (b"\xfe", None), (b"\3", b"\3\0")]
+
+    def check(reader):
+        for some in (ranges, ranges[-5:-3], ranges[:1], []):
+            for limit in (1, 3, None):
+                for reverse in (False, True):
+                    one_by_one = [list(reader.scan(*each, limit=limit, reverse=reverse)) for each in some]
+                    assert reader.scan_many(some, limit=limit, reverse=reverse) == one_by_one
+        assert reader.get_many([key[1:] for key in keys]) == [reader.get(key[1:]) for key in keys]
+
+    def change(txn):
+        txn.delete(keys[0][1:])
+        txn.put(b"\6", b"new")
+        check(txn)
+
+    check(part)
+    with part.snapshot() as view:
+        check(view)
+    part.transact(change)
 
 
 def test_transact_gives_result_and_overwrites(full):

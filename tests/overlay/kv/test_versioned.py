@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from random import Random
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from vzarr.errors import ConflictError, FormatError, InvalidInputError
 from vzarr.overlay.history.dag import Position, ancestors
-from vzarr.overlay.kv import indexrows
+from vzarr.overlay.kv import folding, rows, spans
 from vzarr.overlay.kv.memory import MemoryKV
 from vzarr.overlay.kv.mutationids import next_mutation_id, peek_mutation_id
 from vzarr.overlay.kv.versioned import VersionedKV
@@ -83,25 +84,45 @@ class Model:
 
 
 class Rig:
-    """A store and a graph, with the verbs of the tests."""
+    """A store and a graph, with the verbs of the tests; ancestors are folded before a version is looked at."""
 
     def __init__(self, parents: list[list[int]], kv=None) -> None:
         self.graph = Graph(parents)
         self.kv = kv or MemoryKV()
         self.store = VersionedKV(self.kv, self.graph.is_ancestor)
+        self.folded: set[int] = set()
 
-    def at(self, version: int, instance: bytes = INSTANCE):
-        return self.store.at(instance, self.graph.positions[version])
+    def at(self, version: int, instance: bytes = INSTANCE, **how):
+        self.fold(*self.graph.above[version])
+        return self.store.at(instance, self.graph.positions[version], **how)
 
     def transact(self, version: int, fn, instance: bytes = INSTANCE):
+        self.fold(*self.graph.above[version])
         position = self.graph.positions[version]
         return self.kv.transact(lambda txn: fn(self.store.within(txn, instance, position)))
 
     def put(self, version: int, key: bytes, value: bytes, instance: bytes = INSTANCE) -> None:
+        assert version not in self.folded
         self.transact(version, lambda tx: tx.put(key, value), instance)
 
     def delete(self, version: int, key: bytes) -> None:
+        assert version not in self.folded
         self.transact(version, lambda tx: tx.delete(key))
+
+    def fold(self, *versions: int) -> None:
+        for version in {*versions} - self.folded:
+            for instance in list(self.store.instances_changed(version)):
+                self.store.fold(instance, self.graph.positions[version])
+        self.folded |= {*versions}
+
+    def fold_some(self, version: int, count: int) -> None:
+        """Fold as many of a version's keys as who is killed may have come to."""
+        with batches_of(1):
+            start: bytes | None = b""
+            for _ in range(count):
+                if start is not None:
+                    args = INSTANCE, self.graph.positions[version], start
+                    start = self.kv.transact(lambda txn, args=args: folding._fold_some(txn, *args))
 
 
 def caught(call):
@@ -121,34 +142,60 @@ def graphs(draw, largest=12):
 
 
 def operations():
-    op = st.tuples(st.integers(0, 11), st.sampled_from(KEYS), st.none() | st.binary(max_size=2))
+    op = st.tuples(st.integers(0, 11), st.sampled_from(KEYS), st.none() | st.binary(max_size=3))
     return st.lists(op, max_size=40)
 
 
-def apply(rig: Rig, model: Model, ops) -> None:
-    for number, key, value in ops:
-        version = number % len(model.writes) + 1
-        if value is None:
-            rig.delete(version, key)
-            model.delete(version, key)
-        else:
-            rig.put(version, key, value)
-            model.writes[version][key] = value
+FOLDS = st.lists(st.integers(0, 13), min_size=12, max_size=12)
+"""How many keys are folded of each version that has no child yet."""
+
+
+def apply(rig: Rig, model: Model, ops, folds=(0,) * 12) -> None:
+    """Write versions one after the other; of those from which none comes, some keys are folded."""
+    with_children = {p for above in rig.graph.parents.values() for p in above}
+    for version in rig.graph.parents:
+        for number, key, value in ops:
+            if number % len(model.writes) + 1 != version:
+                continue
+            if value is None:
+                rig.delete(version, key)
+                model.delete(version, key)
+            else:
+                rig.put(version, key, value)
+                model.writes[version][key] = value
+        if version not in with_children:
+            rig.fold_some(version, folds[version - 1])
 
 
 @contextmanager
-def short_history(rows: int) -> Iterator[None]:
+def batches_of(keys: int) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(indexrows, "SHORT_HISTORY", rows)
+        patch.setattr(folding, "BATCH", keys)
+        yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def large() -> Iterator[None]:
+    """Values of more than a byte have rows of their own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rows, "LARGE", 1)
+        yield
+
+
+@contextmanager
+def short_spans(count: int) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(spans, "FIRST_SPAN", count)
+        patch.setattr(spans, "LARGEST_SPAN", 2 * count)
         yield
 
 
 @settings(max_examples=150, deadline=None)
-@given(graphs(), operations())
-def test_gets_agree_with_model(parents, ops):
+@given(graphs(), operations(), FOLDS)
+def test_gets_agree_with_model(parents, ops, folds):
     rig = Rig(parents)
     model = Model(rig.graph)
-    apply(rig, model, ops)
+    apply(rig, model, ops, folds)
     for version in rig.graph.parents:
         for key in KEYS:
             expected = model.get_with_version(version, key)
@@ -157,17 +204,19 @@ def test_gets_agree_with_model(parents, ops):
             assert caught(lambda: rig.at(version).get(key)) == plain  # noqa: B023
             assert rig.transact(version, lambda tx: caught(lambda: tx.get(key))) == plain  # noqa: B023
         assert list(rig.store.changes(INSTANCE, version)) == sorted(model.writes[version].items())
+        assert list(rig.store.changed_keys(INSTANCE, version)) == sorted(model.writes[version])
 
 
 @settings(max_examples=150, deadline=None)
-@given(graphs(), operations(), st.sampled_from([1, 2, 8]), st.data())
-def test_scans_agree_with_model(parents, ops, rows, data):
+@given(graphs(), operations(), FOLDS, st.sampled_from([1, 2, 8]), st.data())
+def test_scans_agree_with_model(parents, ops, folds, span_rows, data):
     rig = Rig(parents)
     model = Model(rig.graph)
-    for version in (1, len(parents)):
-        rig.put(version, b"a", b"other", LOW)
-        rig.put(version, b"a", b"other", HIGH)
-    apply(rig, model, ops)
+    for instance in (LOW, HIGH):
+        rig.put(1, b"a", b"other", instance)
+    apply(rig, model, ops, folds)
+    for instance in (LOW, HIGH):
+        rig.put(len(parents), b"a", b"other", instance)
     start = data.draw(st.sampled_from(KEYS))
     end = data.draw(st.none() | st.sampled_from(KEYS))
     limit = data.draw(st.none() | st.integers(0, 8))
@@ -178,7 +227,7 @@ def test_scans_agree_with_model(parents, ops, rows, data):
         seen = [(k, found) for k in inside if (found := model.get_with_version(version, k)) is not None]
         seen = seen[:limit]
         keys = rig.at(version)
-        with short_history(rows):
+        with short_spans(span_rows):
             pairs = caught(lambda: list(keys.scan(start, end, **span)))  # noqa: B023
             names = caught(lambda: list(keys.scan_keys(start, end, **span)))  # noqa: B023
         if any(found == CONFLICT for _, found in seen):
@@ -188,19 +237,95 @@ def test_scans_agree_with_model(parents, ops, rows, data):
             assert names == [k for k, _ in pairs]
 
 
+@settings(max_examples=100, deadline=None)
+@given(graphs(), operations(), FOLDS, st.data())
+def test_folded_versions_need_no_own_rows(parents, ops, folds, data):
+    """A version that is folded is read by heads alone, also while a child that goes on with its line is half folded."""
+    rig = Rig(parents)
+    model = Model(rig.graph)
+    apply(rig, model, ops, folds)
+    version = data.draw(st.sampled_from(list(rig.graph.parents)))
+    rig.fold(version)
+    for keys in (rig.at(version, folded=True), rig.at(version)):
+        wanted = [model.get_with_version(version, key) for key in KEYS]
+        plain = [expected[1] if isinstance(expected, tuple) else expected for expected in wanted]
+        assert [caught(lambda k=key, at=keys: at.get(k)) for key in KEYS] == plain
+        assert keys.without_conflicts().get_many(KEYS) == [None if v == CONFLICT else v for v in plain]
+        seen = sorted((k, v) for k, v in zip(KEYS, plain, strict=True) if v not in (None, CONFLICT))
+        assert list(keys.without_conflicts().scan()) == seen
+
+
+@settings(max_examples=100, deadline=None)
+@given(graphs(), operations(), st.randoms(use_true_random=False))
+def test_versions_may_arrive_in_any_order(parents, ops, random: Random):
+    """Versions that came from elsewhere leave the same rows as those that were made here one after the other."""
+    made, arrived = Rig(parents), Rig(parents)
+    model = Model(made.graph)
+    apply(made, model, ops)
+    made.fold(*made.graph.parents)
+    order = list(made.graph.parents)
+    random.shuffle(order)
+    for version in order:
+        changes, at = list(made.store.changes(INSTANCE, version)), made.graph.positions[version]
+        arrived.kv.transact(lambda txn: [arrived.store.within(txn, INSTANCE, at).restore(*c) for c in changes])  # noqa: B023
+        arrived.fold_some(version, random.randrange(3))
+        arrived.fold(version)
+    assert list(arrived.kv.scan(b"")) == list(made.kv.scan(b""))
+
+
+def test_a_version_that_arrives_late_becomes_past():
+    made, arrived = Rig([[], [1], [2]]), Rig([[], [1], [2]])
+    for version in (1, 2, 3):
+        made.put(version, b"k", b"%d" % version)
+    made.fold(1, 2, 3)
+    for version in (3, 1, 2):
+        at = arrived.graph.positions[version]
+        arrived.kv.transact(lambda txn: arrived.store.within(txn, INSTANCE, at).restore(b"k", b"%d" % version))  # noqa: B023
+        arrived.fold(version)
+    assert list(arrived.kv.scan(b"")) == list(made.kv.scan(b""))
+
+
+def test_no_large_value_stays_that_nobody_can_see():
+    rig = Rig([[]])
+    rig.transact(1, lambda tx: [tx.put(key, b"large") for key in (b"a", b"b", b"c")])
+    rig.transact(1, lambda tx: (tx.put(b"a", b"s"), tx.delete(b"b")))
+    rig.fold(1)
+    assert [key[-1:] for key, _ in rig.kv.scan(b"B", b"C")] == [b"c"]
+    outside = rig.store.within, INSTANCE, Position(0, 0)
+    for value in (b"large", b"s"):
+        rig.kv.transact(lambda txn: outside[0](txn, *outside[1:]).put(b"o", value))  # noqa: B023
+    assert [key[-1:] for key, _ in rig.kv.scan(b"B", b"C")] == [b"c"]
+
+
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(graphs(), operations())
-def test_every_backend_agrees_with_model(kv, parents, ops):
+@given(graphs(), operations(), FOLDS)
+def test_every_backend_agrees_with_model(kv, parents, ops, folds):
     kv.transact(lambda txn: [txn.delete(k) for k, _ in txn.scan(b"")])
     rig = Rig(parents, kv)
     model = Model(rig.graph)
-    apply(rig, model, ops)
+    apply(rig, model, ops, folds)
     for version in rig.graph.parents:
         expected = [model.get_with_version(version, k) for k in sorted(KEYS)]
         if CONFLICT not in expected:
             found = [(k, e[1]) for k, e in zip(sorted(KEYS), expected, strict=True) if e]
             assert list(rig.at(version).scan()) == found
             assert list(rig.at(version).scan(reverse=True)) == found[::-1]
+            assert rig.at(version).get_many(sorted(KEYS)) == [e and e[1] for e in expected]
+
+
+@pytest.mark.parametrize("byte", [b"k", b"\0"])
+def test_a_key_that_a_store_takes_can_be_folded_too(kv, byte):
+    rig, taken = Rig([[], [1], [2]], kv), []
+    for length in [*range(100, 520, 7), *range(1200, 1320, 7), *range(2500, 2620, 7)]:
+        try:
+            rig.put(1, byte * length, b"1")
+        except InvalidInputError:
+            continue
+        taken.append(byte * length)
+    assert len(taken) > 4
+    rig.transact(2, lambda tx: [tx.put(key, b"2") for key in taken])
+    assert [rig.at(3).get(key) for key in taken] == [b"2"] * len(taken)
+    assert [rig.at(1, folded=True).get(key) for key in taken] == [b"1"] * len(taken)
 
 
 DIAMOND = [[], [1], [1], [2, 3]]
@@ -231,17 +356,24 @@ def test_change_beats_delete():
 
 def test_conflict_names_the_key_and_a_write_resolves_it():
     rig = Rig([*DIAMOND, [4]])
+    rig.put(1, b"a", b"fine")
     rig.put(2, b"k", b"left")
     rig.put(3, b"k", b"right")
-    rig.put(1, b"a", b"fine")
     with pytest.raises(ConflictError, match="'k'") as caught_error:
-        rig.at(5).get(b"k")
+        rig.at(4).get(b"k")
     assert caught_error.value.conflicts == [b"k"]
     with pytest.raises(ConflictError, match="'k'"):
         list(rig.at(4).scan_keys())
     assert rig.at(4).get(b"a") == b"fine"
     rig.put(4, b"k", b"agreed")
     assert rig.at(5).get(b"k") == b"agreed"
+
+
+def test_a_deletion_resolves_a_conflict():
+    rig = Rig([*DIAMOND, [4]])
+    rig.put(1, b"a", b"fine")
+    rig.put(2, b"k", b"left")
+    rig.put(3, b"k", b"right")
     rig.delete(4, b"k")
     assert rig.at(5).get(b"k") is None
     assert list(rig.at(5).scan()) == [(b"a", b"fine")]
@@ -315,21 +447,16 @@ def test_transaction_reads_its_own_writes_and_rolls_back():
     assert list(rig.at(2).scan()) == [(b"a", b"1")]
 
 
-def test_instances_changed_and_remove_version():
+def test_instances_changed():
     rig = Rig([[], [1], [1]])
     for instance in (LOW, INSTANCE, HIGH):
         rig.put(1, b"k", b"base", instance)
-        rig.put(3, b"x", b"", instance)
-    before = list(rig.kv.scan(b""))
     rig.put(2, b"k", b"new", HIGH)
     rig.put(2, b"l", b"new", LOW)
     rig.transact(2, lambda tx: tx.delete(b"k"), LOW)
     assert list(rig.store.instances_changed(1)) == [LOW, INSTANCE, HIGH]
     assert list(rig.store.instances_changed(2)) == [LOW, HIGH]
-    rig.kv.transact(lambda txn: rig.store.remove_version(txn, rig.graph.positions[2]))
-    assert list(rig.store.instances_changed(2)) == []
-    assert list(rig.kv.scan(b"")) == before
-    assert rig.at(2, HIGH).get(b"k") == b"base"
+    assert list(rig.store.instances_changed(3)) == []
 
 
 def test_changes_of_one_snapshot(kv):
@@ -357,10 +484,16 @@ def test_refuses_bad_names_and_says_what_is_damaged():
     rig = Rig([[]])
     with pytest.raises(InvalidInputError, match="16 bytes"):
         rig.store.at(b"short", Position(1, 1))
+    rig = Rig([[], [1], [2]])
     rig.put(1, b"k", b"v")
+    rig.put(2, b"k", b"w")
+    assert rig.at(3).get(b"k") == b"w"
     rig.kv.transact(lambda txn: [txn.delete(k) for k, _ in txn.scan(b"V")])
     with pytest.raises(FormatError, match="'k'"):
-        rig.at(1).get(b"k")
+        rig.at(1, folded=True).get(b"k")
+    rig.kv.transact(lambda txn: [txn.delete(k) for k, _ in txn.scan(b"P")])
+    with pytest.raises(FormatError, match="'k'"):
+        rig.at(1, folded=True).get(b"k")
 
 
 @given(graphs(), operations(), st.lists(st.sampled_from(KEYS), min_size=4, max_size=8), st.integers(0, 11))
@@ -369,7 +502,9 @@ def test_many_keys_at_once_are_as_many_one_by_one(parents, ops, keys, number):
     rigs = [Rig(parents), Rig(parents)]
     for rig in rigs:
         apply(rig, Model(rig.graph), ops)
-    version = number % len(rigs[0].graph.parents) + 1
+    with_children = {p for above in rigs[0].graph.parents.values() for p in above}
+    leaves = sorted(set(rigs[0].graph.parents) - with_children)
+    version = leaves[number % len(leaves)]
     rigs[0].transact(version, lambda tx: tx.delete_many(keys))
     rigs[1].transact(version, lambda tx: [tx.delete(key) for key in keys])
     assert list(rigs[0].kv.scan(b"")) == list(rigs[1].kv.scan(b""))
@@ -380,53 +515,66 @@ def test_many_keys_at_once_are_as_many_one_by_one(parents, ops, keys, number):
 
 
 class Counting(MemoryKV):
-    """A store that counts the rows that it and its snapshots give."""
+    """A store that counts the rows that are looked up in it, and how often somebody looks."""
 
-    rows = 0
+    rows = looks = 0
 
     def get(self, key):
-        self.rows += 1
-        return super().get(key)
+        return self.get_many([key])[0]
 
-    def scan(self, *args, **kwargs):
-        for item in super().scan(*args, **kwargs):
-            self.rows += 1
-            yield item
+    def get_many(self, keys):
+        self.looks += 1
+        self.rows += len(keys)
+        return super().get_many(keys)
 
-    @contextmanager
-    def snapshot(self):
-        with super().snapshot() as view:
-            yield self._Counted(self, view)
+    def scan_many(self, ranges, **how):
+        self.looks += 1
+        found = super().scan_many(ranges, **how)
+        self.rows += sum(map(len, found))
+        return found
 
-    class _Counted:
-        def __init__(self, owner, view):
-            self.owner, self.view = owner, view
 
-        def get(self, key):
-            self.owner.rows += 1
-            return self.view.get(key)
-
-        def get_many(self, keys):
-            return [self.get(key) for key in keys]
-
-        def scan(self, *args, **kwargs):
-            for item in self.view.scan(*args, **kwargs):
-                self.owner.rows += 1
-                yield item
+@pytest.fixture(scope="module")
+def deep() -> Rig:
+    """Fifty keys, each rewritten at 300 versions, of which the last is open."""
+    rig = Rig([[], *([v] for v in range(1, 300))], Counting())
+    for version in rig.graph.parents:
+        rig.transact(version, lambda tx: [tx.put(b"%03d" % i, bytes([version % 256])) for i in range(50)])  # noqa: B023
+    return rig
 
 
 @pytest.mark.parametrize("reverse", [False, True])
-def test_a_scan_costs_its_result(reverse):
-    """Fifty keys, each rewritten at 300 versions: about a dozen rows a key, at any version."""
-    versions, keys = 300, [b"%03d" % i for i in range(50)]
-    rig = Rig([[], *([v] for v in range(1, versions))], Counting())
-    for version in range(1, versions + 1):
-        rig.transact(version, lambda tx: [tx.put(key, b"%d" % version) for key in keys])  # noqa: B023
-    for version in (1, 150, 300):
-        rig.kv.rows = 0
-        found = dict(rig.at(version).scan(reverse=reverse))
-        assert found == dict.fromkeys(keys, b"%d" % version)
-        assert rig.kv.rows <= 12 * len(keys)
-        rig.kv.rows = 0
-        assert rig.at(version).get(keys[7]) == b"%d" % version
-        assert rig.kv.rows == 2
+@pytest.mark.parametrize(
+    ("version", "how", "rows"), [(300, {}, 2), (299, {"folded": True}, 1), (150, {"folded": True}, 3)]
+)
+def test_a_scan_costs_its_result(deep: Rig, version: int, how: dict[str, bool], rows: int, reverse: bool):
+    at, kv = deep.at(version, **how), deep.kv
+    kv.rows = kv.looks = 0
+    assert dict(at.scan(reverse=reverse)) == {b"%03d" % i: bytes([version % 256]) for i in range(50)}
+    assert kv.rows <= rows * 50
+    assert kv.looks <= 8
+
+
+@pytest.mark.parametrize(("version", "how", "rows"), [(300, {}, 2), (299, {"folded": True}, 1)])
+def test_a_key_costs_one_look(deep: Rig, version: int, how: dict[str, bool], rows: int):
+    at, kv = deep.at(version, **how), deep.kv
+    kv.rows = kv.looks = 0
+    assert at.get(b"007") == bytes([version % 256])
+    assert (kv.looks, kv.rows) == (1, rows)
+    assert at.get(b"none") is None
+    assert (kv.looks, kv.rows) == (2, 2 * rows)
+    many = [b"%03d" % i for i in range(0, 50, 3)]
+    assert at.get_many(many) == [bytes([version % 256])] * 17
+    assert (kv.looks, kv.rows) == (3, (2 + 17) * rows)
+
+
+def test_a_write_is_one_row_and_says_nothing_of_the_past(deep: Rig):
+    kv = deep.kv
+    kv.rows = kv.looks = 0
+    before = len(list(kv.scan(b"")))
+    deep.transact(300, lambda tx: [tx.put(b"new%d" % i, b"1") for i in range(50)])
+    assert kv.looks == 0
+    assert len(list(kv.scan(b""))) == before + 50
+    kv.looks = 0
+    deep.transact(300, lambda tx: tx.delete_many([b"new%d" % i for i in range(50)]))
+    assert len(list(kv.scan(b""))) == before

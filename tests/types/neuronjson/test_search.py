@@ -10,7 +10,7 @@ import pytest
 
 import vzarr
 from vzarr.overlay import layout
-from vzarr.overlay.kv.base import Item, Reader
+from vzarr.overlay.kv.base import Item, Range, Reader
 from vzarr.overlay.kv.versioned import InstanceKeys
 from vzarr.types import registry
 from vzarr.types.neuronjson import search
@@ -39,6 +39,11 @@ class Counted:
         for item in self.view.scan(start, end, **options):
             self.rows += 1
             yield item
+
+    def scan_many(self, ranges: Sequence[Range], **options) -> list[list[Item]]:
+        found = self.view.scan_many(ranges, **options)
+        self.rows += sum(map(len, found))
+        return found
 
 
 @pytest.fixture(scope="module", params=[200, 2000])

@@ -20,6 +20,7 @@ from vzarr.overlay.history.state import InstanceInfo, State
 from vzarr.overlay.keys import unversioned
 from vzarr.overlay.keys.authority import Authority
 from vzarr.overlay.kv.base import Item, OrderedKV, Transaction, prefix_end
+from vzarr.overlay.kv.rows import prefixes_of
 from vzarr.overlay.views.base import View
 from vzarr.overlay.views.openview import OpenView
 from vzarr.overlay.views.rootview import RootView
@@ -91,5 +92,5 @@ def _open(info: InstanceInfo, state: State, views: Views) -> Iterator[tuple[Open
 
 def _rows(kv: OrderedKV, info: InstanceInfo) -> Iterator[Item]:
     instance = bytes.fromhex(info.data_uuid)
-    for prefix in (b"V" + instance, b"I" + instance, layout.row_changed(instance)):
+    for prefix in (*prefixes_of(instance), layout.row_changed(instance)):
         yield from kv.scan(prefix, prefix_end(prefix))

@@ -25,9 +25,10 @@ from vzarr.overlay.history.log import RepoLog
 from vzarr.overlay.keys import handover
 from vzarr.overlay.keys.authority import OPEN, Authority
 from vzarr.overlay.keys.handover import MOVING, Handover
-from vzarr.overlay.keys.repokeys import BATCH, WEIGHT, RepoKeys, batched
+from vzarr.overlay.keys.repokeys import RepoKeys
 from vzarr.overlay.kv import open_kv
 from vzarr.overlay.kv.base import Item, OrderedKV, Transaction
+from vzarr.overlay.kv.batches import BATCH, batched
 from vzarr.overlay.kv.section import Section
 from vzarr.overlay.kv.sidecar import Change
 from vzarr.overlay.kv.sqlite import SqliteKV
@@ -172,7 +173,7 @@ def _copy(objects: Objects, meta: Mapping[str, Any], old: Authority, found: Hand
     """Copy all rows but those of writers and of the move itself, and give their number."""
     count = 0
     with _new_store(objects, found) as new, old.kv.snapshot() as moment:
-        for some in batched(filter(None, map(_row, moment.scan(b""))), BATCH, WEIGHT):
+        for some in batched(filter(None, map(_row, moment.scan(b"")))):
             new.transact(partial(_put, some))
             count += len(some)
             if progress is not None:

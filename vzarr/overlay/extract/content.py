@@ -15,7 +15,7 @@ from vzarr.overlay import datatypes
 from vzarr.overlay.hierarchy.naming import Entries, Naming, folder_in
 from vzarr.overlay.hierarchy.tree import ArrayEntry, Entry, below
 from vzarr.overlay.history.state import InstanceInfo
-from vzarr.overlay.keys.repokeys import BATCH, WEIGHT, batched
+from vzarr.overlay.kv.batches import batched
 from vzarr.overlay.kv.sidecar import Change
 from vzarr.overlay.owners.directory import CONFLICT, DELETED, FIRST_OWNER, coords_in, side
 from vzarr.overlay.sealing.leftout import gone
@@ -173,7 +173,7 @@ def load_region(version: Version, roi: tuple[str, str] | None) -> Region | None:
 
 def keys_of(version: Version, info: InstanceInfo) -> Iterator[list[Change]]:
     """An instance's keys as a version sees them, or as they are now outside of versions, some at a time."""
-    return batched(version.repo.keys.at(version.uuid, info).scan(), BATCH, WEIGHT)
+    return batched(version.repo.keys.at(version.uuid, info).scan())
 
 
 def _coords(at: Coord, local: NDArray[np.int64], ndim: int) -> list[Coord]:

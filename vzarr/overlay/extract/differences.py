@@ -15,7 +15,7 @@ from vzarr.overlay.extract.flat import put
 from vzarr.overlay.hierarchy.tree import ArrayEntry, ArrayId, Entry
 from vzarr.overlay.history.dag import ancestry
 from vzarr.overlay.history.state import InstanceInfo
-from vzarr.overlay.keys.repokeys import BATCH, WEIGHT, batched
+from vzarr.overlay.kv.batches import batched
 from vzarr.overlay.kv.sidecar import Change
 from vzarr.overlay.objects.sharing import share
 from vzarr.overlay.owners.directory import ABSENT, CONFLICT, DELETED, coords_in, side
@@ -201,7 +201,7 @@ class Differences:
     def _write_keys(self, info: InstanceInfo) -> None:
         made = self._made.repo.state.instances[info.name]
         rows = iter(self._key_changes(info, made))
-        for some in batched(rows, BATCH, WEIGHT):
+        for some in batched(rows):
             self._made.transact(made, partial(put, some))
 
     def _key_changes(self, info: InstanceInfo, made: InstanceInfo) -> Iterator[Change]:
@@ -209,8 +209,8 @@ class Differences:
         source, target = self._version.repo, self._made.repo
         lines = [frozenset(ancestry(parent, source.state.parents)) for parent in self._parents]
         between = frozenset(ancestry(self._version.uuid, source.state.parents)) - frozenset.intersection(*lines)
-        keys = {key for node in between for key, _value in source.keys.changes(node, info)}
-        keys |= {key for key, _value in target.keys.changes(self._made.uuid, made)}
+        keys = {key for node in between for key in source.keys.changed(node, info)}
+        keys |= {*target.keys.changed(self._made.uuid, made)}
         mine, there = source.keys.at(self._version.uuid, info), target.keys.at(self._made.uuid, made)
         for key in sorted(keys):
             wanted = mine.get(key)

@@ -104,7 +104,7 @@ def is_unchanged(version: Version, name: str) -> bool:
     here, there = ({p: e[p] for p in below(e, folder)} for e in (view.entries, view.base.entries))
     arrays = [entry for entry in here.values() if isinstance(entry, ArrayEntry)]
     written = any(view.masks().get(entry.id) or next(view.own_chunks(entry), None) for entry in arrays)
-    return here == there and not written and not version.repo.keys.changes(version.uuid, info)
+    return here == there and not written and next(version.repo.keys.changed(version.uuid, info), None) is None
 
 
 class _Copy:

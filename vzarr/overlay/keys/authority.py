@@ -119,6 +119,8 @@ class Authority:
                 raise self._moving(txn)
             if state == OPEN:
                 txn.put(layout.row_state(node), orjson.dumps({"state": CLOSING, "counter": counter}))
+            # Whoever sees it sealed must know that it is not folded yet.
+            txn.put(layout.row_pending(node), layout.UNFOLDED)
 
         self.kv.transact(close)
         self.writer(node).finish()

@@ -16,6 +16,10 @@ JOINED, FOLDED = "joined", "folded"
 """Endings of a layer's folder: what a merge brought together, and several layers in one."""
 
 
+Joined = Callable[[list[bytes]], Iterator[Change]]
+"""``joined(clashing)``: changes in order of keys; those in conflict, and written by nobody since, are noted instead."""
+
+
 @dataclass(frozen=True)
 class Rows:
     """Changes in order of keys, looked up anew each time: they may be larger than memory.
@@ -43,17 +47,14 @@ class KeyChanges:
     below
         What its first parent's folders say.
     joined
-        Of a merge: all that differs from its first parent, in order, its own changes among it.
-    conflicts
-        Of a merge: keys that several sides changed, and nobody wrote since.
+        Of a merge: all that differs from its first parent, its own changes among it.
     mutations
         The mutation id that the repo is to give next; 0 where it gave none.
     """
 
     own: Mapping[str, Iterable[Change]] = field(default_factory=dict)
     below: Mapping[str, Stack] = field(default_factory=dict)
-    joined: Mapping[str, Iterable[Change]] = field(default_factory=dict)
-    conflicts: Mapping[str, Sequence[bytes]] = field(default_factory=dict)
+    joined: Mapping[str, Joined] = field(default_factory=dict)
     mutations: int = 0
 
 
@@ -68,16 +69,16 @@ def write(objects: Objects, node: str, changes: KeyChanges, base: seal.Part | No
     counts = {}
     stacks = dict(changes.below)
     for instance in sorted({*changes.own, *changes.joined}):
-        top = None
+        top, clashing = None, list[bytes]()
         if instance in changes.own:
             top = write_layer(objects, node, instance, changes.own[instance])
             counts[instance] = top.size
         if instance in changes.joined:
-            top = write_layer(objects, node, f"{instance}~{JOINED}", changes.joined[instance])
+            top = write_layer(objects, node, f"{instance}~{JOINED}", changes.joined[instance](clashing))
         assert top is not None
         below = stacks.get(instance, Stack())
-        settled = _settled(below.conflicts, changes.joined.get(instance) or changes.own[instance])
-        conflicts = {*below.conflicts} - settled | {*changes.conflicts.get(instance, ())}
+        written = changes.joined[instance]([]) if instance in changes.joined else changes.own[instance]
+        conflicts = {*below.conflicts} - _settled(below.conflicts, written) | {*clashing}
         layers = _fold(objects, node, instance, (top, *below.layers))
         stacks[instance] = Stack(layers, tuple(sorted(conflicts)))
     return counts, seal.write_part(objects, node, layout.key_layers, to_bytes(stacks), base)

@@ -20,7 +20,6 @@ from vzarr.overlay import layout
 from vzarr.overlay.history.state import InstanceInfo, State
 from vzarr.overlay.keys.authority import SEALED, Authority
 from vzarr.overlay.kv.base import Reader, Transaction
-from vzarr.overlay.kv.indexrows import VALUE
 from vzarr.overlay.kv.versioned import VersionedKV
 from vzarr.overlay.objects.base import Objects
 from vzarr.overlay.threeway.disputes import Dispute, Held, Judge, KeyConflict, Value, first_places
@@ -150,13 +149,13 @@ class KeyMerge:
                     yield choice
 
     def _seen(self, data_id: bytes, key: bytes, node: str) -> _Seen | None:
-        latest = self._keys.latest(data_id, key, [self._state.position(node)], self._view)
-        return frozenset(self._ids[w.version] for w in latest if w.flag == VALUE) or None
+        latest = self._keys.latest(data_id, key, self._state.position(node), self._view)
+        return frozenset(self._ids[w.version] for w in latest if not w.gone) or None
 
     def _changed(self, data_id: bytes) -> list[bytes]:
         """Keys that were written in versions behind some of the tips, but not behind all."""
-        written = (self._keys.changes(data_id, version, view=self._view) for version in self._alone)
-        return sorted({key for rows in written for key, _value in rows})
+        written = (self._keys.changed_keys(data_id, version, view=self._view) for version in self._alone)
+        return sorted({key for keys in written for key in keys})
 
     def _choose(self, conflict: KeyConflict, data_id: bytes, key: bytes, clash: Clash, judge: Judge) -> Choice | None:
         seen = [self._seen(data_id, key, tip) for tip in self._tips]

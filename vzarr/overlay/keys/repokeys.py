@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
+from heapq import merge as merged
+from itertools import groupby, islice
 from typing import TypeVar
 
-from vzarr.errors import AuthorityUnavailableError, ConflictError
-from vzarr.overlay import datatypes, layout
+from vzarr.errors import AuthorityUnavailableError
+from vzarr.overlay import layout
 from vzarr.overlay.history import plans
 from vzarr.overlay.history.dag import Position, ancestry
 from vzarr.overlay.history.state import InstanceInfo, NodeInfo, State
-from vzarr.overlay.keys import brought, handover, keylayers, mergekeys, unversioned
+from vzarr.overlay.keys import handover, keylayers, mergekeys, unversioned
 from vzarr.overlay.keys.authority import Authority
-from vzarr.overlay.keys.keylayers import KeyChanges, Rows
-from vzarr.overlay.kv.base import Reader, Transaction
+from vzarr.overlay.keys.keylayers import Joined, KeyChanges, Rows
+from vzarr.overlay.keys.upkeep import Upkeep
+from vzarr.overlay.keys.upkeep import mark_pending as mark_pending
+from vzarr.overlay.kv.base import Transaction
 from vzarr.overlay.kv.mutationids import FIRST_MUTATION_ID, peek_mutation_id
 from vzarr.overlay.kv.sealed import Stack
 from vzarr.overlay.kv.section import Unreachable
@@ -25,8 +29,8 @@ from vzarr.overlay.sealing.seal import Record
 
 T = TypeVar("T")
 UNVERSIONED = unversioned.POSITION
-BATCH, WEIGHT = 5000, 4 << 20
-"""Keys that are taken in by one transaction, and bytes of their values."""
+TOGETHER = 1000
+"""Keys that a merge changed and whose values are looked up at once."""
 
 
 class RepoKeys:
@@ -47,8 +51,8 @@ class RepoKeys:
     ) -> None:
         self._objects, self._authority, self._state, self._record = objects, authority, state, record
         self.versioned = VersionedKV(authority.kv, lambda a, b: state().is_ancestor(a, b))
+        self._upkeep = Upkeep(authority, self.versioned, self._sealed_changes)
         self._finished: set[str] = set()
-        self._arrived = -1
         self._known: tuple[State | None, dict[tuple[str, str, bool], InstanceKeys]] = None, {}
 
     @property
@@ -89,7 +93,9 @@ class RepoKeys:
             if self._authority.number in state.moved:
                 raise handover.moved()
             self._finish(node, state)
-            found = self.versioned.at(bytes.fromhex(info.data_uuid), _position(state, node, info))
+            folded = info.versioned and self._upkeep.is_folded(node, state)
+            position = _position(state, node, info)
+            found = self.versioned.at(bytes.fromhex(info.data_uuid), position, folded=folded)
             known[name] = found
         return found
 
@@ -111,61 +117,42 @@ class RepoKeys:
         return self._authority.kv.transact(run)
 
     def arrive(self) -> None:
-        """Take in the keys of versions that came from another repo, if whoever brought them did not come to that.
+        """Do all that is left to do to the rows of sealed versions (see `upkeep`)."""
+        self._upkeep.all(self._state())
 
-        Looks once after each change of history.
-        """
-        self._arrive(self._state())
-
-    def _arrive(self, state: State) -> None:
-        if state.next == self._arrived:
-            return
-        for row, _ in list(self._authority.kv.scan(layout.PENDING, layout.after(layout.PENDING))):
-            node = row[len(layout.PENDING) :].decode()
-            if node in state.nodes:
-                self._take_in(node, row)
-        brought.take_in(self._authority, self.versioned, state)
-        self._arrived = state.next
-
-    def _take_in(self, node: str, row: bytes) -> None:
-        state = self._state()
-        position, infos = state.position(node), {info.data_uuid: info for info in state.every_instance()}
-        for instance, rows in self._sealed_changes(node).items():
-            for some in batched(rows, BATCH, WEIGHT):
-                restore = partial(
-                    self._restore, instance=instance, info=infos.get(instance), position=position, rows=some
-                )
-                self._authority.kv.transact(restore)
-        self._authority.kv.transact(lambda txn: txn.delete(row))
-
-    def _restore(
-        self, txn: Transaction, instance: str, info: InstanceInfo | None, position: Position, rows: Sequence[Change]
-    ) -> None:
-        keys = self.versioned.within(txn, bytes.fromhex(instance), position)
-        if info is not None:
-            outside = self.versioned.within(txn, bytes.fromhex(instance), UNVERSIONED)
-            datatypes.known().arrived(info, outside, rows)
-        for key, value in rows:
-            keys.restore(key, value)
+    def fold(self, node: str) -> None:
+        """Fold what a version wrote, once the log has its seal, for who keeps others out of it."""
+        self._upkeep.fold(node, self._state())
 
     def finish(self, node: str) -> None:
         """Write what a merge decided, if whoever made the version did not come to that; looks once a version."""
         self._finish(node, self._state())
 
     def _finish(self, node: str, state: State) -> None:
-        self._arrive(state)
+        self._upkeep.ready(node, state)
         if node not in self._finished:
             if not state.nodes[node].sealed:
                 self._authority.kept_state(node)
             mergekeys.finish(self._authority, self.versioned, state, node)
             self._finished.add(node)
 
-    def changes(self, node: str, info: InstanceInfo) -> list[Change]:
+    def changes(self, node: str, info: InstanceInfo) -> Iterator[Change]:
         """What was written to an instance's keys at exactly one version, in key order; None for a deletion."""
-        if self.reachable:
-            self.arrive()
-            return list(self.versioned.changes(bytes.fromhex(info.data_uuid), self._state().nodes[node].version_id))
-        return list(self._sealed_changes(node).get(info.data_uuid, ()))
+        if not self.reachable:
+            return iter(self._sealed_changes(node).get(info.data_uuid, ()))
+        return self.versioned.changes(bytes.fromhex(info.data_uuid), self._number(node))
+
+    def changed(self, node: str, info: InstanceInfo) -> Iterator[bytes]:
+        """The keys that `changes` gives; large values are not read."""
+        if not self.reachable:
+            return (key for key, _value in self.changes(node, info))
+        return self.versioned.changed_keys(bytes.fromhex(info.data_uuid), self._number(node))
+
+    def _number(self, node: str) -> int:
+        """Number of a version whose own keys are in the store."""
+        state = self._state()
+        self._upkeep.ready(node, state)
+        return state.nodes[node].version_id
 
     def strays(self) -> list[str]:
         """Data ids under which keys lie outside of versions, and that are no instance's, such as that of blobs."""
@@ -182,64 +169,61 @@ class RepoKeys:
         state = self._state()
         names = {i.data_uuid: i.name for i in state.instances.values()}
         if self.reachable:
-            self.arrive()
-        alone = set(ancestry(a, state.parents)) ^ set(ancestry(b, state.parents))
+            for node in (a, b):
+                self._upkeep.ready(node, state)
         touched: dict[str, set[bytes]] = {}
-        for node in alone:
-            rows = self._own(state.nodes[node]) if self.reachable else self._sealed_changes(node)
-            for instance, changes in rows.items():
-                touched.setdefault(names.get(instance, instance), set()).update(key for key, _value in changes)
+        for node in set(ancestry(a, state.parents)) ^ set(ancestry(b, state.parents)):
+            for instance, keys in self._keys_of(state.nodes[node]).items():
+                touched.setdefault(names.get(instance, instance), set()).update(keys)
         return {name: len(keys) for name, keys in sorted(touched.items())}
 
+    def _keys_of(self, info: NodeInfo) -> dict[str, Iterable[bytes]]:
+        """Keys that a version wrote, by data id."""
+        if not self.reachable:
+            return {i: (key for key, _ in rows) for i, rows in self._sealed_changes(info.id).items()}
+        instances, number = self.versioned.instances_changed(info.version_id), info.version_id
+        return {i.hex(): self.versioned.changed_keys(i, number) for i in instances}
+
     def sealing(self, info: NodeInfo) -> KeyChanges:
-        """What the commit of a version has to write of its keys; those outside of versions are written at once."""
-        self.arrive()
+        """What the commit of a version has to write of its keys; those outside of versions are written at once.
+
+        Nobody may write to the version any more: its changes are read while they are written.
+        """
         alone = self._authority.locks.alone(layout.node(layout.UNVERSIONED))
         unversioned.take(self._objects, self._authority.kv, self.versioned, alone)
-        own = self._own(info)  # nobody writes any more
-        with self._authority.kv.snapshot() as moment:
-            given = peek_mutation_id(moment)
-            mutations = given if given > FIRST_MUTATION_ID else 0
-            if not info.parents:
-                return KeyChanges(own, mutations=mutations)
-            # Without stacks the parent was sealed by an earlier release: everything is written once.
-            below = self._stacks(info.parents[0])
-            if below is not None and len(info.parents) == 1:
-                return KeyChanges(own, below, mutations=mutations)
-            brought = self._brought(info, None if below is None else info.parents[0], moment)
-            return KeyChanges(own, below or {}, *self._seen(info, brought, moment), mutations)
+        given = peek_mutation_id(self._authority.kv)
+        mutations = given if given > FIRST_MUTATION_ID else 0
+        changed = self.versioned.instances_changed(info.version_id)
+        own = {i.hex(): Rows(partial(self.versioned.changes, i, info.version_id)) for i in changed}
+        if not info.parents:
+            return KeyChanges(own, mutations=mutations)
+        # Without stacks the parent was sealed by an earlier release: everything is written once.
+        below = self._stacks(info.parents[0])
+        if below is not None and len(info.parents) == 1:
+            return KeyChanges(own, below, mutations=mutations)
+        joined = self._joined(info, None if below is None else info.parents[0])
+        return KeyChanges(own, below or {}, joined, mutations)
 
-    def _own(self, info: NodeInfo, view: Reader | None = None) -> dict[str, Iterable[Change]]:
-        changed = self.versioned.instances_changed(info.version_id, view=view)
-        changes = self.versioned.changes
-        return {i.hex(): Rows(partial(changes, i, info.version_id, view=view)) for i in changed}
-
-    def _brought(self, info: NodeInfo, known: str | None, view: Reader) -> dict[str, set[bytes]]:
-        """Keys by instance that a version may see otherwise than an ancestor of it: all that was written since."""
+    def _joined(self, info: NodeInfo, known: str | None) -> dict[str, Joined]:
+        """By instance what a version may see otherwise than an ancestor of it: all that was written since."""
         state = self._state()
         beside = set(ancestry(info.id, state.parents)) - set(ancestry(known, state.parents) if known else ())
-        found: dict[str, set[bytes]] = {}
-        for node in beside:
-            for instance, rows in self._own(state.nodes[node], view).items():
-                found.setdefault(instance, set()).update(key for key, _value in rows)
-        return found
+        found: dict[bytes, list[int]] = {}
+        for number in sorted(state.nodes[node].version_id for node in beside):
+            for instance in self.versioned.instances_changed(number):
+                found.setdefault(instance, []).append(number)
+        position = state.position(info.id)
+        return {i.hex(): partial(self._seen, i, numbers, position) for i, numbers in found.items()}
 
     def _seen(
-        self, info: NodeInfo, asked: Mapping[str, Iterable[bytes]], view: Reader
-    ) -> tuple[dict[str, list[Change]], dict[str, list[bytes]]]:
-        """What a version sees of keys, and those in conflict."""
-        joined: dict[str, list[Change]] = {}
-        conflicts: dict[str, list[bytes]] = {}
-        position = self._state().position(info.id)
-        for instance, names in asked.items():
-            keys = self.versioned.at(bytes.fromhex(instance), position, view=view)
-            joined[instance] = []
-            for key in sorted(names):
-                try:
-                    joined[instance].append((key, keys.get(key)))
-                except ConflictError:
-                    conflicts.setdefault(instance, []).append(key)
-        return joined, conflicts
+        self, instance: bytes, versions: Sequence[int], position: Position, clashing: list[bytes]
+    ) -> Iterator[Change]:
+        """What a version sees of the keys that others wrote; those in conflict are noted."""
+        written = merged(*(self.versioned.changed_keys(instance, version) for version in versions))
+        keys = (key for key, _ in groupby(written))
+        at = self.versioned.at(instance, position)
+        while some := list(islice(keys, TOGETHER)):
+            yield from at.settled(some, clashing)
 
     def _stacks(self, node: str) -> dict[str, Stack] | None:
         part = self._record(node).layers
@@ -256,35 +240,3 @@ class RepoKeys:
 
 def _position(state: State, node: str, info: InstanceInfo) -> Position:
     return state.position(node) if info.versioned else UNVERSIONED
-
-
-def mark_pending(authority: Authority, nodes: Iterable[str]) -> None:
-    """Note versions that are about to arrive with keys in their folders; `RepoKeys.arrive` takes those in.
-
-    Raises
-    ------
-    AuthorityUnavailableError
-        If the keys are being moved.
-    """
-    rows = [layout.row_pending(node) for node in nodes]
-
-    def mark(txn: Transaction) -> None:
-        handover.check(txn, authority.presence)
-        for row in rows:
-            txn.put(row, b"")
-
-    authority.kv.transact(mark)
-
-
-def batched(rows: Iterable[Change], count: int, weight: int) -> Iterator[list[Change]]:
-    """Rows, so many at a time, or fewer that come to so many bytes."""
-    part: list[Change] = []
-    size = 0
-    for key, value in rows:
-        part.append((key, value))
-        size += len(key) + len(value or b"")
-        if len(part) == count or size >= weight:
-            yield part
-            part, size = [], 0
-    if part:
-        yield part

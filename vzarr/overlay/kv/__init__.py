@@ -2,7 +2,8 @@
 
 `open_kv` gives a store by URL; `versioned` lays the version graph over one; `sidecar` writes a sealed
 version's changes as plain Zarr.  A package may bring a backend of its own: an entry point of the group ``vzarr.kv``
-whose name is the URL's scheme, and whose object is called as ``opener(url, create=..., durability=...)``.
+whose name is the URL's scheme, and whose object is called as ``opener(url, create=..., durability=...)``.  `base` says
+what one must offer, and makes the rest of the read verbs from one (`base.Paging`).
 """
 
 from __future__ import annotations

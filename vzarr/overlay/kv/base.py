@@ -14,6 +14,8 @@ from typing import Protocol, TypeVar
 
 T = TypeVar("T")
 Item = tuple[bytes, bytes]
+Range = tuple[bytes, bytes | None]
+"""Keys from the first to before the second; to the last where that is None."""
 
 FIRST_PAGE = 16
 LARGEST_PAGE = 1024
@@ -37,6 +39,14 @@ class Reader(Protocol):
         An iteration holds no lock, and keys strictly rise (or fall).  In a snapshot it sees the snapshot.  On
         a store or in a transaction, a pair that is there throughout is met exactly once; one that is written
         or deleted ahead of the iteration may or may not be met.
+        """
+
+    def scan_many(
+        self, ranges: Sequence[Range], *, limit: int | None = None, reverse: bool = False
+    ) -> list[list[Item]]:
+        """Pairs of each of many ranges, as `scan` gives them: so many of each, all in memory.
+
+        Each range is seen as of one moment.
         """
 
 
@@ -93,7 +103,7 @@ def prefix_end(prefix: bytes) -> bytes | None:
 
 
 def paged(
-    fetch: Callable[[bytes, bytes | None, int, bool], list[Item]],
+    fetch: Callable[[bytes, bytes | None, int | None, bool], list[Item]],
     start: bytes,
     end: bytes | None,
     limit: int | None,
@@ -114,7 +124,7 @@ def paged(
 
 
 def _pages(
-    fetch: Callable[[bytes, bytes | None, int, bool], list[Item]],
+    fetch: Callable[[bytes, bytes | None, int | None, bool], list[Item]],
     start: bytes,
     end: bytes | None,
     limit: int | None,
@@ -138,18 +148,38 @@ def _pages(
         size = max(1, size // 2) if heavy else min(LARGEST_PAGE, size * 2)
 
 
-class Paging(Reader, Protocol):
-    """The read verbs of a view, and `fetch`, by which they page through a range."""
+class Paging(ABC):
+    """Scans of a view by pages of a range."""
 
-    def fetch(self, start: bytes, end: bytes | None, count: int, reverse: bool) -> list[Item]:
-        """The first `count` pairs of a range, or fewer."""
+    @abstractmethod
+    def fetch(self, start: bytes, end: bytes | None, count: int | None, reverse: bool) -> list[Item]:
+        """The first `count` pairs of a range, or fewer; all where that is None."""
+
+    def scan(
+        self, start: bytes, end: bytes | None = None, *, limit: int | None = None, reverse: bool = False
+    ) -> Iterator[Item]:
+        """Pairs of a range in key order, as `Reader.scan` defines."""
+        return paged(self.fetch, start, end, limit, reverse)
+
+    def scan_many(
+        self, ranges: Sequence[Range], *, limit: int | None = None, reverse: bool = False
+    ) -> list[list[Item]]:
+        """Pairs of each of many ranges, as `Reader.scan_many` defines."""
+        return [self.fetch(start, end, limit, reverse) for start, end in ranges]
 
 
-class ByViews(ABC):
+class PagingReader(Reader, Protocol):
+    """A reader that scans by `fetch`."""
+
+    def fetch(self, start: bytes, end: bytes | None, count: int | None, reverse: bool) -> list[Item]:
+        """See `Paging.fetch`."""
+
+
+class ByViews(Paging):
     """The read verbs of a store each of whose reads goes through a view of its own."""
 
     @abstractmethod
-    def reading(self) -> AbstractContextManager[Paging]:
+    def reading(self) -> AbstractContextManager[PagingReader]:
         """A view for one read, of the moment of its beginning or of its statement."""
 
     def get(self, key: bytes) -> bytes | None:
@@ -162,12 +192,14 @@ class ByViews(ABC):
         with self.reading() as view:
             return view.get_many(keys)
 
-    def scan(
-        self, start: bytes, end: bytes | None = None, *, limit: int | None = None, reverse: bool = False
-    ) -> Iterator[Item]:
-        """Pairs of a range in key order, as `Reader.scan` defines."""
-        return paged(self._fetch, start, end, limit, reverse)
+    def scan_many(
+        self, ranges: Sequence[Range], *, limit: int | None = None, reverse: bool = False
+    ) -> list[list[Item]]:
+        """Pairs of each of many ranges, as `Reader.scan_many` defines."""
+        with self.reading() as view:
+            return view.scan_many(ranges, limit=limit, reverse=reverse)
 
-    def _fetch(self, start: bytes, end: bytes | None, count: int, reverse: bool) -> list[Item]:
+    def fetch(self, start: bytes, end: bytes | None, count: int | None, reverse: bool) -> list[Item]:
+        """See `Paging.fetch`."""
         with self.reading() as view:
             return view.fetch(start, end, count, reverse)

@@ -16,7 +16,7 @@ from threading import Lock, get_ident
 from typing import Any, TypeVar
 
 from vzarr.errors import AuthorityUnavailableError, InvalidInputError, StorageError, UnsupportedError
-from vzarr.overlay.kv.base import ByViews, Item, Reader, Transaction, paged
+from vzarr.overlay.kv.base import ByViews, Item, Paging, Reader, Transaction
 
 T = TypeVar("T")
 
@@ -39,7 +39,7 @@ def _driver() -> Any:
     return lmdb
 
 
-class _View:
+class _View(Paging):
     """Read verbs within one LMDB transaction."""
 
     def __init__(self, txn: Any, path: str) -> None:
@@ -67,12 +67,7 @@ class _View:
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
         return [self.get(key) for key in keys]
 
-    def scan(
-        self, start: bytes, end: bytes | None = None, *, limit: int | None = None, reverse: bool = False
-    ) -> Iterator[Item]:
-        return paged(self.fetch, start, end, limit, reverse)
-
-    def fetch(self, start: bytes, end: bytes | None, count: int, reverse: bool) -> list[Item]:
+    def fetch(self, start: bytes, end: bytes | None, count: int | None, reverse: bool) -> list[Item]:
         with self._using() as txn, txn.cursor() as cursor:
             rows = _falling(cursor, start, end) if reverse else _rising(cursor, start, end)
             return list(islice(rows, count))

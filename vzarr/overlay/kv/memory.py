@@ -10,13 +10,13 @@ from bisect import bisect_left, insort
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import count
+from itertools import count, islice
 from operator import itemgetter
 from threading import Lock, RLock
 from typing import TypeVar
 
 from vzarr.errors import InvalidInputError, StorageError
-from vzarr.overlay.kv.base import Item, Reader, Transaction, paged
+from vzarr.overlay.kv.base import Item, Paging, Reader, Transaction, paged
 
 T = TypeVar("T")
 _numbers = count(1)
@@ -41,15 +41,16 @@ class _Table:
         if key in self.values:
             del self.values[key], self.order[bisect_left(self.order, key)]
 
-    def keys(self, start: bytes, end: bytes | None, count: int, reverse: bool) -> list[bytes]:
+    def keys(self, start: bytes, end: bytes | None, count: int | None, reverse: bool) -> list[bytes]:
         low = bisect_left(self.order, start)
         high = len(self.order) if end is None else bisect_left(self.order, end)
+        count = len(self.order) if count is None else count
         if reverse:
             return self.order[max(low, high - count) : high][::-1]
         return self.order[low : min(high, low + count)]
 
 
-class _View:
+class _View(Paging):
     """Read verbs over a table; whoever makes one sees to it that the table holds still meanwhile."""
 
     def __init__(self, table: _Table) -> None:
@@ -66,12 +67,7 @@ class _View:
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
         return [self.get(key) for key in keys]
 
-    def scan(
-        self, start: bytes, end: bytes | None = None, *, limit: int | None = None, reverse: bool = False
-    ) -> Iterator[Item]:
-        return paged(self.fetch, start, end, limit, reverse)
-
-    def fetch(self, start: bytes, end: bytes | None, count: int, reverse: bool) -> list[Item]:
+    def fetch(self, start: bytes, end: bytes | None, count: int | None, reverse: bool) -> list[Item]:
         table = self._rows()
         found = ((key, table.values[key]) for key in table.keys(start, end, count, reverse))
         return [(key, value) for key, value in found if value is not None]
@@ -91,12 +87,12 @@ class _Txn(_View):
         below = super().get(key)
         return self.writes.values.get(key, below)
 
-    def fetch(self, start: bytes, end: bytes | None, count: int, reverse: bool) -> list[Item]:
+    def fetch(self, start: bytes, end: bytes | None, count: int | None, reverse: bool) -> list[Item]:
         own = self.writes.values
         below = (item for item in paged(super().fetch, start, end, None, reverse) if item[0] not in own)
         mine = self._own(start, end, reverse)
         merged = heapq.merge(below, mine, key=itemgetter(0), reverse=reverse)
-        return [item for item, _ in zip(merged, range(count), strict=False)]
+        return list(islice(merged, count))
 
     def _own(self, start: bytes, end: bytes | None, reverse: bool) -> Iterator[Item]:
         for key in self.writes.keys(start, end, len(self.writes.order), reverse):
@@ -141,7 +137,7 @@ _named: defaultdict[str, _Store] = defaultdict(_Store)
 _naming = Lock()
 
 
-class MemoryKV:
+class MemoryKV(Paging):
     """A handle of an `OrderedKV` that lives in this process.
 
     Snapshots cost nothing until the next commit, which then copies the table.
@@ -167,14 +163,8 @@ class MemoryKV:
         with self._shared.lock:
             return self._view().get_many(keys)
 
-    def scan(
-        self, start: bytes, end: bytes | None = None, *, limit: int | None = None, reverse: bool = False
-    ) -> Iterator[Item]:
-        """Pairs of a range in key order, as `Reader.scan` defines."""
-        return paged(self.fetch, start, end, limit, reverse)
-
-    def fetch(self, start: bytes, end: bytes | None, count: int, reverse: bool) -> list[Item]:
-        """The first `count` pairs of a range."""
+    def fetch(self, start: bytes, end: bytes | None, count: int | None, reverse: bool) -> list[Item]:
+        """See `Paging.fetch`."""
         with self._shared.lock:
             return self._view().fetch(start, end, count, reverse)
 

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from vzarr.errors import AuthorityUnavailableError, InvalidInputError, StorageError, UnsupportedError
-from vzarr.overlay.kv.base import ByViews, Item, Reader, Transaction, paged
+from vzarr.overlay.kv.base import ByViews, Item, Paging, Range, Reader, Transaction
+from vzarr.overlay.kv.waiting import Waiting
 
 if TYPE_CHECKING:
     import psycopg
@@ -47,7 +48,12 @@ _SCANS = {
     for bounded in (False, True)
     for reverse in (False, True)
 }
-
+_SCAN_MANY = {
+    reverse: "SELECT n, k, v FROM unnest(%s::bytea[], %s::bytea[]) WITH ORDINALITY AS wanted (lo, hi, n), LATERAL"
+    " (SELECT k, v FROM vzarr_kv WHERE k >= lo AND k < hi"
+    f" ORDER BY k {'DESC' if reverse else 'ASC'} LIMIT %s) AS found ORDER BY n, k {'DESC' if reverse else 'ASC'}"
+    for reverse in (False, True)
+}
 
 _UPSERT = (
     "INSERT INTO vzarr_kv SELECT k, v FROM unnest(%b::bytea[], %b::bytea[]) AS given (k, v)"
@@ -68,7 +74,7 @@ def driver() -> Any:
     return psycopg
 
 
-class _View:
+class _View(Paging):
     """Read verbs over one connection, within whatever transaction that is in."""
 
     def __init__(self, connection: Connection, name: str) -> None:
@@ -101,12 +107,18 @@ class _View:
         found = dict(self.query("SELECT k, v FROM vzarr_kv WHERE k = ANY(%s)", list(keys))) if keys else {}
         return [found.get(key) for key in keys]
 
-    def scan(
-        self, start: bytes, end: bytes | None = None, *, limit: int | None = None, reverse: bool = False
-    ) -> Iterator[Item]:
-        return paged(self.fetch, start, end, limit, reverse)
+    def scan_many(
+        self, ranges: Sequence[Range], *, limit: int | None = None, reverse: bool = False
+    ) -> list[list[Item]]:
+        starts, ends = [start for start, _ in ranges], [end for _, end in ranges]
+        if len(ranges) < 2 or None in ends:
+            return super().scan_many(ranges, limit=limit, reverse=reverse)
+        found: list[list[Item]] = [[] for _ in ranges]
+        for n, key, value in self.query(_SCAN_MANY[reverse], starts, ends, limit):
+            found[n - 1].append((key, value))
+        return found
 
-    def fetch(self, start: bytes, end: bytes | None, count: int, reverse: bool) -> list[Item]:
+    def fetch(self, start: bytes, end: bytes | None, count: int | None, reverse: bool) -> list[Item]:
         bounds = (start,) if end is None else (start, end)
         return self.query(_SCANS[end is not None, reverse], *bounds, count)
 
@@ -115,42 +127,51 @@ class _View:
 
 
 class _Txn(_View):
-    """A view with the write verbs; what was written is kept here until somebody scans, or the end."""
+    """A view with the write verbs; see `waiting`."""
 
     def __init__(self, connection: Connection, name: str) -> None:
         super().__init__(connection, name)
-        self._written: dict[bytes, bytes | None] = {}
+        self._waiting = Waiting()
 
     def get(self, key: bytes) -> bytes | None:
-        return self._written[key] if key in self._written else super().get(key)
+        waiting = self._waiting.rows
+        return waiting[key] if key in waiting else super().get(key)
 
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
-        stored = super().get_many(keys)
-        return [self._written.get(key, value) for key, value in zip(keys, stored, strict=True)]
+        return self._waiting.get_many(keys, super().get_many)
 
-    def fetch(self, start: bytes, end: bytes | None, count: int, reverse: bool) -> list[Item]:
-        self.flush()
+    def scan_many(
+        self, ranges: Sequence[Range], *, limit: int | None = None, reverse: bool = False
+    ) -> list[list[Item]]:
+        self._show(ranges)
+        return super().scan_many(ranges, limit=limit, reverse=reverse)
+
+    def fetch(self, start: bytes, end: bytes | None, count: int | None, reverse: bool) -> list[Item]:
+        self._show([(start, end)])
         return super().fetch(start, end, count, reverse)
 
     def put(self, key: bytes, value: bytes) -> None:
-        if len(key) > LONGEST_KEY:
-            raise InvalidInputError(f"this key store takes keys of up to {LONGEST_KEY} bytes, not {len(key)}")
-        self._check()
-        self._written[key] = bytes(value)
+        self._write(key, bytes(value))
 
     def delete(self, key: bytes) -> None:
-        self._check()
-        self._written[key] = None
+        self._write(key, None)
 
-    def _check(self) -> None:
+    def _write(self, key: bytes, value: bytes | None) -> None:
         if self._connection is None:
             raise InvalidInputError("this snapshot or transaction has ended")
+        if len(key) > LONGEST_KEY:
+            raise InvalidInputError(f"this key store takes keys of up to {LONGEST_KEY} bytes, not {len(key)}")
+        self._waiting.write(key, value)
+        if self._waiting.heavy:
+            self.flush()
+
+    def _show(self, ranges: Sequence[Range]) -> None:
+        if self._waiting.matters(ranges):
+            self.flush()
 
     def flush(self) -> None:
-        """Send what was written so far."""
-        put = sorted((k, v) for k, v in self._written.items() if v is not None)
-        gone = [k for k, v in self._written.items() if v is None]
-        self._written.clear()
+        """Send what waits."""
+        put, gone = self._waiting.take()
         if put:
             self.run(_UPSERT, *map(list, zip(*put, strict=True)))
         if gone:

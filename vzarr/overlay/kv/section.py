@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any, NoReturn, TypeVar
 
 from vzarr.errors import AuthorityUnavailableError
-from vzarr.overlay.kv.base import Item, OrderedKV, Reader, Transaction, prefix_end, stamp_of
+from vzarr.overlay.kv.base import Item, OrderedKV, Range, Reader, Transaction, prefix_end, stamp_of
 
 T = TypeVar("T")
 
@@ -34,6 +34,15 @@ class _Part:
         stop = prefix_end(self._prefix) if end is None else self._prefix + end
         for key, value in self._inner.scan(self._prefix + start, stop, limit=limit, reverse=reverse):
             yield key[cut:], value
+
+    def scan_many(
+        self, ranges: Sequence[Range], *, limit: int | None = None, reverse: bool = False
+    ) -> list[list[Item]]:
+        """Pairs of each of many ranges, as `Reader.scan_many` defines."""
+        cut, last = len(self._prefix), prefix_end(self._prefix)
+        whole = [(self._prefix + start, last if end is None else self._prefix + end) for start, end in ranges]
+        found = self._inner.scan_many(whole, limit=limit, reverse=reverse)
+        return [[(key[cut:], value) for key, value in rows] for rows in found]
 
 
 class _PartTxn(_Part):
@@ -105,7 +114,7 @@ class Unreachable:
         """
         raise AuthorityUnavailableError(self.reason)
 
-    get = get_many = scan = transact = refuse
+    get = get_many = scan = scan_many = transact = refuse
 
     def snapshot(self) -> AbstractContextManager[Reader]:
         """See `refuse`."""

@@ -13,15 +13,15 @@ from pathlib import Path
 from typing import TypeVar
 
 from vzarr.errors import AuthorityUnavailableError, InvalidInputError, StorageError
-from vzarr.overlay.kv.base import Item, Reader, Transaction, paged
+from vzarr.overlay.kv.base import Item, Paging, Range, Reader, Transaction
 from vzarr.overlay.kv.sqliteconnections import SYNCHRONOUS, Connections, file_id
 from vzarr.overlay.kv.sqlitefile import DAMAGED, check_place, create_file, is_promising
-from vzarr.overlay.kv.sqliteviews import Txn, View
+from vzarr.overlay.kv.sqliteviews import MOST_VALUES, Txn, View
 
 T = TypeVar("T")
 
 
-class SqliteKV:
+class SqliteKV(Paging):
     """An `OrderedKV` in the file `path`.
 
     Forking waits for calls under way and lets the child open connections of its own.  SQLite cannot do that
@@ -82,16 +82,27 @@ class SqliteKV:
 
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
         """Values of `keys`, in their order, all as of one moment."""
-        with self.snapshot() as view:
-            return view.get_many(keys)
+        if len(keys) > MOST_VALUES:
+            with self.snapshot() as view:
+                return view.get_many(keys)
+        connection = self._take()
+        try:
+            return View(connection, self._path).get_many(keys)
+        finally:
+            self._shared.give(connection)
 
-    def scan(
-        self, start: bytes, end: bytes | None = None, *, limit: int | None = None, reverse: bool = False
-    ) -> Iterator[Item]:
-        """Pairs of a range in key order, as `Reader.scan` defines."""
-        return paged(self._fetch, start, end, limit, reverse)
+    def scan_many(
+        self, ranges: Sequence[Range], *, limit: int | None = None, reverse: bool = False
+    ) -> list[list[Item]]:
+        """Pairs of each of many ranges, as `Reader.scan_many` defines."""
+        connection = self._take()
+        try:
+            return View(connection, self._path).scan_many(ranges, limit=limit, reverse=reverse)
+        finally:
+            self._shared.give(connection)
 
-    def _fetch(self, start: bytes, end: bytes | None, count: int, reverse: bool) -> list[Item]:
+    def fetch(self, start: bytes, end: bytes | None, count: int | None, reverse: bool) -> list[Item]:
+        """See `Paging.fetch`."""
         connection = self._take()
         try:
             return View(connection, self._path).fetch(start, end, count, reverse)

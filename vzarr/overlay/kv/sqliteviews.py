@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from vzarr.errors import InvalidInputError
-from vzarr.overlay.kv.base import Item, paged
+from vzarr.overlay.kv.base import Item, Paging, Range
 from vzarr.overlay.kv.sqlitefile import failed
+from vzarr.overlay.kv.waiting import Waiting
 
 _SCANS = {
     (bounded, reverse): "SELECT k, v FROM kv WHERE k >= ?"
@@ -17,25 +18,23 @@ _SCANS = {
     for bounded in (False, True)
     for reverse in (False, True)
 }
+_FEW_KEYS = [" UNION ALL ".join(["SELECT k, v FROM kv WHERE k = ?"] * n) for n in range(9)]
+"""Statements for so many keys: below nine they take half the time of a list of them."""
 
 # The inner query is one seek per range.
 _FIRSTS = (
-    "WITH wanted (lo, hi) AS (VALUES {}) SELECT lo, k, v FROM wanted JOIN kv "
+    "WITH wanted (n, lo, hi) AS (VALUES {}) SELECT n, k, v FROM wanted JOIN kv "
     "ON k = (SELECT k FROM kv WHERE k >= lo AND k < hi ORDER BY k LIMIT 1)"
 )
 _ALL = (
     "WITH wanted (n, lo, hi) AS (VALUES {}) SELECT n, k, v FROM wanted CROSS JOIN kv "
     "ON k >= lo AND k < hi ORDER BY n, k"
 )
-MOST_WAITING = 1 << 22
-"""Bytes that a transaction holds back."""
-_FEW = 32
-"""So many keys that wait are compared with what is looked at; more are sent."""
 MOST_VALUES = 500
 """Values bound to one statement; any SQLite allows 999."""
 
 
-class View:
+class View(Paging):
     """Read verbs over one connection, within whatever transaction that is in."""
 
     def __init__(self, connection: sqlite3.Connection, path: str) -> None:
@@ -57,49 +56,36 @@ class View:
 
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
         """Values of `keys`, in their order."""
-        if len(keys) < 3:
-            return [self.get(key) for key in keys]
         found: dict[bytes, bytes] = {}
         for start in range(0, len(keys), MOST_VALUES):
             some = keys[start : start + MOST_VALUES]
-            found.update(self._query(f"SELECT k, v FROM kv WHERE k IN ({','.join('?' * len(some))})", *some))  # type: ignore[arg-type]
+            few = len(some) < len(_FEW_KEYS)
+            sql = _FEW_KEYS[len(some)] if few else f"SELECT k, v FROM kv WHERE k IN ({','.join('?' * len(some))})"
+            found.update(self._query(sql, *some))  # type: ignore[arg-type]
         return [found.get(key) for key in keys]
 
-    def firsts(self, ranges: Sequence[tuple[bytes, bytes]]) -> list[Item | None]:
-        """First pair of each range, None for an empty one (see `indexrows.firsts`)."""
-        found: list[Item | None] = []
-        for start in range(0, len(ranges), MOST_VALUES // 2):
-            some = ranges[start : start + MOST_VALUES // 2]
-            rows = self._query(
-                _FIRSTS.format(",".join(["(?,?)"] * len(some))), *(part for pair in some for part in pair)
-            )
-            by_start = {lo: (key, value) for lo, key, value in rows}
-            found += [by_start.get(lo) for lo, _ in some]
-        return found
-
-    def all_of(self, ranges: Sequence[tuple[bytes, bytes]]) -> list[list[Item]]:
-        """All pairs of each range (see `indexrows.all_of`)."""
+    def scan_many(
+        self, ranges: Sequence[Range], *, limit: int | None = None, reverse: bool = False
+    ) -> list[list[Item]]:
+        """See `Reader.scan_many`; short ones of which all or the first is wanted by few statements."""
+        bounded = [(start, end) for start, end in ranges if end is not None]
+        if len(bounded) < 2 or len(bounded) < len(ranges) or reverse or limit not in (1, None):
+            return super().scan_many(ranges, limit=limit, reverse=reverse)
         found: list[list[Item]] = [[] for _ in ranges]
-        step = MOST_VALUES // 3
-        for start in range(0, len(ranges), step):
-            some = ranges[start : start + step]
+        sql, step = _FIRSTS if limit == 1 else _ALL, MOST_VALUES // 3
+        for start in range(0, len(bounded), step):
+            some = bounded[start : start + step]
             named = (part for n, pair in enumerate(some, start) for part in (n, *pair))
-            rows: list[tuple[Any, ...]] = self._query(_ALL.format(",".join(["(?,?,?)"] * len(some))), *named)
+            rows: list[tuple[Any, ...]] = self._query(sql.format(",".join(["(?,?,?)"] * len(some))), *named)
             for n, key, value in rows:
                 found[n].append((key, value))
         return found
 
-    def scan(
-        self, start: bytes, end: bytes | None = None, *, limit: int | None = None, reverse: bool = False
-    ) -> Iterator[Item]:
-        """See `Reader.scan`."""
-        return paged(self.fetch, start, end, limit, reverse)
-
-    def fetch(self, start: bytes, end: bytes | None, count: int, reverse: bool) -> list[Item]:
-        """The first pairs of a range, or the last ones if `reverse`."""
+    def fetch(self, start: bytes, end: bytes | None, count: int | None, reverse: bool) -> list[Item]:
+        """See `Paging.fetch`."""
         sql = _SCANS[end is not None, reverse]
         bounds = (start,) if end is None else (start, end)
-        return self._query(sql, *bounds, count)  # type: ignore[return-value]
+        return self._query(sql, *bounds, -1 if count is None else count)  # type: ignore[return-value]
 
     def said(self, pragma: str) -> object:
         """First value of what a pragma answers."""
@@ -122,16 +108,11 @@ class View:
 
 
 class Txn(View):
-    """A view of the writing connection, with the write verbs.
-
-    What is written waits here until the end, or until somebody looks where it would be: a few statements instead of
-    one for each row.
-    """
+    """A view of the writing connection, with the write verbs; see `waiting`."""
 
     def __init__(self, connection: sqlite3.Connection, path: str) -> None:
         super().__init__(connection, path)
-        self._written: dict[bytes, bytes | None] = {}
-        self._waiting = 0
+        self._waiting = Waiting()
 
     def commit(self) -> None:
         """Make it so."""
@@ -140,26 +121,21 @@ class Txn(View):
 
     def get(self, key: bytes) -> bytes | None:
         """Value of `key`, or None where there is none."""
-        return self._written[key] if key in self._written else super().get(key)
+        waiting = self._waiting.rows
+        return waiting[key] if key in waiting else super().get(key)
 
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
         """Values of `keys`, in their order."""
-        if not self._written:
-            return super().get_many(keys)
-        stored = iter(super().get_many([key for key in keys if key not in self._written]))
-        return [self._written[key] if key in self._written else next(stored) for key in keys]
+        return self._waiting.get_many(keys, super().get_many)
 
-    def firsts(self, ranges: Sequence[tuple[bytes, bytes]]) -> list[Item | None]:
-        """See `View.firsts`."""
+    def scan_many(
+        self, ranges: Sequence[Range], *, limit: int | None = None, reverse: bool = False
+    ) -> list[list[Item]]:
+        """See `View.scan_many`."""
         self._show(ranges)
-        return super().firsts(ranges)
+        return super().scan_many(ranges, limit=limit, reverse=reverse)
 
-    def all_of(self, ranges: Sequence[tuple[bytes, bytes]]) -> list[list[Item]]:
-        """See `View.all_of`."""
-        self._show(ranges)
-        return super().all_of(ranges)
-
-    def fetch(self, start: bytes, end: bytes | None, count: int, reverse: bool) -> list[Item]:
+    def fetch(self, start: bytes, end: bytes | None, count: int | None, reverse: bool) -> list[Item]:
         """See `View.fetch`."""
         self._show([(start, end)])
         return super().fetch(start, end, count, reverse)
@@ -175,26 +151,19 @@ class Txn(View):
     def _write(self, key: bytes, value: bytes | None) -> None:
         if self._connection is None:
             raise InvalidInputError("this snapshot or transaction has ended")
-        self._written[key] = value
-        self._waiting += len(key) + len(value or b"")
-        if self._waiting > MOST_WAITING:
+        self._waiting.write(key, value)
+        if self._waiting.heavy:
             self.flush()
 
-    def _show(self, ranges: Sequence[tuple[bytes, bytes | None]]) -> None:
-        """Send what waits, if some of it is in a range."""
-        waiting = self._written
-        if len(waiting) > _FEW or any(
-            start <= key and (end is None or key < end) for start, end in ranges for key in waiting
-        ):
+    def _show(self, ranges: Sequence[Range]) -> None:
+        if self._waiting.matters(ranges):
             self.flush()
 
     def flush(self) -> None:
         """Send what waits."""
-        put = sorted((k, v) for k, v in self._written.items() if v is not None)
-        gone = sorted((k,) for k, v in self._written.items() if v is None)
-        self._written, self._waiting = {}, 0
+        put, gone = self._waiting.take()
         self._run_many("INSERT INTO kv VALUES (?, ?) ON CONFLICT (k) DO UPDATE SET v = excluded.v", put)
-        self._run_many("DELETE FROM kv WHERE k = ?", gone)
+        self._run_many("DELETE FROM kv WHERE k = ?", [(key,) for key in gone])
 
     def _run_many(self, sql: str, rows: Sequence[tuple[bytes, ...]]) -> None:
         if self._connection is None:

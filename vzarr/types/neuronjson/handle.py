@@ -317,7 +317,7 @@ def settle(instance: NeuronJson) -> None:
     mark = rows.joined_row(version.uuid)
     if instance.keys.get(mark) is not None:
         return
-    written = [key for key, _ in version.repo.keys.changes(version.uuid, instance.info) if key[:1] == rows.RECORD]
+    written = [key for key in version.repo.keys.changed(version.uuid, instance.info) if key[:1] == rows.RECORD]
 
     def change(tx: InstanceTxn) -> None:
         for row in written:
