@@ -33,7 +33,7 @@ class InstanceTxn(StoredKeys):
     """
 
     def __init__(self, txn: Transaction, instance: bytes, position: Position, is_ancestor: IsAncestor) -> None:
-        super().__init__(txn, instance, position, is_ancestor)
+        super().__init__(txn, None, instance, position, is_ancestor)
         self.txn = txn
         self._apart = apart_prefix(instance, position.version)
         self.written: set[bytes] | None = set()

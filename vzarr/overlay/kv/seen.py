@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from vzarr.errors import FormatError
 from vzarr.overlay.kv.base import Reader
@@ -13,6 +13,11 @@ HEAVY = 4 << 20
 """Bytes of large values that are in memory at once."""
 
 
+def damaged(key: bytes, version: int) -> bytes | None:
+    """Say that a store does not hold what its rows speak of."""
+    raise FormatError(f"key {key!r} was written at version {version}, which holds no value of it")
+
+
 class Seen:
     """Values by key, None for deleted ones; in no order.
 
@@ -20,10 +25,13 @@ class Seen:
     ----------
     instance
         Whose keys.
+    missing
+        ``missing(key, version)``: a value of which a row spoke and that is not there; who sees rows of several moments
+        looks again, because the key may have been written meanwhile.
     """
 
-    def __init__(self, instance: bytes) -> None:
-        self._instance = instance
+    def __init__(self, instance: bytes, missing: Callable[[bytes, int], bytes | None] = damaged) -> None:
+        self._instance, self._missing = instance, missing
         self.values: dict[bytes, bytes | None] = {}
         """Those that are known."""
         self.unread: dict[bytes, Write] = {}
@@ -71,17 +79,13 @@ class Seen:
         rows = view.get_many([own_prefix(self._instance, v) + key for key, v in asked]) if asked else []
         for (key, version), row in zip(asked, rows, strict=True):
             del self.unread[key]
-            self.note(key, Write(version, _there(row, key, version)))
+            if row is None:
+                damaged(key, version)
+            self.note(key, Write(version, row))
 
     def _read(self, view: Reader, keys: Iterable[bytes]) -> None:
         """Read large values."""
         asked = [(key, self.unread.pop(key).version) for key in list(keys)]
         rows = view.get_many([apart_prefix(self._instance, v) + key for key, v in asked]) if asked else []
         for (key, version), row in zip(asked, rows, strict=True):
-            self.values[key] = _there(row, key, version)
-
-
-def _there(row: bytes | None, key: bytes, version: int) -> bytes:
-    if row is None:
-        raise FormatError(f"key {key!r} was written at version {version}, which holds no value of it")
-    return row
+            self.values[key] = self._missing(key, version) if row is None else row

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 from itertools import islice
 from operator import itemgetter
@@ -17,6 +18,8 @@ from vzarr.overlay.kv.rule import IsAncestor, Write
 from vzarr.overlay.kv.seen import Seen
 from vzarr.overlay.kv.spans import spans
 
+Snapshot = Callable[[], AbstractContextManager[Reader]]
+
 AHEAD = 4
 """Lines whose heads are read together with a version's own rows."""
 TOGETHER = 64
@@ -29,19 +32,28 @@ class StoredKeys(InstanceKeys):
     """Keys in a key store.  Made by `VersionedKV.at`.
 
     A version's own rows decide, and heads about keys that it did not write.  Own rows stay and heads only get newer, so
-    it does not matter which is read first, or what is folded meanwhile: calls need no moment of their own.  A scan sees
-    writes meanwhile as `Reader.scan` says.
+    a sealed version looks the same at any moment.  Of an open one each call sees one moment, and a scan sees writes
+    meanwhile as `Reader.scan` says.
 
     Parameters
     ----------
     view
         The store, or a moment of it.
+    snapshot
+        Gives moments of the store; None where `view` is one.
     instance, position, is_ancestor, folded
         As in `VersionedKV.at`.
     """
 
     def __init__(
-        self, view: Reader, instance: bytes, position: Position, is_ancestor: IsAncestor, *, folded: bool = False
+        self,
+        view: Reader,
+        snapshot: Snapshot | None,
+        instance: bytes,
+        position: Position,
+        is_ancestor: IsAncestor,
+        *,
+        folded: bool = False,
     ) -> None:
         if len(instance) != 16:
             raise InvalidInputError(f"an instance is named by 16 bytes, not {len(instance)}")
@@ -52,13 +64,33 @@ class StoredKeys(InstanceKeys):
         self._lines = list(islice(lines_of(position), AHEAD)) if position.version else []
         self._prefixes = [self._own] * (not folded) + [head_prefix(instance, line) for line in self._lines]
         self._above = after_version(position.version)
+        self._snapshot = None if folded else snapshot
         self._lenient = False
 
     def without_conflicts(self) -> StoredKeys:
         """The same keys, of which those that have several values are absent."""
+        return self._like(_lenient=True)
+
+    def _like(self, **changed: object) -> StoredKeys:
         found = object.__new__(StoredKeys)
-        found.__dict__.update(self.__dict__, _lenient=True)
+        found.__dict__.update(self.__dict__, **changed)
         return found
+
+    @contextmanager
+    def _at_one_moment(self) -> Iterator[StoredKeys]:
+        if self._snapshot is None:
+            yield self
+            return
+        with self._snapshot() as view:
+            yield self._like(_view=view, _snapshot=None)
+
+    def _seen(self) -> Seen:
+        return Seen(self._instance) if self._snapshot is None else Seen(self._instance, self._again)
+
+    def _again(self, key: bytes, _version: int) -> bytes | None:
+        """Value of a key that was written while it was looked up."""
+        with self._at_one_moment() as same:
+            return same.get(key)
 
     def get(self, key: bytes) -> bytes | None:
         """Value of `key`, or None where it is absent or deleted; `ConflictError` where it has several."""
@@ -71,8 +103,13 @@ class StoredKeys(InstanceKeys):
     def get_many(self, keys: Iterable[bytes]) -> list[bytes | None]:
         """Values of `keys`, in their order."""
         wanted = list(keys)
-        values = self._look_up(wanted, self._clash).read(self._view)
-        return [values.get(key) for key in wanted]
+        if self._snapshot is None or len(wanted) * len(self._prefixes) <= TOGETHER:
+            seen = self._look_up(wanted, self._clash)
+            if self._snapshot is None or len(wanted) < 2 or not seen.unread:
+                values = seen.read(self._view)
+                return [values.get(key) for key in wanted]
+        with self._at_one_moment() as same:
+            return same.get_many(wanted)
 
     def get_with_version(self, key: bytes) -> tuple[int, bytes] | None:
         """Number of the version that wrote the visible value, and the value; None where the key is absent."""
@@ -100,7 +137,11 @@ class StoredKeys(InstanceKeys):
 
     def scan_many(self, ranges: Sequence[tuple[bytes, bytes]]) -> list[list[Item]]:
         """What `scan` gives of each of many short ranges, looked up together and in memory."""
-        prefixes, seen = self._all_prefixes, Seen(self._instance)
+        with self._at_one_moment() as same:
+            return same._scan_many(ranges)
+
+    def _scan_many(self, ranges: Sequence[tuple[bytes, bytes]]) -> list[list[Item]]:
+        prefixes, seen = self._all_prefixes, self._seen()
         rows = self._view.scan_many([(p + start, p + end) for start, end in ranges for p in prefixes])
         width = len(prefixes)
         found = [self._order(rows[n * width : (n + 1) * width], False, seen) for n in range(len(ranges))]
@@ -155,7 +196,7 @@ class StoredKeys(InstanceKeys):
         return values[0] if len(values) == 1 else None
 
     def _value(self, key: bytes, write: Write) -> bytes | None:
-        seen = Seen(self._instance)
+        seen = self._seen()
         seen.note(key, write)
         return seen.read(self._view)[key]
 
@@ -163,7 +204,7 @@ class StoredKeys(InstanceKeys):
 
     def _look_up(self, keys: Sequence[bytes], clash: Clash) -> Seen:
         """What is seen of many keys."""
-        prefixes, seen = self._prefixes, Seen(self._instance)
+        prefixes, seen = self._prefixes, self._seen()
         own, known = dict[bytes, bytes](), dict[int, Mapping[bytes, bytes]]()
         if 0 < len(keys) * len(prefixes) <= TOGETHER:
             rows = self._view.get_many([prefix + key for prefix in prefixes for key in keys])
@@ -197,7 +238,7 @@ class StoredKeys(InstanceKeys):
             if plain is not None:
                 yield from plain
                 continue
-            seen = Seen(self._instance)
+            seen = self._seen()
             keys, clash = self._order(rows, reverse, seen)
             found = seen.in_order(self._view, keys)
             yield from ((key, value) for key, value in found if value is not None)
@@ -206,7 +247,7 @@ class StoredKeys(InstanceKeys):
 
     def _keys(self, start: bytes, end: bytes | None, limit: int | None, reverse: bool) -> Iterator[bytes]:
         for rows in spans(self._view, self._all_prefixes, start, end, limit=limit, reverse=reverse):
-            seen = Seen(self._instance)
+            seen = self._seen()
             keys, clash = self._order(rows, reverse, seen)
             yield from [key for key in keys if not seen.gone(key)]
             if clash is not None:

@@ -34,6 +34,7 @@ All other row keys of the store are free.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 from vzarr.overlay import layout
 from vzarr.overlay.history.dag import Position
@@ -42,9 +43,9 @@ from vzarr.overlay.kv.base import OrderedKV, Reader, Transaction, prefix_end
 from vzarr.overlay.kv.heads import Folded, stored_heads
 from vzarr.overlay.kv.instancekeys import InstanceKeys as InstanceKeys
 from vzarr.overlay.kv.instancetxn import InstanceTxn as InstanceTxn
-from vzarr.overlay.kv.rows import PREFIX, own_prefix
+from vzarr.overlay.kv.rows import PREFIX, TOMBSTONE, own_prefix
 from vzarr.overlay.kv.rule import IsAncestor, Write
-from vzarr.overlay.kv.seen import Seen
+from vzarr.overlay.kv.seen import Seen, damaged
 from vzarr.overlay.kv.spans import spans
 from vzarr.overlay.kv.storedkeys import StoredKeys
 
@@ -81,7 +82,8 @@ class VersionedKV:
         folded
             Whether the version is known to be folded itself: its own rows are not asked then.
         """
-        return StoredKeys(view or self._kv, instance, position, self._is_ancestor, folded=folded)
+        snapshot = self._kv.snapshot if view is None else None
+        return StoredKeys(view or self._kv, snapshot, instance, position, self._is_ancestor, folded=folded)
 
     def within(self, txn: Transaction, instance: bytes, position: Position) -> InstanceTxn:
         """The keys of `instance` at `position` within a transaction of the store."""
@@ -112,11 +114,20 @@ class VersionedKV:
             A snapshot or transaction to read in; by default the store as it is.
         """
         reader = view or self._kv
+        again = partial(self._again, instance) if view is None else damaged
         for rows in self._own(reader, instance, version):
-            seen = Seen(instance)
+            seen = Seen(instance, again)
             for key, own in rows.items():
                 seen.note(key, Write(version, own))
             yield from seen.in_order(reader, rows)
+
+    def _again(self, instance: bytes, key: bytes, version: int) -> bytes | None:
+        """What a version says of a key that was written while it was looked up; one that it unwrote hid nothing."""
+        with self._kv.snapshot() as view:
+            own = view.get(own_prefix(instance, version) + key)
+            seen = Seen(instance)
+            seen.note(key, Write(version, own or TOMBSTONE))
+            return seen.read(view)[key]
 
     def changed_keys(self, instance: bytes, version: int, *, view: Reader | None = None) -> Iterator[bytes]:
         """The keys that `changes` gives; large values are not read."""
