@@ -224,7 +224,7 @@ def test_a_short_answer_after_an_edit_reads_what_may_have_changed(client: TestCl
     del asked[:]
     assert client.get(f"{seg}/size/1").json() == {"voxels": 2 * 16**3}
     assert [one for one in asked if not one.startswith("SELECT")][1:] == ["stamp"]
-    assert len([one for one in asked if one.startswith("SELECT")]) <= 7  # an intent? two last changes, a header
+    assert len([one for one in asked if one.startswith("SELECT")]) <= 4  # an intent? two last changes, a header
 
 
 def test_requests_without_a_query_parse_none(seg: str):
