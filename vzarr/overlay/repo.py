@@ -212,8 +212,7 @@ class Repo(Instances):
             if any(not info.versioned for info in state.instances.values()):
                 outside.keep(self.objects, self.authority)
             self._log.publish(plans.seal(node, seal.sha256(data), note, log), user=user, app=app)
-            self.authority.finish_close(node)
-            self.keys.fold(node)
+            self.keys.close(node)
         self._shelf.forget(node)
 
     def _settle(self, node: str) -> None:

@@ -94,7 +94,7 @@ def test_checkpoints_but_the_newest(file_repo: vzarr.Repo, monkeypatch: pytest.M
 def test_rows_that_a_commit_did_not_come_to_forget(repo: vzarr.Repo, monkeypatch: pytest.MonkeyPatch):
     child = repo.root.commit().newversion()
     child.create_array("a", dtype="u1", chunks=(2, 2, 2))
-    monkeypatch.setattr(type(repo.authority), "finish_close", lambda self, node: None)
+    monkeypatch.setattr(type(repo.authority), "finish_close", lambda self, node, **_: None)
     child.commit()
     monkeypatch.undo()
     assert places(repo, delete=True) == {("rows", child.uuid)}

@@ -134,7 +134,7 @@ def test_whoever_comes_next_finishes_an_interrupted_commit(painted: vzarr.Versio
 
 def test_the_log_wins_over_the_keys(painted: vzarr.Version, monkeypatch: pytest.MonkeyPatch):
     """A committer dies between its log entry and its last word to the keys."""
-    monkeypatch.setattr(painted.repo.authority, "finish_close", lambda _node: None)
+    monkeypatch.setattr(painted.repo.authority, "finish_close", lambda _node, **_kw: None)
     painted.commit()
     with vzarr.open(painted.url) as repo:
         version = repo[painted.uuid]

@@ -144,7 +144,7 @@ def unfolded(repo: vzarr.Repo, monkeypatch: pytest.MonkeyPatch) -> tuple[vzarr.V
     repo.root.commit()
     sealed, side = repo.root.newversion(), repo.root.branch("side")
     sealed.transact("notes", lambda tx: [tx.put(key, b"sealed") for key in NAMES[:2]])
-    monkeypatch.setattr(repo.authority, "finish_close", lambda node: (_ for _ in ()).throw(KilledError))
+    monkeypatch.setattr(repo.authority, "finish_close", lambda node, **_kw: (_ for _ in ()).throw(KilledError))
     with pytest.raises(KilledError):
         sealed.commit()
     monkeypatch.undo()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ class Disk:
         self._bytes: dict[int, bytes] = {}
         self._names: dict[int, dict[str, tuple[int, bool]]] = {}
         self._held: list[int] = []
+        self._lock = threading.Lock()
         self._fsync = os.fsync
         patch.setattr(os, "fsync", self._sync)
         for name in ("replace", "link"):
@@ -41,12 +43,13 @@ class Disk:
 
     def _sync(self, fd: int) -> None:
         about = os.fstat(fd)
-        if stat.S_ISDIR(about.st_mode):
-            with os.scandir(fd) as entries:
-                self._names[about.st_ino] = {e.name: (e.inode(), e.is_dir()) for e in entries}
-        else:
-            self._bytes[about.st_ino] = os.pread(fd, about.st_size, 0)
-        self._held.append(os.dup(fd))  # so that no other file gets the number
+        with self._lock:  # of two threads, the last to look is the last to note what it saw
+            if stat.S_ISDIR(about.st_mode):
+                with os.scandir(fd) as entries:
+                    self._names[about.st_ino] = {e.name: (e.inode(), e.is_dir()) for e in entries}
+            else:
+                self._bytes[about.st_ino] = os.pread(fd, about.st_size, 0)
+            self._held.append(os.dup(fd))  # so that no other file gets the number
         self._fsync(fd)
 
     def _checked(self, name: Callable[..., None]) -> Callable[..., None]:

@@ -128,14 +128,22 @@ class Authority:
         while self.live_leases(node, seen):
             time.sleep(writers.POLL_SECONDS)
 
-    def finish_close(self, node: str) -> None:
-        """Forget an open node's rows, after the log has its seal; only the word `sealed` stays."""
+    def finish_close(self, node: str, *, folded: bool = False) -> None:
+        """Forget an open node's rows, after the log has its seal; only the word `sealed` stays.
+
+        Parameters
+        ----------
+        folded
+            Whether it has no keys to fold (see `upkeep`).
+        """
 
         def forget(txn: Transaction) -> None:
             prefix = layout.node_rows(node)
             for key, _ in list(txn.scan(prefix, layout.after(prefix))):
                 txn.delete(key)
             txn.put(layout.row_state(node), orjson.dumps({"state": SEALED, "counter": 0}))
+            if folded:
+                txn.delete(layout.row_pending(node))
 
         self.kv.transact(forget)
 

@@ -120,9 +120,9 @@ class RepoKeys:
         """Do all that is left to do to the rows of sealed versions (see `upkeep`)."""
         self._upkeep.all(self._state())
 
-    def fold(self, node: str) -> None:
-        """Fold what a version wrote, once the log has its seal, for who keeps others out of it."""
-        self._upkeep.fold(node, self._state())
+    def close(self, node: str) -> None:
+        """Forget that a version was open, once the log has its seal, and fold it; for who keeps others out of it."""
+        self._upkeep.close(node, self._state())
 
     def finish(self, node: str) -> None:
         """Write what a merge decided, if whoever made the version did not come to that; looks once a version."""
