@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -62,9 +63,14 @@ def race(
 
 
 def crowd(
-    barrier: Any, name: str, url: str, keys: str, first: int, threads: int, rounds: int, send: Callable[[Any], object]
-) -> None:
-    """Several racers as threads of one process."""
+    barrier: Any, name: str, url: str, keys: str, first: int, threads: int, rounds: int, send: Callable[[Any], object],
+    environment: Mapping[str, str],
+) -> None:  # fmt: skip
+    """Several racers as threads of one process, which finds the server by `environment`.
+
+    A fork server has that of the moment at which it was started, perhaps by tests that need no object store.
+    """
+    os.environ.update(environment)
     ends: dict[int, list[str]] = {}
     racers = [
         threading.Thread(target=race, args=(barrier, name, url, keys, w, rounds, partial(ends.__setitem__, w)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 from pathlib import Path
 
 import pytest
@@ -43,7 +44,8 @@ def run(name: str, url: str, keys: str) -> list[list[str]]:
     pipes = [processes.Pipe(duplex=False) for _ in range(PROCESSES)]
     crowds = [
         processes.Process(
-            target=racing.crowd, args=(barrier, name, url, keys, i * THREADS, THREADS, ROUNDS, pipe[1].send)
+            target=racing.crowd,
+            args=(barrier, name, url, keys, i * THREADS, THREADS, ROUNDS, pipe[1].send, dict(os.environ)),
         )
         for i, pipe in enumerate(pipes)
     ]
