@@ -51,8 +51,9 @@ class Repo(Instances):
             raise FormatError(f"{objects.url} was never finished; create it again")
         self._storage = Storage.of(objects, state.root)
         self._shelf = Shelf(self._storage, self.authority, self._log)
-        self.keys = RepoKeys(objects, self.authority, lambda: self.state, self._shelf.record)
-        self._merges = joining.Merges(self.keys, self.authority, self._shelf, lambda: self.state)
+        # No part knows the repo: a handle that is dropped is gone at once, and not when cycles are looked for.
+        self.keys = RepoKeys(objects, self.authority, self._log.refresh, self._shelf.record)
+        self._merges = joining.Merges(self.keys, self.authority, self._shelf, self._log.refresh)
 
     @classmethod
     def create(

@@ -41,6 +41,10 @@ def _fill(objects: Objects, count: int) -> RepoLog:
     return log
 
 
+def _node(name: str, *parents: str) -> dict[str, Any]:
+    return {"op": "node", "id": name, "parents": list(parents), "branch": "", "note": ""}
+
+
 class Counting:
     """Passes calls on to an object store and keeps the keys that are read."""
 
@@ -161,8 +165,52 @@ def test_a_damaged_entry_is_named(objects: Objects, data: bytes):
 def test_a_damaged_checkpoint_is_named(objects: Objects, data: bytes):
     _fill(objects, layout.CHECKPOINT_EVERY + layout.HINT_EVERY)
     objects.put(layout.checkpoint(layout.CHECKPOINT_EVERY - 1), data)
+    state = RepoLog(objects).open()
+    with pytest.raises(FormatError, match="checkpoint"):
+        list(state.nodes)
+    # A hint of earlier releases does not repeat the checkpoint's head.
+    hint = orjson.loads(objects.get(layout.LATEST) or b"")
+    del hint["head"]
+    objects.put(layout.LATEST, orjson.dumps(hint))
     with pytest.raises(FormatError, match="checkpoint"):
         RepoLog(objects).open()
+
+
+def test_the_newest_versions_are_found_without_the_checkpoint(objects: Objects):
+    log = RepoLog(objects)
+    log.publish(lambda _: ({"op": "repo", "root": "r", "alias": "", "description": ""}, _node("r")))
+    for n in range(1, layout.CHECKPOINT_EVERY):
+        name = f"{n:032x}"
+        log.publish(lambda _, name=name: (_node(name, "r"), {"op": "seal", "id": name, "sha256": "1" * 64}))
+    last, tip = f"{layout.CHECKPOINT_EVERY - 1:032x}", "f" * 32
+    log.publish(lambda _: (_node(tip, last), {"op": "seal", "id": tip, "sha256": "x"}))
+    counting = Counting(objects)
+    state = RepoLog(counting).open()
+    assert state.leaf("master") == tip
+    assert state.nodes[tip].parents == (last,)
+    assert not [key for key in counting.read if "checkpoint" in key]
+    assert state.nodes[last].sealed
+    assert len([key for key in counting.read if "checkpoint" in key]) == 1
+
+
+def test_a_checkpoint_that_goes_while_a_log_is_open_is_made_again_from_the_entries(objects: Objects):
+    expected = _fill(objects, layout.CHECKPOINT_EVERY + layout.HINT_EVERY).refresh()
+    state = RepoLog(objects).open()
+    objects.delete(layout.checkpoint(layout.CHECKPOINT_EVERY - 1))
+    assert state == expected
+    again = RepoLog(objects)
+    again.open()
+    for _ in range(layout.HINT_EVERY):
+        again.publish(lambda _: (NOTE,))
+    assert objects.size(layout.checkpoint(layout.CHECKPOINT_EVERY - 1)) is not None, "and written again"
+
+
+def test_a_long_head_is_read_from_the_checkpoint(objects: Objects):
+    log = RepoLog(objects)
+    for n in range(layout.CHECKPOINT_EVERY + layout.HINT_EVERY):
+        log.publish(lambda _, n=n: ({"op": "repo_log", "lines": [f"line {n} " + "x" * 100]},))
+    assert "head" not in orjson.loads(objects.get(layout.LATEST) or b"")
+    assert RepoLog(objects).open() == log.refresh()
 
 
 # -- races: 2,000 in all, with exactly one winner each

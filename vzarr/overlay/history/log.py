@@ -11,12 +11,11 @@ import secrets
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Any
 
 import orjson
 
-from vzarr.errors import FormatError
 from vzarr.overlay import layout
+from vzarr.overlay.history.checkpoints import entry_of, head_of, parsed, read_hint, write_hint
 from vzarr.overlay.history.looks import once
 from vzarr.overlay.history.plans import Plan
 from vzarr.overlay.history.state import Entry, State, replay
@@ -45,6 +44,7 @@ class RepoLog:
         self._lock = threading.RLock()
         self._state = self._base = State()
         self._base_stored = False
+        self._head: bytes | None = None
 
     def open(self) -> State:
         """Read the state from the newest checkpoint that the hint names and all entries after it."""
@@ -70,7 +70,7 @@ class RepoLog:
             fresh = []
             number = self._state.next
             while (data := self._objects.get(layout.log_entry(number))) is not None:
-                fresh.append(_entry(layout.log_entry(number), _json(layout.log_entry(number), data)))
+                fresh.append(entry_of(layout.log_entry(number), parsed(layout.log_entry(number), data)))
                 number += 1
             self._follow(fresh)
             return self._state
@@ -106,7 +106,7 @@ class RepoLog:
                 entry = Entry(state.next, secrets.token_hex(16), now(), user, app, TOOL, tuple(plan(state)))
                 if self._create(entry):
                     self._follow([entry])
-                    self._write_hints(entry.number)
+                    self._write_hints(entry)
                     return entry, self._state
 
     def entries(self, start: int = 0) -> Iterator[Entry]:
@@ -114,7 +114,7 @@ class RepoLog:
         self.refresh()
         number = start
         while (data := self._objects.get(layout.log_entry(number))) is not None:
-            yield _entry(layout.log_entry(number), _json(layout.log_entry(number), data))
+            yield entry_of(layout.log_entry(number), parsed(layout.log_entry(number), data))
             number += 1
 
     def _create(self, entry: Entry) -> bool:
@@ -123,7 +123,7 @@ class RepoLog:
             return True
         # A lost answer makes the winner look like a loser: the id tells.
         there = self._objects.get(key)
-        return there is not None and _json(key, there).get("id") == entry.id
+        return there is not None and parsed(key, there).get("id") == entry.id
 
     def _follow(self, entries: list[Entry]) -> None:
         """Add entries to the state; at each checkpoint its versions become a table, whoever writes that."""
@@ -133,13 +133,14 @@ class RepoLog:
             entries = entries[count:]
             if self._state.next % layout.CHECKPOINT_EVERY == 0:
                 self._state = self._base = self._state.compact()
-                self._base_stored = False
+                self._base_stored, self._head = False, None
 
-    def _write_hints(self, number: int) -> None:
+    def _write_hints(self, entry: Entry) -> None:
         """Checkpoint and hint may lag behind or be lost; readers only probe a little more."""
-        if (number + 1) % layout.HINT_EVERY:
+        number, last = entry.number, self._base.next - 1
+        # What is sealed is opened often, and each entry that the hint lacks is one more to read.
+        if (number + 1) % layout.HINT_EVERY and all(op["op"] != "seal" for op in entry.ops):
             return
-        last = self._base.next - 1
         if self._base.next and not self._base_stored:
             # Whoever published its last entry may have died before this, and the hint would name nothing.
             if number == last or self._objects.size(layout.checkpoint(last)) is None:
@@ -149,76 +150,12 @@ class RepoLog:
                     self._objects.delete(layout.checkpoint(older))
                     self._objects.delete(layout.checkpoint_json(older))
             self._base_stored = True
-        hint = {"checkpoint": max(0, last), "state": self._state.since(self._base)}
-        self._objects.put(layout.LATEST, orjson.dumps(hint))
+        if self._head is None:
+            self._head = head_of(self._base)
+        write_hint(self._objects, self._base, self._state, self._head)
 
     def _start_from(self, data: bytes) -> None:
         found = read_hint(self._objects, data)
         if found is not None:
             self._base, self._state = found
-            self._base_stored = True
-
-
-def read_hint(objects: Objects, data: bytes) -> tuple[State, State] | None:
-    """State at the checkpoint that a hint names, and the one that the hint leads to.
-
-    Returns
-    -------
-    pair of State, or None
-        None when the checkpoint is missing.
-
-    Raises
-    ------
-    FormatError
-        If hint or checkpoint are damaged.
-    """
-    hint = _json(layout.LATEST, data)
-    base = read_checkpoint(objects, hint.get("checkpoint", 0))
-    if base is None:
-        return None
-    try:
-        if "state" in hint:
-            return base, base.then(hint["state"])
-        # As earlier releases wrote it.
-        return base, replay(base, [_entry(layout.LATEST, e) for e in hint.get("entries", ())])
-    except (ValueError, LookupError, TypeError, AttributeError) as e:
-        raise FormatError(f"{layout.LATEST} is damaged: {e!r}") from e
-
-
-def read_checkpoint(objects: Objects, number: int) -> State | None:
-    """State after entry `number` by its checkpoint, or None where that is missing; 0 stands for an empty one.
-
-    Raises
-    ------
-    FormatError
-        If it is damaged.
-    """
-    if not number:
-        return State()
-    key = layout.checkpoint(number)
-    data = objects.get(key)
-    try:
-        if data is not None:
-            return State.from_bytes(data)
-        key = layout.checkpoint_json(number)
-        data = objects.get(key)
-        return None if data is None else State.from_json(_json(key, data))
-    except (ValueError, LookupError, TypeError) as e:
-        raise FormatError(f"{key} is damaged: {e!r}") from e
-
-
-def _json(key: str, data: bytes) -> dict[str, Any]:
-    try:
-        value = orjson.loads(data)
-    except orjson.JSONDecodeError as e:
-        raise FormatError(f"{key} is damaged: {e}") from e
-    if not isinstance(value, dict):
-        raise FormatError(f"{key} is damaged: not a JSON object")
-    return value
-
-
-def _entry(key: str, data: dict[str, Any]) -> Entry:
-    try:
-        return Entry(**{**data, "ops": tuple(data["ops"])})
-    except (TypeError, KeyError) as e:
-        raise FormatError(f"{key} is damaged: {e}") from e
+            self._base_stored = self._base.nodes.packed.at_hand

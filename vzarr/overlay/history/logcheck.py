@@ -10,7 +10,7 @@ import orjson
 
 from vzarr.errors import FormatError, StorageError
 from vzarr.overlay import layout
-from vzarr.overlay.history.log import read_checkpoint, read_hint
+from vzarr.overlay.history.checkpoints import read_checkpoint, read_hint
 from vzarr.overlay.history.state import Entry, State, replay
 from vzarr.overlay.objects.base import Objects
 
@@ -89,7 +89,11 @@ def _against(objects: Objects, number: int, state: State) -> Iterator[Finding]:
 def _hint(objects: Objects, entries: list[Entry]) -> Iterator[Finding]:
     try:
         data = objects.get(layout.LATEST)
-        found = None if data is None else read_hint(objects, data)
+        found = None if data is None else read_hint(objects, data, whole=True)
+        short = None if found is None or data is None else read_hint(objects, data)
+        # With the rows of the checkpoint, and as it is read at first.
+        states = [state for pair in (found, short) if pair is not None for state in pair]
+        wrong = any(state != replay(State(), entries[: state.next]) for state in states)
     except (FormatError, StorageError) as e:
         yield Finding("hint-damaged", layout.LATEST, f"it cannot be read: {e!r}")
         return
@@ -97,5 +101,5 @@ def _hint(objects: Objects, entries: list[Entry]) -> Iterator[Finding]:
         return
     if found is None:
         yield Finding("hint-damaged", layout.LATEST, "it names a checkpoint that is missing")
-    elif found[1] != replay(State(), entries[: found[1].next]):
+    elif wrong:
         yield Finding("hint-damaged", layout.LATEST, "it says what is not what the log's entries add up to")

@@ -6,13 +6,10 @@ ids as they stand there, and becomes a `NodeInfo` when somebody asks for it.  Th
 
 from __future__ import annotations
 
-import re
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from functools import cached_property
-from hashlib import blake2b
 from itertools import pairwise
 from typing import Any
 
@@ -22,51 +19,48 @@ from numpy.typing import NDArray
 
 from vzarr.overlay import layout
 from vzarr.overlay.history.nodeinfo import NodeInfo, Row
+from vzarr.overlay.history.noderows import MERGED, fit, moment
 
 _COLUMNS = {
     "id": "V16", "seal": "V32", "created": "<i8", "updated": "<i8",
     "parent": "<u4", "branch": "<u4", "line": "<u4", "text": "<u4",
 }  # fmt: skip
 """Columns of a packed table in the order of the file, and the type of each."""
-_MERGED = 0xFFFFFFFF
-"""In place of a parent: the row's text names the parents."""
-_SHA256 = re.compile(r"[0-9a-f]{64}")
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 _NUMBER, _PARENTS, _BRANCH, _LINE = 0, 1, 2, -1
 """Places in a row."""
+Table = tuple[Mapping[str, NDArray[Any]], bytes]
+"""Columns by name, with one value per version in their order; and the texts of rows, one after the other."""
 _SEARCHES = 8
 """Look-ups that search a table's ids, before a dictionary of them is worth its price."""
 
 
 class Packed:
-    """Versions 1 to `count`, as columns over the bytes of a checkpoint.
+    """Versions 1 to `count`, as columns over the bytes of a checkpoint, which are read when a row is asked for.
 
     Parameters
     ----------
-    columns
-        Column -> one value per version, in their order.
-    texts
-        What does not fit a row, one JSON object after the other; column ``text`` says where each ends.
+    count
+        Number of versions.
     branches
         Names that column ``branch`` counts.
     names
         Row (from 0) of each version whose id is not 32 hex digits.
+    load
+        Gives the columns, and what does not fit a row; column ``text`` says where each text ends.
     """
 
     def __init__(
-        self, columns: Mapping[str, NDArray[Any]], texts: bytes, branches: Sequence[str], names: Mapping[str, int]
+        self, count: int, branches: Sequence[str], names: Mapping[str, int], load: Callable[[], Table]
     ) -> None:
-        self.columns, self.texts, self.branches, self.names = columns, texts, tuple(branches), names
-        self.count = len(columns["text"])
-        self._ids = columns["id"].tobytes()
+        self.count, self.branches, self.names = count, tuple(branches), names
+        self._load = load
         self._searches = 0
         self._made: dict[int, NodeInfo] = {}
 
     @classmethod
     def empty(cls) -> Packed:
         """A table without rows."""
-        return cls({name: np.zeros(0, kind) for name, kind in _COLUMNS.items()}, b"", (), {})
+        return cls(0, (), {}, lambda: ({name: np.zeros(0, kind) for name, kind in _COLUMNS.items()}, b""))
 
     @classmethod
     def from_bytes(cls, data: bytes, head: Mapping[str, Any]) -> Packed:
@@ -84,7 +78,36 @@ class Packed:
         texts = data[at:]
         if len(texts) != (int(columns["text"][-1]) if count else 0):
             raise ValueError("the table is cut short")
-        return cls(columns, texts, head["branches"], head["names"])
+        return cls(count, head["branches"], head["names"], lambda: (columns, texts))
+
+    @classmethod
+    def later(cls, head: Mapping[str, Any], load: Callable[[], Packed]) -> Packed:
+        """A table of which only the head is known, until `load` has to give the whole of it."""
+        return cls(head["count"], head["branches"], head["names"], lambda: load().table)
+
+    @cached_property
+    def table(self) -> Table:
+        """Columns and texts."""
+        return self._load()
+
+    @property
+    def at_hand(self) -> bool:
+        """Whether the columns are in memory."""
+        return not self.count or "table" in vars(self)
+
+    @property
+    def columns(self) -> Mapping[str, NDArray[Any]]:
+        """Column -> one value per version, in their order."""
+        return self.table[0]
+
+    @property
+    def texts(self) -> bytes:
+        """What does not fit a row."""
+        return self.table[1]
+
+    @cached_property
+    def _ids(self) -> bytes:
+        return self.columns["id"].tobytes()
 
     def head(self) -> dict[str, Any]:
         """What `from_bytes` needs beside the bytes, as plain data."""
@@ -96,7 +119,7 @@ class Packed:
 
     def row(self, node: str) -> int | None:
         """Row of a version, or None for an unknown one."""
-        if not layout.HEX_ID.fullmatch(node):
+        if not self.count or not layout.HEX_ID.fullmatch(node):
             return self.names.get(node)
         if self._searches >= _SEARCHES:
             return self._rows.get(node)
@@ -122,7 +145,7 @@ class Packed:
     def parents(self, row: int) -> tuple[str, ...]:
         """Ids of a version's parents."""
         parent = self._parent[row]
-        if parent == _MERGED:
+        if parent == MERGED:
             return tuple(self._text(row)["parents"])
         return (self.node(parent - 1),) if parent else ()
 
@@ -139,7 +162,7 @@ class Packed:
         known.setdefault("seal", seal.hex() if any(seal) else None)
         for name in ("created", "updated"):
             if name not in known:
-                known[name] = _moment(int(column[name][row]))
+                known[name] = moment(int(column[name][row]))
         known["log"] = tuple(known.get("log", ()))
         known["parents"] = self.parents(row)
         branch, line = self.branches[column["branch"][row]], int(column["line"][row])
@@ -161,7 +184,7 @@ class Packed:
         found: dict[str, list[str]] = {}
         ids = self.ids()
         for row, parent in enumerate(self._parent):
-            for name in (ids[parent - 1],) if 0 < parent < _MERGED else self.parents(row) if parent else ():
+            for name in (ids[parent - 1],) if 0 < parent < MERGED else self.parents(row) if parent else ():
                 found.setdefault(name, []).append(ids[row])
         return {name: tuple(children) for name, children in found.items()}
 
@@ -206,50 +229,13 @@ class Packed:
             columns["line"][row] = info.line
             columns["branch"][row] = branches.setdefault(info.branch, len(branches))
             above = [rows[p] if p in rows else self.row(p) for p in info.parents]
-            plain = _fit(info, above[0] if len(above) == 1 else None)
+            plain = fit(info, above[0] if len(above) == 1 else None)
             text = plain.pop("text")
             for name, value in plain.items():
                 columns[name][row] = value
             texts[row] = orjson.dumps(text) if text else b""
         columns["text"][:] = np.cumsum([len(t) for t in texts])
-        return Packed(columns, b"".join(texts), tuple(branches), names)
-
-
-def _fit(info: NodeInfo, parent: int | None) -> dict[str, Any]:
-    """A version as values of a row's columns; what they cannot hold is in ``text``, a dictionary."""
-    text: dict[str, Any] = {name: value for name in ("note", "log") if (value := getattr(info, name))}
-    row: dict[str, Any] = {"id": np.void(_id_bytes(info.id)), "text": text}
-    if info.parents:
-        row["parent"] = _MERGED if parent is None else parent + 1
-        if parent is None:
-            text["parents"] = info.parents
-    for name in ("created", "updated"):
-        stamp = getattr(info, name)
-        row[name] = _micros(stamp)
-        if _moment(row[name]) != stamp:
-            text[name] = stamp
-    seal = bytes.fromhex(info.seal) if info.seal and _SHA256.fullmatch(info.seal) else b""
-    row["seal"] = np.void(seal.ljust(32, b"\0"))
-    if info.seal is not None and not any(seal):
-        text["seal"] = info.seal
-    return row
-
-
-def _id_bytes(node: str) -> bytes:
-    return bytes.fromhex(node) if layout.HEX_ID.fullmatch(node) else blake2b(node.encode(), digest_size=16).digest()
-
-
-def _micros(stamp: str) -> int:
-    """Microseconds since 1970 that a time names, or 0 for what is none."""
-    try:
-        return (datetime.fromisoformat(stamp).astimezone(UTC) - _EPOCH) // _MICROSECOND
-    except (ValueError, OverflowError):
-        return 0
-
-
-def _moment(micros: int) -> str:
-    """A time as the log records it."""
-    return (_EPOCH + micros * _MICROSECOND).isoformat(timespec="microseconds").replace("+00:00", "Z")
+        return Packed(count, tuple(branches), names, lambda: (columns, b"".join(texts)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -282,6 +268,10 @@ class Nodes(Mapping[str, NodeInfo]):
 
     def __contains__(self, node: object) -> bool:
         return node in self.changed or (isinstance(node, str) and self.packed.row(node) is not None)
+
+    def surely_has(self, node: str) -> bool:
+        """Whether a version is there, as far as that is known without reading a checkpoint's columns."""
+        return node in self if self.packed.at_hand else node in self.changed or node in self.packed.names
 
     def __iter__(self) -> Iterator[str]:
         yield from self.packed.ids()

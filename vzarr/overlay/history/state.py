@@ -182,13 +182,16 @@ class State:
         """The same, its versions in columns."""
         return replace(self, nodes=self.nodes.compact())
 
-    def to_bytes(self) -> bytes:
-        """Bytes of a checkpoint; the state must be `compact`."""
-        packed = self.nodes.packed
+    def head(self) -> bytes:
+        """What a checkpoint begins with: all but the rows of versions; the state must be `compact`."""
         head = {name: getattr(self, name) for name in (*_SCALARS, "log", *(["moved"] if self.moved else []))}
         instances = [i.to_json() for i in self.every_instance()]
-        data = orjson.dumps({**head, "instances": instances, "nodes": packed.head()})
-        rest = data + packed.to_bytes()
+        return orjson.dumps({**head, "instances": instances, "nodes": self.nodes.packed.head()})
+
+    def to_bytes(self) -> bytes:
+        """Bytes of a checkpoint; the state must be `compact`."""
+        data = self.head()
+        rest = data + self.nodes.packed.to_bytes()
         return _HEAD.pack(len(data), zlib.crc32(rest)) + rest
 
     @classmethod
@@ -207,11 +210,16 @@ class State:
             raise ValueError("its checksum differs")
         end = _HEAD.size + length
         plain = orjson.loads(data[_HEAD.size : end])
+        return cls.from_head(plain, Packed.from_bytes(data[end:], plain["nodes"]))
+
+    @classmethod
+    def from_head(cls, plain: Mapping[str, Any], packed: Packed) -> State:
+        """Inverse of `head`, given the versions."""
         return cls(
             **{k: plain[k] for k in _SCALARS},
             log=tuple(plain["log"]),
             moved=tuple(plain.get("moved", ())),
-            nodes=Nodes(Packed.from_bytes(data[end:], plain["nodes"])),
+            nodes=Nodes(packed),
             **by_kind(plain["instances"]),
         )
 
@@ -315,7 +323,8 @@ class _Draft:
         self.log.extend(f"{time}  {line}" for line in op["lines"])
 
     def op_node(self, op: Op, time: str) -> None:
-        if op["id"] in self.nodes or op["id"] in self.before:
+        # Columns are not read for this: who publishes has looked there, and `verify` does.
+        if op["id"] in self.nodes or self.before.surely_has(op["id"]):
             raise FormatError(f"the log makes version {op['id']} twice")
         self.count += 1
         number = len(self.before) + self.count

@@ -51,6 +51,7 @@ class RepoKeys:
     ) -> None:
         self._objects, self._authority, self._state, self._record = objects, authority, state, record
         self.versioned = VersionedKV(authority.kv, lambda a, b: state().is_ancestor(a, b))
+        self._sealed_changes = partial(_sealed_changes, objects, state, record)
         self._upkeep = Upkeep(authority, self.versioned, self._sealed_changes)
         self._finished: set[str] = set()
         self._known: tuple[State | None, dict[tuple[str, str, bool], InstanceKeys]] = None, {}
@@ -229,13 +230,18 @@ class RepoKeys:
         part = self._record(node).layers
         return None if part is None else keylayers.read(self._objects, part)
 
-    def _sealed_changes(self, node: str) -> dict[str, Iterable[Change]]:
-        if not self._state().nodes[node].sealed:
-            return {}
-        return {i: Sidecar(self._reader(layout.keys(node, i))) for i in self._record(node).keys}
 
-    def _reader(self, folder: str) -> Callable[[str], bytes | None]:
-        return lambda name: self._objects.get(f"{folder}/{name}")
+def _sealed_changes(
+    objects: Objects, state: Callable[[], State], record: Callable[[str], Record], node: str
+) -> dict[str, Iterable[Change]]:
+    """What a sealed version's folder says that it wrote, by data id."""
+    if not state().nodes[node].sealed:
+        return {}
+    return {i: Sidecar(_reader(objects, layout.keys(node, i))) for i in record(node).keys}
+
+
+def _reader(objects: Objects, folder: str) -> Callable[[str], bytes | None]:
+    return lambda name: objects.get(f"{folder}/{name}")
 
 
 def _position(state: State, node: str, info: InstanceInfo) -> Position:

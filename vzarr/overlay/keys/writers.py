@@ -14,8 +14,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import wraps
-from typing import TYPE_CHECKING, Concatenate, ParamSpec, Protocol, TypeVar
+from functools import cached_property, wraps
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 from vzarr.errors import InvalidInputError, SealedError, VzarrError
 from vzarr.overlay import layout
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 T = TypeVar("T")
-W = TypeVar("W", bound="Written")
+W = TypeVar("W", bound="Leased")
 
 LEASE_SECONDS = 30.0
 """How long a lease lasts without renewal; a commit waits this long for a writer that it cannot tell to be dead."""
@@ -260,10 +260,16 @@ class Writer:
         self._released.set()
 
 
-class Written(Protocol):
-    """What is written to through a writer."""
+class Leased:
+    """What is written to under leases on a node of an authority."""
 
-    writer: Writer
+    authority: Authority
+    node: str
+
+    @cached_property
+    def writer(self) -> Writer:
+        """Right of this process to write into the node; made by who asks first, for most only read."""
+        return self.authority.writer(self.node)
 
 
 def one_write(

@@ -14,6 +14,7 @@ import orjson
 
 from vzarr.errors import AlreadyExistsError, AuthorityUnavailableError, InvalidInputError, StorageError
 from vzarr.overlay import layout, opening
+from vzarr.overlay.history.checkpoints import head_of, write_hint
 from vzarr.overlay.history.state import State
 from vzarr.overlay.keys import unversioned
 from vzarr.overlay.keys.unversioned import Snapshot
@@ -145,5 +146,4 @@ def _copy_unversioned(source: StoredPlace, target: StoredPlace, progress: Progre
 def _write_hints(objects: Objects, state: State) -> None:
     base = state.compact()
     objects.put(layout.checkpoint(state.next - 1), base.to_bytes())
-    hint = {"checkpoint": state.next - 1, "state": base.since(base)}
-    objects.put(layout.LATEST, orjson.dumps(hint))
+    write_hint(objects, base, base, head_of(base))

@@ -29,7 +29,7 @@ from vzarr.overlay.hierarchy.tree import (
 )
 from vzarr.overlay.hierarchy.windows import with_window
 from vzarr.overlay.keys.authority import SEALED, Authority
-from vzarr.overlay.keys.writers import one_write
+from vzarr.overlay.keys.writers import Leased, one_write
 from vzarr.overlay.kv import is_at_hand
 from vzarr.overlay.kv.base import Transaction
 from vzarr.overlay.owners.directory import ABSENT, DELETED
@@ -38,7 +38,7 @@ from vzarr.overlay.views.paths import chunk_prefix
 from vzarr.overlay.views.treerows import GONE, TreeRows, overlaid
 
 
-class OpenView(View):
+class OpenView(Leased, View):
     """An open version with a parent.
 
     Parameters
@@ -67,7 +67,7 @@ class OpenView(View):
     ) -> None:
         super().__init__(storage, node)
         self.base, self.authority, self._load_sealed = base, authority, load_sealed
-        self.writer, self.at_hand = authority.writer(node), is_at_hand(authority.kv)
+        self.at_hand = is_at_hand(authority.kv)
         self._retired = False
         self._counter = -1
         self._entries: dict[str, Entry] = {}

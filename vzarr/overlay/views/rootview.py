@@ -35,6 +35,7 @@ from vzarr.overlay.hierarchy.tree import (
 )
 from vzarr.overlay.hierarchy.windows import with_window
 from vzarr.overlay.keys.authority import SEALED, Authority
+from vzarr.overlay.keys.writers import Leased
 from vzarr.overlay.kv import is_at_hand
 from vzarr.overlay.kv.base import Transaction
 from vzarr.overlay.views import moves
@@ -44,7 +45,7 @@ from vzarr.overlay.views.paths import check_rename, chunk_prefix, is_folder
 _Docs = dict[str, bytes]
 
 
-class RootView(View):
+class RootView(Leased, View):
     """The open root of a repo.
 
     Parameters
@@ -65,8 +66,7 @@ class RootView(View):
         self, storage: Storage, node: str, authority: Authority, load_sealed: Callable[[str], SealedView]
     ) -> None:
         super().__init__(storage, node)
-        self.authority, self._load_sealed = authority, load_sealed
-        self.writer, self.at_hand = authority.writer(node), is_at_hand(authority.kv)
+        self.authority, self._load_sealed, self.at_hand = authority, load_sealed, is_at_hand(authority.kv)
         self.folder = layout.zarr(node)
         self._counter = -1
         self._marked: dict[str, ArrayEntry] = {}

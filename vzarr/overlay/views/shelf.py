@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from functools import partial
 
 from vzarr.errors import NotFoundError
 from vzarr.overlay import layout
@@ -37,6 +38,8 @@ class Shelf:
     def __init__(self, storage: Storage, authority: Authority, log: RepoLog) -> None:
         self.storage, self.authority, self._log = storage, authority, log
         self._views: OrderedDict[str, View] = OrderedDict()
+        # Views know this, and not the shelf that keeps them.
+        self._load_sealed = partial(_load_sealed, storage, log)
         self._lock = threading.RLock()
 
     def view(self, node: str) -> View:
@@ -78,7 +81,7 @@ class Shelf:
 
     def record(self, node: str) -> seal.Record:
         """The seal of a sealed version, checked against the log."""
-        return seal.load_record(self.storage.objects, layout.seal(node), self._log.about(node).nodes[node].seal)
+        return _record(self.storage, self._log, node)
 
     def _base_view(self, info: NodeInfo) -> SealedView:
         if len(info.parents) == 1:
@@ -99,5 +102,10 @@ class Shelf:
             return RootView(self.storage, node, self.authority, self._load_sealed)
         return OpenView(self.storage, node, self._base_view(info), self.authority, self._load_sealed)
 
-    def _load_sealed(self, node: str) -> SealedView:
-        return SealedView.load(self.storage, node, self.record(node))
+
+def _record(storage: Storage, log: RepoLog, node: str) -> seal.Record:
+    return seal.load_record(storage.objects, layout.seal(node), log.about(node).nodes[node].seal)
+
+
+def _load_sealed(storage: Storage, log: RepoLog, node: str) -> SealedView:
+    return SealedView.load(storage, node, _record(storage, log, node))
