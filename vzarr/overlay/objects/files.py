@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import errno
 import os
+import secrets
 import shutil
 import time
-import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -120,7 +120,7 @@ class FileObjects(Objects):
     def copy(self, source: str, target: str, *, stage: str = "tmp") -> None:
         """Give a file a second name, for files are only ever replaced; where that cannot be, copy it."""
         self._check_way(target)
-        staged = f"{self.root}/{stage}/{uuid.uuid4().hex}"
+        staged = f"{self.root}/{stage}/{secrets.token_hex(16)}"
         try:
             if os.path.islink(f"{self.root}/{source}"):
                 raise OSError(errno.EPERM, "a symbolic link is not the file")
@@ -142,7 +142,7 @@ class FileObjects(Objects):
             except FileNotFoundError:
                 if not os.path.exists(staged):
                     raise
-                os.makedirs(os.path.dirname(target), exist_ok=True)
+                _make_above(target)
                 os.replace(staged, target)
         except OSError as e:
             unlink(staged)
@@ -157,7 +157,7 @@ class FileObjects(Objects):
             try:
                 os.link(staged, target)
             except FileNotFoundError:
-                os.makedirs(os.path.dirname(target), exist_ok=True)
+                _make_above(target)
                 os.link(staged, target)
             return True
         except FileExistsError:
@@ -215,7 +215,7 @@ class FileObjects(Objects):
 
     def delete_tree(self, prefix: str) -> None:
         """Remove a folder and all below it; none of it is seen from the moment on at which it is renamed."""
-        folder, gone = f"{self.root}/{prefix}", f"{self.root}/tmp/{uuid.uuid4().hex}"
+        folder, gone = f"{self.root}/{prefix}", f"{self.root}/tmp/{secrets.token_hex(16)}"
         self._check_way(prefix)
         try:
             if os.path.islink(folder):
@@ -242,7 +242,7 @@ class FileObjects(Objects):
             try:
                 os.replace(old, new)
             except FileNotFoundError:
-                os.makedirs(os.path.dirname(new), exist_ok=True)
+                _make_above(new)
                 os.replace(old, new)
         except OSError as e:
             raise _failed("move", source, e) from e
@@ -271,17 +271,18 @@ class FileObjects(Objects):
         folder = key.rpartition("/")[0]
         if folder in self._own or not folder:
             return
-        at = self.root
-        for name in folder.split("/"):
-            at += f"/{name}"
-            if os.path.islink(at):
-                linked = at[len(self.root) + 1 :]
-                raise StorageError(
-                    errno.ELOOP, f"could not change {key}: {linked} is a symbolic link, and leads elsewhere"
-                )
         if len(self._own) > 1 << 16:
             self._own.clear()
-        self._own.add(folder)
+        new = []
+        while folder and folder not in self._own:
+            new.append(folder)
+            folder = folder.rpartition("/")[0]
+        for folder in reversed(new):
+            if os.path.islink(f"{self.root}/{folder}"):
+                raise StorageError(
+                    errno.ELOOP, f"could not change {key}: {folder} is a symbolic link, and leads elsewhere"
+                )
+            self._own.add(folder)
 
     def _scan(self, prefix: str) -> list[os.DirEntry[str]]:
         try:
@@ -293,7 +294,7 @@ class FileObjects(Objects):
             raise _failed("list", prefix, e) from e
 
     def _stage(self, data: bytes, stage: str) -> str:
-        staged = f"{self.root}/{stage}/{uuid.uuid4().hex}"
+        staged = f"{self.root}/{stage}/{secrets.token_hex(16)}"
         try:
             try:
                 fd = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
@@ -327,6 +328,17 @@ def _about(entry: os.DirEntry[str]) -> os.stat_result | None:
         return None
     except OSError as e:
         raise _failed("list", entry.name, e) from e
+
+
+def _make_above(path: str) -> None:
+    """Make the folder of a file; mostly the one above it is there."""
+    folder = os.path.dirname(path)
+    try:
+        os.mkdir(folder)
+    except FileExistsError:
+        return
+    except FileNotFoundError:
+        os.makedirs(folder, exist_ok=True)
 
 
 def _failed(verb: str, key: str, cause: OSError, what: str = "") -> StorageError:

@@ -88,9 +88,8 @@ def _taken_stock(view: OpenView | RootView) -> tuple[Tree, Inventory]:
     root = view.storage.root
     folders = {e.id.folder(of_root=False, root=root): e for e in tree.arrays().values()}
     places = Places(node, folders, lambda _entry, _coord: True)
-    live = _without_dead(view, list(rows), places)
-    placed = (places.of(key) for key in live)
-    live |= _write_own_docs(view, tree, {place[0].id for place in placed if place is not None and place[1] is not None})
+    live, changed = _without_dead(view, list(rows), places)
+    live |= _write_own_docs(view, tree, changed)
     return tree, Inventory(objects, node, sorted(live.items()), places)
 
 
@@ -145,15 +144,22 @@ def _masked(view: OpenView | RootView, entry: ArrayEntry) -> dict[Coord, str | i
     return found
 
 
-def _without_dead(view: OpenView, rows: Iterable[Row], places: Places) -> dict[str, int]:
-    """The rows that remain when chunks of arrays that were deleted or made anew before the commit are deleted."""
+def _without_dead(view: OpenView, rows: Iterable[Row], places: Places) -> tuple[dict[str, int], set[ArrayId]]:
+    """The rows that remain when chunks of arrays that were deleted or made anew before the commit are deleted.
+
+    And the arrays of which there are chunks.
+    """
     live: dict[str, int] = {}
+    changed: set[ArrayId] = set()
     for key, size in rows:
-        if places.of(key) is None:
+        place = places.of(key)
+        if place is None:
             view.storage.objects.delete(key)
-        else:
-            live[key] = size
-    return live
+            continue
+        live[key] = size
+        if place[1] is not None:
+            changed.add(place[0].id)
+    return live, changed
 
 
 def _write_own_docs(view: OpenView, tree: Tree, changed: Collection[ArrayId]) -> dict[str, int]:
