@@ -43,3 +43,8 @@ def once(asked: Hashable, ask: Callable[[], T]) -> T:
         looks[asked] = ask()
     said: T = looks[asked]
     return said
+
+
+def within_one_look() -> bool:
+    """Whether what is asked now has to be as of one moment with what is asked later."""
+    return _looks.get() is not None

@@ -97,10 +97,12 @@ class ProcessLocks(Locks):
     ----------
     keys
         Names the keys; handles on the same ones keep each other out.
+    presence
+        This process among those that use them; by default alone.
     """
 
-    def __init__(self, keys: str) -> None:
-        super().__init__(_OnlyProcess.of(keys))
+    def __init__(self, keys: str, presence: Presence | None = None) -> None:
+        super().__init__(presence or _OnlyProcess.of(keys))
         self._keys = keys
 
     @contextmanager
@@ -129,8 +131,7 @@ class FileLocks(ProcessLocks):
     """
 
     def __init__(self, home: str, *, keep: bool) -> None:
-        super().__init__(home)
-        self.presence = _FilePresence.of(f"{home}/{layout.process('').rstrip('/')}")
+        super().__init__(home, _FilePresence.of(f"{home}/{layout.process('').rstrip('/')}"))
         self._keep = keep
 
     @contextmanager
@@ -186,7 +187,9 @@ class _Named(Presence):
     def of(cls: type[P], where: str) -> P:
         """The presence of this process among those who use the same folder or keys."""
         with _naming:
-            found = cls._known.setdefault((cls, where), cls(where))
+            found = cls._known.get((cls, where))
+            if found is None:
+                found = cls._known[cls, where] = cls(where)
         assert isinstance(found, cls)
         return found
 

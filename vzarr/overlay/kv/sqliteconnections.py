@@ -12,8 +12,8 @@ import sqlite3
 import weakref
 from collections.abc import Hashable
 from itertools import count
-from pathlib import Path
 from threading import Condition, Lock, RLock
+from urllib.parse import quote
 
 from vzarr.errors import AuthorityUnavailableError, StorageError
 from vzarr.overlay.kv.sqlitefile import DAMAGED, failed
@@ -143,7 +143,7 @@ class Connections:
         AuthorityUnavailableError
             If the file is gone, replaced by another, or no key store.
         """
-        url = f"{Path(self.path).as_uri()}?mode=rw"
+        url = f"file:{quote(os.fsencode(self.path))}?mode=rw"
         connection = None
         try:
             connection = sqlite3.connect(
@@ -151,7 +151,7 @@ class Connections:
             )
             connection.execute(f"PRAGMA synchronous = {self._synchronous}")
             connection.execute("SELECT k, v FROM kv LIMIT 1")
-            if file_id(Path(self.path).stat()) != self._number:
+            if file_id(os.stat(self.path)) != self._number:  # noqa: PTH116 - quicker
                 raise sqlite3.OperationalError("it was replaced since it was opened")
         except (sqlite3.Error, OSError) as error:
             if connection is not None:

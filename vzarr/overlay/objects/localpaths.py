@@ -32,7 +32,7 @@ def local_path(place: str | os.PathLike[str]) -> Path | None:
     if _LOST_SLASH.match(text):
         scheme, _, rest = text.partition(":/")
         raise InvalidInputError(f"{text!r} looks like {scheme}://{rest} with a slash lost; a path would be ./{text}")
-    return Path(text).expanduser().absolute()
+    return Path(text) if text.startswith("/") else Path(text).expanduser().absolute()
 
 
 def local_target(place: str | os.PathLike[str]) -> Path:
