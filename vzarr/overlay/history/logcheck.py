@@ -45,6 +45,7 @@ def read_log(objects: Objects) -> tuple[State, list[Finding]]:
     names = objects.list_dir("log")[1]
     numbers = sorted(int(m[1]) for m in map(_ENTRY.fullmatch, names) if m)
     entries, findings = _entries(objects, numbers)
+    is_whole = not findings
     checkpoints = sorted({int(m[1]) for m in map(_CHECKPOINT.fullmatch, names) if m})
     state = State()
     for end in [*(c for c in checkpoints if c < len(entries)), len(entries) - 1]:
@@ -55,7 +56,7 @@ def read_log(objects: Objects) -> tuple[State, list[Finding]]:
             return state, [*findings, Finding("log-damaged", key, f"the log does not add up: {e!r}")]
         if end in checkpoints:
             findings += _against(objects, end, state)
-    return state, [*findings, *_hint(objects, entries)]
+    return state, [*findings, *_hint(objects, entries, is_whole)]
 
 
 def _entries(objects: Objects, numbers: list[int]) -> tuple[list[Entry], list[Finding]]:
@@ -86,14 +87,16 @@ def _against(objects: Objects, number: int, state: State) -> Iterator[Finding]:
     yield Finding("checkpoint-damaged", layout.checkpoint(number), message)
 
 
-def _hint(objects: Objects, entries: list[Entry]) -> Iterator[Finding]:
+def _hint(objects: Objects, entries: list[Entry], is_whole: bool) -> Iterator[Finding]:
+    """What is wrong with the hint; what it says of entries that cannot be read is left alone."""
     try:
         data = objects.get(layout.LATEST)
         found = None if data is None else read_hint(objects, data, whole=True)
         short = None if found is None or data is None else read_hint(objects, data)
         # With the rows of the checkpoint, and as it is read at first.
         states = [state for pair in (found, short) if pair is not None for state in pair]
-        wrong = any(state != replay(State(), entries[: state.next]) for state in states)
+        known = [state for state in states if is_whole or state.next <= len(entries)]
+        wrong = any(state != replay(State(), entries[: state.next]) for state in known)
     except (FormatError, StorageError) as e:
         yield Finding("hint-damaged", layout.LATEST, f"it cannot be read: {e!r}")
         return
