@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
 import pytest
 
 from tests.postgres import database
 from vzarr.errors import AuthorityUnavailableError, InvalidInputError, StorageError
+from vzarr.overlay.kv.base import Transaction
 from vzarr.overlay.kv.postgres import LONGEST_KEY, PostgresKV
 
 pytestmark = pytest.mark.postgres
@@ -103,4 +107,42 @@ def test_a_server_that_ends_sessions(url: str):
     with pytest.raises(StorageError):
         kv.get(b"a")
     assert kv.get(b"a") == b"1"
+    kv.close()
+
+
+def test_a_long_transaction_does_not_starve_among_short_ones(url: str):
+    """Short ones that never wait would change what it looks at during each of its attempts."""
+    stop, started = threading.Event(), threading.Barrier(4)
+    tries: list[int] = []
+
+    def add(txn: Transaction) -> None:
+        txn.put(b"n", b"%d" % (int(txn.get(b"n") or b"0") + 1))
+
+    def hammer() -> int:
+        kv, count = PostgresKV(url), 0
+        kv.transact(add)
+        started.wait()
+        while not stop.is_set():
+            kv.transact(add)
+            count += 1
+        kv.close()
+        return count
+
+    def long(txn: Transaction) -> None:
+        before = txn.get(b"n")
+        tries.append(int(before or b"0"))
+        time.sleep(0.2)
+        add(txn)
+
+    kv = PostgresKV(url)
+    with ThreadPoolExecutor(3) as pool:
+        hammering = [pool.submit(hammer) for _ in range(3)]
+        started.wait()
+        for _ in range(3):
+            kv.transact(long)
+        stop.set()
+        short = sum(each.result() for each in hammering)
+    assert short > 0
+    assert kv.get(b"n") == b"%d" % (short + 3 + 3)
+    assert len(tries) <= 3 * 2, "the second time nobody comes between"
     kv.close()

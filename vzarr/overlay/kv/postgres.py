@@ -2,7 +2,8 @@
 
 One table ``vzarr_kv(k bytea PRIMARY KEY, v bytea)`` and plain SQL, so that databases which speak PostgreSQL's protocol
 (CockroachDB, YugabyteDB) should do as well.  A transaction is serialisable: writes are gathered and sent at its end,
-and what the database finds to collide is run again, the second time in a queue with all others that collided.
+and what the database finds to collide is run again, alone: the second time it waits until nobody else's transaction is
+under way, and those that begin meanwhile wait for it.  Else a long one would collide for ever with short ones.
 """
 
 from __future__ import annotations
@@ -33,8 +34,11 @@ LONGEST_KEY = 2600
 """Bytes: an index row of PostgreSQL must fit a third of a page."""
 RETRY_SECONDS = 30.0
 CONNECT_SECONDS = 10
-_QUEUE = 0x767A617272
-"""Advisory lock behind which transactions queue that collided before."""
+_GATE = 0x767A617272
+"""Advisory lock: every transaction shares it, and one that collided before has it alone."""
+_BEGIN = f"BEGIN ISOLATION LEVEL SERIALIZABLE; SELECT pg_advisory_xact_lock_shared({_GATE})"
+# Others wait for it: a process that stands still in the middle must not keep them for ever.
+_BEGIN_ALONE = "BEGIN ISOLATION LEVEL SERIALIZABLE; SET LOCAL idle_in_transaction_session_timeout = '30s'"
 _COLLISIONS = ("40001", "40P01")
 _KEEPALIVE = {"keepalives": 1, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
 
@@ -88,6 +92,10 @@ class _View(Paging):
     def run(self, sql: str, *values: object) -> None:
         """A statement without rows."""
         self._run(lambda cursor: cursor.execute(sql, values))
+
+    def script(self, sql: str) -> None:
+        """Several statements without rows, sent together."""
+        self._run(lambda cursor: cursor.execute(sql))
 
     def _run(self, what: Callable[[Any], T]) -> T:
         if self._connection is None:
@@ -259,27 +267,28 @@ class PostgresKV(ByViews):
         end = time.monotonic() + RETRY_SECONDS
         for attempt in count():
             try:
-                return self._attempt(fn, queue=attempt > 0)
+                return self._attempt(fn, alone=attempt > 0)
             except _CollisionError:
                 if time.monotonic() > end:
                     raise
             time.sleep(random.random() * min(0.001 * 2**attempt, 0.1))
         raise AssertionError
 
-    def _attempt(self, fn: Callable[[Transaction], T], *, queue: bool) -> T:
+    def _attempt(self, fn: Callable[[Transaction], T], *, alone: bool) -> T:
         connection = self._take()
         txn = _Txn(connection, self._name)
         try:
-            txn.run("BEGIN ISOLATION LEVEL SERIALIZABLE")
-            if queue:
-                txn.run("SELECT pg_advisory_xact_lock(%s)", _QUEUE)
+            if alone:
+                # Before the transaction, whose moment is that of its first look: what happens while it waits counts.
+                txn.run("SELECT pg_advisory_lock(%s)", _GATE)
+            txn.script(_BEGIN_ALONE if alone else _BEGIN)
             result = fn(txn)
             txn.flush()
             txn.run("COMMIT")
             return result
         finally:
             txn.end()
-            self._give(connection)
+            self._give(connection, locked=alone)
 
     def close(self) -> None:
         """Close the connections; calls under way go on to their end."""
@@ -321,12 +330,14 @@ class PostgresKV(ByViews):
         except psycopg.Error as error:
             raise AuthorityUnavailableError(f"cannot open key store {self._name}: {_text(error)}") from error
 
-    def _give(self, connection: Connection) -> None:
-        """Take a connection back for the next caller, unless it is broken."""
+    def _give(self, connection: Connection, *, locked: bool = False) -> None:
+        """Take a connection back for the next caller, unless it is broken; `locked` if it may hold the gate."""
         psycopg = driver()
         try:
             if connection.info.transaction_status != psycopg.pq.TransactionStatus.IDLE:
                 connection.execute("ROLLBACK")
+            if locked:
+                connection.execute("SELECT pg_advisory_unlock(%s)", (_GATE,))
         except psycopg.Error:
             connection.close()
         with self._lock:
