@@ -31,3 +31,8 @@ def marked(docs: Mapping[str, bytes], origin: Coord) -> dict[str, bytes]:
     hidden = {"id": FILTER, "origin": list(origin), "dtype": doc["dtype"]}
     doc["filters"], doc["dtype"] = [hidden, *(doc.get("filters") or ())], DTYPE
     return {**docs, ".zarray": orjson.dumps(doc, option=orjson.OPT_INDENT_2)}
+
+
+def may_be_marked(docs: Mapping[str, bytes]) -> bool:
+    """Whether documents look like `marked` ones, whose array need not begin where they seem to say."""
+    return any(f'"{ENCODING}'.encode() in data for data in docs.values())

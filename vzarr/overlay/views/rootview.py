@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from vzarr.errors import AlreadyExistsError, InvalidInputError
 from vzarr.geometry import Box, Coord
 from vzarr.overlay import layout
-from vzarr.overlay.hierarchy.marks import marked
+from vzarr.overlay.hierarchy.marks import marked, may_be_marked
 from vzarr.overlay.hierarchy.meaning import same_meaning
 from vzarr.overlay.hierarchy.tree import (
     DOC_NAMES,
@@ -88,7 +88,10 @@ class RootView(Leased, View):
     def entry(self, path: str) -> Entry | None:
         """The group or array at a path, read from the folder."""
         self.look()
-        return self._marked.get(path) or self._read(path)
+        found = self._marked.get(path) or self._read(path)
+        if found is not None and path not in self._marked and may_be_marked(found.docs):
+            self.look()  # its row is newer than the look before, and says from which voxel the document counts
+        return self._marked.get(path) or found
 
     def holds(self, path: str) -> bool:
         """Whether a row or an object is at a path or below it."""
@@ -163,8 +166,7 @@ class RootView(Leased, View):
         """Take note of what others changed: one row tells whether there is anything."""
         state, counter = self.authority.node_state(self.node)
         if state == SEALED:
-            sealed = self._load_sealed(self.node)
-            self._marked = {p: e for p, e in sealed.tree.arrays().items() if not e.is_plain}
+            self._marked = {p: e for p, e in self._load_sealed(self.node).tree.arrays().items() if not e.is_plain}
             return
         if counter == self._counter:
             return
@@ -197,8 +199,7 @@ class RootView(Leased, View):
             self._parsed.pop(path, None)
             return None
         is_array = any(spec_of(n, d) is not None for n, d in docs.items())
-        entry = ArrayEntry(docs, ArrayId(self.node, path)) if is_array else Entry(docs)
-        self._parsed[path] = entry
+        entry = self._parsed[path] = ArrayEntry(docs, ArrayId(self.node, path)) if is_array else Entry(docs)
         return entry
 
     def _walk(self, path: str) -> Iterator[tuple[str, Entry]]:
