@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 
 import vzarr
-from tests.postgres import database
 from tests.races import loading
 from tests.races.loading import BLOCK, WORKERS
 from vzarr.overlay import opening
@@ -25,15 +24,6 @@ from vzarr.overlay.transfer.places import open_place
 from vzarr.types import registry
 
 Rounds = list[tuple[int, float, float]]
-
-
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
-def keys(request: pytest.FixtureRequest) -> Iterator[str | None]:
-    if request.param == "sqlite":
-        yield None
-        return
-    with database(request.getfixturevalue("postgres_server")) as url:
-        yield url
 
 
 @pytest.mark.slow

@@ -5,29 +5,17 @@ from __future__ import annotations
 import json
 import multiprocessing
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import vzarr
-from tests.postgres import database
 from tests.races import writing
 from tests.races.writing import Report
 from vzarr.types import mutations
 from vzarr.types.labelmap import verify
 
 WRITERS = 8
-
-
-@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
-def keys(request: pytest.FixtureRequest) -> Iterator[str | None]:
-    """Where the keys lie: in the repo, or in PostgreSQL."""
-    if request.param == "sqlite":
-        yield None
-        return
-    with database(request.getfixturevalue("postgres_server")) as url:
-        yield url
 
 
 def test_writers_at_once(tmp_path: Path, keys: str | None):

@@ -11,7 +11,7 @@ from contextlib import suppress
 from functools import lru_cache
 
 from vzarr.overlay.hierarchy.arrays import as_zarr_writes
-from vzarr.overlay.hierarchy.tree import V3_DOC, ArraySpec, parse_array
+from vzarr.overlay.hierarchy.tree import V3_DOC, ArraySpec, parse_array, spec_of
 
 
 def same_meaning(one: Mapping[str, bytes], other: Mapping[str, bytes]) -> bool:
@@ -26,6 +26,11 @@ def same_meaning(one: Mapping[str, bytes], other: Mapping[str, bytes]) -> bool:
     if a.meaning == b.meaning:
         return True
     return _names(a) == _names(b) and _reworded(*_doc(one)) == _reworded(*_doc(other))
+
+
+def remakes(docs: Mapping[str, bytes], name: str, data: bytes) -> bool:
+    """Whether a document makes an array anew that has some documents, instead of editing it."""
+    return name != ".zattrs" and (spec_of(name, data) is None or not same_meaning(docs, {name: data}))
 
 
 def _names(spec: ArraySpec) -> tuple[object, ...]:

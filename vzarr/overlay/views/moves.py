@@ -25,7 +25,7 @@ from vzarr.overlay.objects.base import Objects
 
 @contextmanager
 def alone(authority: Authority, node: str) -> Iterator[None]:
-    """Context in which nobody else moves or removes folders of an open root, nor adopts arrays."""
+    """Context in which nobody else moves, removes or adopts anything of an open root, nor makes an array larger."""
     with authority.locks.alone(layout.stages(node)):
         yield
 

@@ -18,7 +18,7 @@ from vzarr.errors import AlreadyExistsError, InvalidInputError
 from vzarr.geometry import Box, Coord
 from vzarr.overlay import layout
 from vzarr.overlay.hierarchy.marks import marked, may_be_marked
-from vzarr.overlay.hierarchy.meaning import same_meaning
+from vzarr.overlay.hierarchy.meaning import remakes
 from vzarr.overlay.hierarchy.tree import (
     DOC_NAMES,
     RESERVED,
@@ -231,7 +231,7 @@ class RootView(Leased, View):
         if spec is not None and RESERVED.search(path):
             raise InvalidInputError(f"array name {path!r} ends like the folders of arrays made in later versions")
         entry = self.marked().get(path)
-        if entry is not None and _remakes(entry, name, data):
+        if entry is not None and remakes(entry.docs, name, data):
             self.delete_dir(path)
             entry = None
         if entry is not None and known:
@@ -276,7 +276,9 @@ class RootView(Leased, View):
                     self._put(f"{path}/{name}" if path else name, data)
             return {}
 
-        self._edit_marked(change)
+        # A key store may run transactions side by side and one of them again: a plain document is in none of them.
+        with self.writer.write(), moves.alone(self.authority, self.node):
+            self._edit_marked(change)
 
     def rename(self, source: str, target: str) -> None:
         """Move a group or array, and all below it, to another path."""
@@ -374,11 +376,6 @@ class RootView(Leased, View):
             for path, entry in done.items():
                 for name, data in marked(entry.docs, entry.origin).items():
                     self._put(f"{path}/{name}" if path else name, data)
-
-
-def _remakes(entry: ArrayEntry, name: str, data: bytes) -> bool:
-    """Whether a document makes an array anew instead of editing it."""
-    return name != ".zattrs" and (spec_of(name, data) is None or not same_meaning(entry.docs, {name: data}))
 
 
 class _Known(Mapping[str, Entry]):
