@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 
 from vzarr.errors import AuthorityUnavailableError, InvalidInputError, StorageError, UnsupportedError
 from vzarr.overlay.kv.base import ByViews, Item, Paging, Range, Reader, Transaction
-from vzarr.overlay.kv.waiting import Waiting
+from vzarr.overlay.kv.waiting import Delayed
 
 if TYPE_CHECKING:
     import psycopg
@@ -97,12 +97,16 @@ class _View(Paging):
         """Several statements without rows, sent together."""
         self._run(lambda cursor: cursor.execute(sql))
 
-    def _run(self, what: Callable[[Any], T]) -> T:
+    def check(self) -> Connection:
+        """The connection; refuses once the view has ended."""
         if self._connection is None:
             raise InvalidInputError("this snapshot or transaction has ended")
-        psycopg = driver()
+        return self._connection
+
+    def _run(self, what: Callable[[Any], T]) -> T:
+        connection, psycopg = self.check(), driver()
         try:
-            with self._connection.cursor() as cursor:
+            with connection.cursor() as cursor:
                 return what(cursor)
         except psycopg.Error as error:
             raise _failed(self._name, error) from error
@@ -134,56 +138,23 @@ class _View(Paging):
         self._connection = None
 
 
-class _Txn(_View):
-    """A view with the write verbs; see `waiting`."""
+class _Txn(Delayed):
+    """A transaction over the view that it is run in."""
 
-    def __init__(self, connection: Connection, name: str) -> None:
-        super().__init__(connection, name)
-        self._waiting = Waiting()
+    def __init__(self, view: _View) -> None:
+        super().__init__(view)
+        self._view = view
 
-    def get(self, key: bytes) -> bytes | None:
-        waiting = self._waiting.rows
-        return waiting[key] if key in waiting else super().get(key)
-
-    def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
-        return self._waiting.get_many(keys, super().get_many)
-
-    def scan_many(
-        self, ranges: Sequence[Range], *, limit: int | None = None, reverse: bool = False
-    ) -> list[list[Item]]:
-        self._show(ranges)
-        return super().scan_many(ranges, limit=limit, reverse=reverse)
-
-    def fetch(self, start: bytes, end: bytes | None, count: int | None, reverse: bool) -> list[Item]:
-        self._show([(start, end)])
-        return super().fetch(start, end, count, reverse)
-
-    def put(self, key: bytes, value: bytes) -> None:
-        self._write(key, bytes(value))
-
-    def delete(self, key: bytes) -> None:
-        self._write(key, None)
-
-    def _write(self, key: bytes, value: bytes | None) -> None:
-        if self._connection is None:
-            raise InvalidInputError("this snapshot or transaction has ended")
+    def check_key(self, key: bytes) -> None:
+        self._view.check()
         if len(key) > LONGEST_KEY:
             raise InvalidInputError(f"this key store takes keys of up to {LONGEST_KEY} bytes, not {len(key)}")
-        self._waiting.write(key, value)
-        if self._waiting.heavy:
-            self.flush()
 
-    def _show(self, ranges: Sequence[Range]) -> None:
-        if self._waiting.matters(ranges):
-            self.flush()
-
-    def flush(self) -> None:
-        """Send what waits."""
-        put, gone = self._waiting.take()
+    def send(self, put: list[Item], gone: list[bytes]) -> None:
         if put:
-            self.run(_UPSERT, *map(list, zip(*put, strict=True)))
+            self._view.run(_UPSERT, *map(list, zip(*put, strict=True)))
         if gone:
-            self.run("DELETE FROM vzarr_kv WHERE k = ANY(%s)", gone)
+            self._view.run("DELETE FROM vzarr_kv WHERE k = ANY(%s)", gone)
 
 
 class PostgresKV(ByViews):
@@ -276,18 +247,19 @@ class PostgresKV(ByViews):
 
     def _attempt(self, fn: Callable[[Transaction], T], *, alone: bool) -> T:
         connection = self._take()
-        txn = _Txn(connection, self._name)
+        view = _View(connection, self._name)
         try:
             if alone:
                 # Before the transaction, whose moment is that of its first look: what happens while it waits counts.
-                txn.run("SELECT pg_advisory_lock(%s)", _GATE)
-            txn.script(_BEGIN_ALONE if alone else _BEGIN)
+                view.run("SELECT pg_advisory_lock(%s)", _GATE)
+            view.script(_BEGIN_ALONE if alone else _BEGIN)
+            txn = _Txn(view)
             result = fn(txn)
             txn.flush()
-            txn.run("COMMIT")
+            view.run("COMMIT")
             return result
         finally:
-            txn.end()
+            view.end()
             self._give(connection, locked=alone)
 
     def close(self) -> None:

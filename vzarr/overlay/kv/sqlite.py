@@ -130,13 +130,15 @@ class SqliteKV(Paging):
                 self._shared.writer = self._shared.connect()
             if self._shared.writer.in_transaction:
                 raise InvalidInputError("transactions don't nest")
-            txn = Txn(self._shared.writer, self._path)
+            view = View(self._shared.writer, self._path)
             try:
-                txn.begin("BEGIN IMMEDIATE")
+                view.begin("BEGIN IMMEDIATE")
+                txn = Txn(view)
                 result = fn(txn)
-                txn.commit()
+                txn.flush()
+                view.commit()
             finally:
-                txn.rollback()
+                view.rollback()
             return result
 
     def stamp(self) -> Hashable:

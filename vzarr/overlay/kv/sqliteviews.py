@@ -9,7 +9,7 @@ from typing import Any
 from vzarr.errors import InvalidInputError
 from vzarr.overlay.kv.base import Item, Paging, Range
 from vzarr.overlay.kv.sqlitefile import failed
-from vzarr.overlay.kv.waiting import Waiting
+from vzarr.overlay.kv.waiting import Delayed
 
 _SCANS = {
     (bounded, reverse): "SELECT k, v FROM kv WHERE k >= ?"
@@ -41,11 +41,16 @@ class View(Paging):
         self._connection: sqlite3.Connection | None = connection
         self._path = path
 
-    def _query(self, sql: str, *values: object) -> list[tuple[bytes, ...]]:
+    def check(self) -> sqlite3.Connection:
+        """The connection; refuses once the view has ended."""
         if self._connection is None:
             raise InvalidInputError("this snapshot or transaction has ended")
+        return self._connection
+
+    def _query(self, sql: str, *values: object) -> list[tuple[bytes, ...]]:
+        connection = self.check()
         try:
-            return self._connection.execute(sql, values).fetchall()
+            return connection.execute(sql, values).fetchall()
         except sqlite3.Error as error:
             raise failed(self._path, error) from error
 
@@ -95,6 +100,19 @@ class View(Paging):
         """Begin a transaction."""
         self._query(how)
 
+    def run_many(self, sql: str, rows: Sequence[tuple[bytes, ...]]) -> None:
+        """One statement without rows for each of many values; none does nothing."""
+        connection = self.check()
+        try:
+            if rows:
+                connection.executemany(sql, rows)
+        except sqlite3.Error as error:
+            raise failed(self._path, error) from error
+
+    def commit(self) -> None:
+        """Make the transaction so."""
+        self._query("COMMIT")
+
     def rollback(self) -> None:
         """End the transaction, if there is one, and the view."""
         connection = self._connection
@@ -107,69 +125,18 @@ class View(Paging):
         self._connection = None
 
 
-class Txn(View):
-    """A view of the writing connection, with the write verbs; see `waiting`."""
+class Txn(Delayed):
+    """A transaction over a view of the writing connection that it is run in."""
 
-    def __init__(self, connection: sqlite3.Connection, path: str) -> None:
-        super().__init__(connection, path)
-        self._waiting = Waiting()
+    def __init__(self, view: View) -> None:
+        super().__init__(view)
+        self._view = view
 
-    def commit(self) -> None:
-        """Make it so."""
-        self.flush()
-        self._query("COMMIT")
+    def check_key(self, key: bytes) -> None:
+        """See `Delayed.check_key`; any key will do."""
+        self._view.check()
 
-    def get(self, key: bytes) -> bytes | None:
-        """Value of `key`, or None where there is none."""
-        waiting = self._waiting.rows
-        return waiting[key] if key in waiting else super().get(key)
-
-    def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
-        """Values of `keys`, in their order."""
-        return self._waiting.get_many(keys, super().get_many)
-
-    def scan_many(
-        self, ranges: Sequence[Range], *, limit: int | None = None, reverse: bool = False
-    ) -> list[list[Item]]:
-        """See `View.scan_many`."""
-        self._show(ranges)
-        return super().scan_many(ranges, limit=limit, reverse=reverse)
-
-    def fetch(self, start: bytes, end: bytes | None, count: int | None, reverse: bool) -> list[Item]:
-        """See `View.fetch`."""
-        self._show([(start, end)])
-        return super().fetch(start, end, count, reverse)
-
-    def put(self, key: bytes, value: bytes) -> None:
-        """Set `key` to `value`."""
-        self._write(key, bytes(value))
-
-    def delete(self, key: bytes) -> None:
-        """Remove `key`; nothing happens where it is absent."""
-        self._write(key, None)
-
-    def _write(self, key: bytes, value: bytes | None) -> None:
-        if self._connection is None:
-            raise InvalidInputError("this snapshot or transaction has ended")
-        self._waiting.write(key, value)
-        if self._waiting.heavy:
-            self.flush()
-
-    def _show(self, ranges: Sequence[Range]) -> None:
-        if self._waiting.matters(ranges):
-            self.flush()
-
-    def flush(self) -> None:
-        """Send what waits."""
-        put, gone = self._waiting.take()
-        self._run_many("INSERT INTO kv VALUES (?, ?) ON CONFLICT (k) DO UPDATE SET v = excluded.v", put)
-        self._run_many("DELETE FROM kv WHERE k = ?", [(key,) for key in gone])
-
-    def _run_many(self, sql: str, rows: Sequence[tuple[bytes, ...]]) -> None:
-        if self._connection is None:
-            raise InvalidInputError("this snapshot or transaction has ended")
-        try:
-            if rows:
-                self._connection.executemany(sql, rows)
-        except sqlite3.Error as error:
-            raise failed(self._path, error) from error
+    def send(self, put: list[Item], gone: list[bytes]) -> None:
+        """See `Delayed.send`."""
+        self._view.run_many("INSERT INTO kv VALUES (?, ?) ON CONFLICT (k) DO UPDATE SET v = excluded.v", put)
+        self._view.run_many("DELETE FROM kv WHERE k = ?", [(key,) for key in gone])
