@@ -33,7 +33,7 @@ class Settings:
         Names in a ``Host`` header that are accepted besides those of the machine itself while the server
         listens on a loopback address: the outer names of a proxy in front of it.
     cache_mb
-        Mebibytes of label blocks that are kept in memory, decoded and encoded.
+        Mebibytes of blocks of labels, decoded and encoded, and of chunks of images that are kept in memory.
     remotes
         Folders and URLs below which jobs may push and from below which they may pull; by default administrators may
         name any.
