@@ -138,9 +138,11 @@ def test_a_long_transaction_does_not_starve_among_short_ones(url: str):
     with ThreadPoolExecutor(3) as pool:
         hammering = [pool.submit(hammer) for _ in range(3)]
         started.wait()
-        for _ in range(3):
-            kv.transact(long)
-        stop.set()
+        try:
+            for _ in range(3):
+                kv.transact(long)
+        finally:
+            stop.set()
         short = sum(each.result() for each in hammering)
     assert short > 0
     assert kv.get(b"n") == b"%d" % (short + 3 + 3)
