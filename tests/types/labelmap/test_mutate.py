@@ -12,7 +12,7 @@ import pytest
 
 import vzarr
 from vzarr.errors import InvalidInputError, NotFoundError, SealedError
-from vzarr.overlay.kv.sqliteviews import Txn, View
+from vzarr.overlay.kv.sqliteviews import View
 from vzarr.types import mutations, registry
 from vzarr.types.labelmap import verify
 from vzarr.types.labelmap.handle import LabelMap
@@ -142,9 +142,9 @@ def test_an_edit_costs_a_few_statements_however_many_bodies_it_moves(tmp_path: P
     seg = registry.create(root, "seg", "labelmap", config={"BlockSize": "16,16,16", "MaxDownresLevel": "0"})
     seg.write((0, 0, 0), np.arange(1, 4097, dtype=np.uint64).reshape(16, 16, 16))
     said: list[str] = []
-    query, many = View._query, Txn._run_many
+    query, many = View._query, View.run_many
     monkeypatch.setattr(View, "_query", lambda self, sql, *values: said.append(sql) or query(self, sql, *values))
-    monkeypatch.setattr(Txn, "_run_many", lambda self, sql, rows: said.append(sql) or many(self, sql, rows))
+    monkeypatch.setattr(View, "run_many", lambda self, sql, rows: said.append(sql) or many(self, sql, rows))
     seg.merge(1, [2])
     costs = []
     for bodies in ([3], list(range(10, 110)), list(range(110, 240))):
