@@ -18,6 +18,7 @@ from vzarr.errors import ConflictError, InvalidInputError, SealedError, VzarrErr
 from vzarr.overlay import layout
 from vzarr.overlay.keys import pause, writers
 from vzarr.overlay.keys.pause import paused
+from vzarr.overlay.views.moves import move
 
 CHUNK = np.ones((4, 4), "u2")
 
@@ -124,6 +125,33 @@ def test_a_long_write_is_not_waited_for(painted: vzarr.Version):
         paused(painted.repo.authority, [painted.uuid]).__enter__()
 
 
+def test_a_pause_does_not_wait_for_who_waits_for_a_rename(file_repo: vzarr.Repo):
+    """The rename, already alone in the root, waits for nobody; the pause comes once both are done."""
+    root = file_repo.root
+    root.create_array("a", dtype="u2", chunks=(4, 4), shape=(4, 4), dimension_names=None)
+    view, authority = root.view, file_repo.authority
+    alone, asked = threading.Event(), threading.Event()
+
+    def check() -> None:
+        alone.set()
+        assert asked.wait(5)
+        time.sleep(0.3)
+
+    with vzarr.open(file_repo.url) as other:
+        grown = threading.Thread(target=other.root.view.grow, args=("a", ((0, 0), (8, 8))))
+        moved = threading.Thread(target=move, args=(authority, file_repo.objects, root.uuid, "a", "b", check))
+        moved.start()
+        assert alone.wait(5)
+        grown.start()
+        time.sleep(0.3)
+        threading.Timer(0.2, asked.set).start()
+        with paused(authority, [root.uuid]):
+            assert not authority.leases(root.uuid)
+        moved.join()
+        grown.join()
+    assert [entry for entry in view.entries if entry] == ["b"]
+
+
 def test_a_pause_that_lasts_too_long_is_none(painted: vzarr.Version):
     """A writer gives up waiting; whoever asked it to is told."""
     done: list[float] = []
@@ -145,6 +173,7 @@ def test_a_pause_that_lasts_too_long_is_none(painted: vzarr.Version):
 PAUSER = """
 import sys, time, vzarr
 from vzarr.overlay.keys.pause import paused
+from vzarr.overlay.views.moves import move
 repo = vzarr.open(sys.argv[1])
 with paused(repo.authority, [sys.argv[2]]):
     print("paused", flush=True)

@@ -25,8 +25,17 @@ from vzarr.overlay.objects.base import Objects
 
 @contextmanager
 def alone(authority: Authority, node: str) -> Iterator[None]:
-    """Context in which nobody else moves, removes or adopts anything of an open root, nor makes an array larger."""
-    with authority.locks.alone(layout.stages(node)):
+    """Context in which nobody else moves, removes or adopts anything of an open root, nor makes an array larger.
+
+    It is part of one write, which begins first: whoever waits for the lock then holds a lease, and who has the lock
+    must never have to take one, since a pause of all writers waits for every lease.
+
+    Raises
+    ------
+    SealedError
+        If the root does not take writes.
+    """
+    with authority.writer(node).write(), authority.locks.alone(layout.stages(node)):
         yield
 
 

@@ -277,7 +277,7 @@ class RootView(Leased, View):
             return {}
 
         # A key store may run transactions side by side and one of them again: a plain document is in none of them.
-        with self.writer.write(), moves.alone(self.authority, self.node):
+        with moves.alone(self.authority, self.node):
             self._edit_marked(change)
 
     def rename(self, source: str, target: str) -> None:
