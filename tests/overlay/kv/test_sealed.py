@@ -66,14 +66,25 @@ def test_a_thousand_versions_have_few_layers_and_little_is_written_twice():
         if taken > 1:
             counts[:taken] = [sum(counts[:taken])]
             written += counts[0]
-        assert len(counts) <= math.log2(sum(counts)) + 2
-    assert written <= sum(counts) * math.log2(sum(counts))
+        assert len(counts) <= 3 * math.log(sum(counts), 4) + 3
+    assert written <= sum(counts) * math.log(sum(counts), 4)
 
 
 def test_small_changes_leave_a_large_layer_alone():
     assert folds([5, 10**6]) == 1
-    assert folds([5, 8, 10**6]) == 2
+    assert folds([5, 4, 7, 6, 10**6]) == 4
     assert folds([]) == 0
+
+
+def test_most_commits_fold_nothing():
+    counts: list[int] = []
+    took = [0] * 256
+    for number in range(256):
+        counts.insert(0, 100)
+        took[number] = folds(counts)
+        counts[: took[number]] = [sum(counts[: took[number]])]
+    assert [number for number in range(32) if took[number] > 1] == [3, 7, 11, 15, 19, 23, 27, 31]
+    assert counts == [25600]
 
 
 def test_layers_are_written_down():

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from vzarr.overlay.kv.sidecar import Change
+Change = tuple[bytes, bytes | None]
+"""A key and its value; None where it was deleted."""
 
 BATCH, WEIGHT = 5000, 4 << 20
 """Keys of one transaction, and bytes of these and their values."""
@@ -14,9 +15,9 @@ def batched(rows: Iterable[Change], count: int = BATCH, weight: int = WEIGHT) ->
     """Rows, so many at a time, or fewer that come to so many bytes."""
     part: list[Change] = []
     size = 0
-    for key, value in rows:
-        part.append((key, value))
-        size += len(key) + len(value or b"")
+    for row in rows:
+        part.append(row)
+        size += len(row[0]) + len(row[1] or b"")
         if len(part) == count or size >= weight:
             yield part
             part, size = [], 0

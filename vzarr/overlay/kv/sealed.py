@@ -1,27 +1,30 @@
 """Keys of a sealed version without any key store: sidecars laid over each other, the nearest first.
 
 A version's keys are those of its *layers*, a list of sidecars (see `sidecar`): its own changes, and below them what
-its ancestors sealed.  A layer is folded into the one above it as soon as that is half as big, so a version has few
-layers at any depth, and each change is written anew about as often as the logarithm of their number.
+its ancestors sealed.  Four layers of about one size are folded into one, so a version has few at any depth, most commits
+write nothing but their own changes, and each change is written anew about as often as the logarithm of their number.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from heapq import merge as merged
-from itertools import groupby, islice
+from itertools import groupby, islice, takewhile
+from operator import itemgetter
 from typing import NamedTuple
 
 import orjson
 
 from vzarr.errors import AuthorityUnavailableError, ConflictError, FormatError
 from vzarr.overlay.kv.base import Item
+from vzarr.overlay.kv.batches import batched
 from vzarr.overlay.kv.sidecar import Change, Sidecar
 from vzarr.overlay.kv.versioned import InstanceKeys
 
-FOLD = 2
-"""A layer is folded into those above it when it has at most so many times their keys."""
+FOLD = 4
+"""So many layers of about one size, or of less, are written as one."""
 _UNSET = object()
 
 
@@ -98,12 +101,18 @@ def folds(counts: Sequence[int]) -> int:
     int
         1 where the version's own changes stay a layer of their own, 0 without layers.
     """
-    total = taken = 0
-    for count in counts:
-        if taken and count > FOLD * total:
-            break
-        total, taken = total + count, taken + 1
-    return taken
+    taken = min(1, len(counts))
+    while True:
+        size = _size_class(sum(counts[:taken]))
+        alike = sum(1 for _ in takewhile(lambda count: _size_class(count) <= size, counts[taken:]))
+        if alike < FOLD - 1:
+            return taken
+        taken += alike
+
+
+def _size_class(count: int) -> int:
+    """Digits of a number to the base `FOLD`."""
+    return -(-count.bit_length() // 2)
 
 
 def folded(layers: Sequence[Iterable[Change]], *, keep_deleted: bool) -> Iterator[Change]:
@@ -116,11 +125,22 @@ def folded(layers: Sequence[Iterable[Change]], *, keep_deleted: bool) -> Iterato
     keep_deleted
         Whether deletions hide something in layers further down.
     """
-    ranked = [((key, rank, value) for key, value in layer) for rank, layer in enumerate(layers)]
-    for key, group in groupby(merged(*ranked, key=lambda row: row[:2]), key=lambda row: row[0]):
-        value = next(group)[2]
-        if value is not None or keep_deleted:
-            yield key, value
+    blocks = [batched(layer) for layer in layers]
+    ahead: list[list[Change]] = [[] for _ in layers]
+    while True:
+        ahead = [rows or next(some, []) for rows, some in zip(ahead, blocks, strict=True)]
+        # Up to here no layer has more than what is ahead.
+        ends = [rows[-1][0] for rows in ahead if rows]
+        if not ends:
+            return
+        found: dict[bytes, bytes | None] = {}
+        for rank in reversed(range(len(ahead))):
+            count = bisect_right(ahead[rank], min(ends), key=itemgetter(0))
+            found.update(ahead[rank][:count])
+            ahead[rank] = ahead[rank][count:]
+        for key in sorted(found):
+            if keep_deleted or found[key] is not None:
+                yield key, found[key]
 
 
 class SealedKeys(InstanceKeys):

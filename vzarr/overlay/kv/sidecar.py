@@ -19,19 +19,23 @@ damage.  The same changes give the same bytes.
 
 from __future__ import annotations
 
-import json
-from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
+from itertools import pairwise
+from operator import ge
 from typing import Any, TypeVar
 
 import numpy as np
+import orjson
 from numcodecs.zstd import Zstd
+from numpy.typing import NDArray
 
 from vzarr.errors import FormatError, InvalidInputError
+from vzarr.overlay.kv.batches import Change as Change
+from vzarr.overlay.kv.batches import batched
 
 D = TypeVar("D")
-Change = tuple[bytes, bytes | None]
 
 VERSION = 1
 ARRAYS = {
@@ -78,16 +82,16 @@ def write(changes: Iterable[Change], put: Callable[[str, bytes], object]) -> int
     columns = {name: _Growing(name, put) for name in ARRAYS}
     for name in ("key_offsets", "value_offsets"):
         columns[name].add(bytes(8))
-    last: bytes | None = None
-    for keys, values, deleted in _blocks(changes):
-        for key in keys:
-            if last is not None and key <= last:
-                raise InvalidInputError(f"changes are given in ascending order of keys: {key!r} follows {last!r}")
-            last = key
+    last: tuple[bytes, ...] = ()
+    for rows in batched(changes, BLOCK, CHUNK_BYTES["values"]):
+        keys = tuple(key for key, _ in rows)
+        values = [value or b"" for _, value in rows]
+        _check_order(last + keys)
+        last = keys[-1:]
         for name, parts in (("key", keys), ("value", values)):
             columns[f"{name}_offsets"].add(_ends(columns[f"{name}s"].length, parts))
             columns[f"{name}s"].add(b"".join(parts))
-        columns["deleted"].add(bytes(deleted))
+        columns["deleted"].add(bytes(value is None for _, value in rows))
     count = columns["deleted"].length
     metadata = {name: column.end() for name, column in columns.items()}
     for name, document in metadata.items():
@@ -96,24 +100,13 @@ def write(changes: Iterable[Change], put: Callable[[str, bytes], object]) -> int
     return count
 
 
-def _blocks(changes: Iterable[Change]) -> Iterator[tuple[list[bytes], list[bytes], list[bool]]]:
-    """Keys, values, and which of them are deleted: so many at a time as are quickly told from numpy."""
-    keys: list[bytes] = []
-    values: list[bytes] = []
-    deleted: list[bool] = []
-    weight = 0
-    for key, value in changes:
-        keys.append(key)
-        values.append(value or b"")
-        deleted.append(value is None)
-        weight += len(key) + len(value or b"")
-        if len(keys) == BLOCK or weight > CHUNK_BYTES["values"]:
-            yield keys, values, deleted
-            keys, values, deleted, weight = [], [], [], 0
-    yield keys, values, deleted
+def _check_order(keys: Sequence[bytes]) -> None:
+    if any(map(ge, keys, keys[1:])):
+        wrong = next(key for last, key in pairwise(keys) if key <= last)
+        raise InvalidInputError(f"changes are given in ascending order of keys: {wrong!r} is out of order")
 
 
-def _ends(start: int, parts: list[bytes]) -> bytes:
+def _ends(start: int, parts: Sequence[bytes]) -> bytes:
     """Where parts end that are put after so many bytes."""
     return (np.cumsum([len(part) for part in parts], dtype="<u8") + np.uint64(start)).astype("<u8").tobytes()
 
@@ -188,7 +181,7 @@ def _group_metadata(arrays: dict[str, dict[str, Any]]) -> dict[str, Any]:
 
 
 def _json(document: dict[str, Any]) -> bytes:
-    return json.dumps(document, indent=2, sort_keys=True).encode()
+    return orjson.dumps(document, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS)
 
 
 class _Column:
@@ -226,6 +219,19 @@ class _Column:
         ]
         return parts[0] if len(parts) == 1 else np.concatenate([np.empty(0, self._dtype), *parts])
 
+    def pieces(self, ends: NDArray[Any]) -> Iterator[bytes]:
+        """What lies between one place and the next, of ascending ones; read so many at a time as fill a chunk."""
+        if np.any(ends[1:] < ends[:-1]):
+            raise FormatError(f"places in the sidecar array {self._name} are not in order")
+        places, first = ends.tolist(), 0
+        while first < len(places) - 1:
+            start = places[first]
+            last = max(first + 1, bisect_right(places, start + self._chunk_length) - 1)
+            data = self.span(start, places[last]).tobytes()
+            for low, high in pairwise(places[first : last + 1]):
+                yield data[low - start : high - start]
+            first = last
+
 
 class Sidecar:
     """One instance's key changes at one sealed version.
@@ -246,7 +252,7 @@ class Sidecar:
 
     def __init__(self, get: Callable[[str], bytes | None]) -> None:
         try:
-            group = json.loads(get("zarr.json") or b"")
+            group = orjson.loads(get("zarr.json") or b"")
             version = group["attributes"]["vzarr_keys"]["version"]
             arrays = group["consolidated_metadata"]["metadata"]
             columns = {name: _Column(get, name, arrays[name]) for name in ARRAYS}
@@ -278,11 +284,10 @@ class Sidecar:
     def _rows(self, low: int, high: int) -> Iterator[Change]:
         for start in range(low, high, BLOCK):
             stop = min(start + BLOCK, high)
-            key_offsets = self._key_offsets.span(start, stop + 1).tolist()
-            value_offsets = self._value_offsets.span(start, stop + 1).tolist()
-            for i, gone in enumerate(self._deleted.span(start, stop).tolist()):
-                key = self._keys.span(key_offsets[i], key_offsets[i + 1]).tobytes()
-                yield key, None if gone else self._values.span(*value_offsets[i : i + 2]).tobytes()
+            keys = self._keys.pieces(self._key_offsets.span(start, stop + 1))
+            values = self._values.pieces(self._value_offsets.span(start, stop + 1))
+            for key, value, gone in zip(keys, values, self._deleted.span(start, stop).tolist(), strict=True):
+                yield key, None if gone else value
 
     def lookup(self, key: bytes, default: D) -> bytes | D | None:
         """Value that the version gave `key`, None if it deleted it, `default` if it left it alone.
