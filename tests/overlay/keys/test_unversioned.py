@@ -52,6 +52,42 @@ def test_old_snapshots_go(repo: vzarr.Repo):
     assert not gc.find(repo.objects, repo.authority, repo.state, 0)
 
 
+def put_outside(repo: vzarr.Repo, instance: str, value: bytes) -> None:
+    keys = repo.keys.versioned
+    repo.authority.kv.transact(
+        lambda txn: keys.within(txn, bytes.fromhex(instance), unversioned.POSITION).put(b"a", value)
+    )
+
+
+def test_what_a_versioned_instance_keeps_outside_stands_in_the_list(repo: vzarr.Repo):
+    seg = repo.record_instance(repo.root, "seg", "keyvalue")
+    put_outside(repo, seg.data_uuid, b"1")
+    child = repo.root.commit().newversion()
+    first = unversioned.read(repo.objects)[seg.data_uuid]
+    assert dict(first.open(repo.objects).scan()) == {b"a": b"1"} == dict(first.open(repo.objects).scan(b"a", b"b"))
+    put_outside(repo, seg.data_uuid, b"2")
+    child = child.commit().newversion()
+    assert dict(unversioned.read(repo.objects)[seg.data_uuid].open(repo.objects).scan()) == {b"a": b"2"}
+    assert not folders(repo)
+    assert not list(verify(repo.objects))
+    put_outside(repo, seg.data_uuid, b"x" * unversioned.LISTED)
+    child = child.commit().newversion()
+    assert len(folders(repo)) == 1
+    put_outside(repo, seg.data_uuid, b"3")
+    child = child.commit().newversion()
+    last = unversioned.read(repo.objects)[seg.data_uuid]
+    assert last.rows == {b"a".hex(): b"3".hex()}
+    assert [last.before] == folders(repo)  # for who has just read the list
+    put_outside(repo, seg.data_uuid, b"4")
+    child.commit()
+    assert not folders(repo)
+    assert not gc.find(repo.objects, repo.authority, repo.state, 0)
+    listed = json.loads(repo.objects.get(layout.unversioned()) or b"")
+    listed["instances"][seg.data_uuid]["rows"]["61"] = b"5".hex()
+    repo.objects.put(layout.unversioned(), json.dumps(listed).encode())
+    assert [f.name for f in verify(repo.objects)] == ["snapshots-differ"]
+
+
 def test_a_change_meanwhile_is_in_the_next_snapshot(repo: vzarr.Repo):
     loose = repo.record_instance(repo.root, "loose", "keyvalue", versioned=False)
     instance = bytes.fromhex(loose.data_uuid)

@@ -168,10 +168,13 @@ def test_a_tampered_snapshot_is_refused_by_name(repo: vzarr.Repo, tmp_path: Path
 
 
 def test_a_mirror_has_them_as_they_are_now(repo: vzarr.Repo, tmp_path: Path):
-    url = str(tmp_path / "mirror")
+    url, seg = str(tmp_path / "mirror"), repo.root.instance_info("seg").data_uuid
     for n in range(3):
         repo.root["settings"].put("n", b"%d" % n)
+        repo["master"]["seg"].reserve_labels(1)
         mirror(open_place(repo.url), open_place(url))
+        mine, copied = (unversioned.read(o) for o in (repo.objects, opening.open_objects(url)))
+        assert mine[seg].rows == copied[seg].rows is not None
         with vzarr.open(url) as copy:
             assert settings(copy) == settings(repo)
         assert not [f for f in verify(opening.open_objects(url)) if f.damage]

@@ -150,9 +150,11 @@ class _Check:
             yield from (f for entry in tree.arrays().values() for f in pages.of(entry))
 
     def snapshots(self) -> Iterator[Finding]:
-        """Every object of the snapshots of keys that belong to no version."""
+        """Every object of the snapshots of keys that belong to no version, and rows that are listed."""
         known = yield from _decoded("snapshots", layout.unversioned(), unversioned.read, self.objects)
-        for snapshot in (s for s in (known or {}).values() if s.sums):
+        for snapshot in (s for s in (known or {}).values() if not s.is_sound):
+            yield Finding("snapshots-differ", layout.unversioned(), f"rows of {snapshot.name} are not those that were")
+        for snapshot in (s for s in (known or {}).values() if s.sums and s.rows is None):
             listed, folder = layout.snapshot_sums(snapshot.name), layout.keys(layout.UNVERSIONED, snapshot.name)
             data = yield from self._load("sums", listed, snapshot.sums)
             rows = yield from _decoded("sums", listed, lambda d: list(seal.read_sums(d)), data)

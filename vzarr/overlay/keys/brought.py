@@ -7,7 +7,7 @@ keys next takes them in, if that did not come to it: keys at one stroke, after a
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from typing import Any
 
@@ -73,7 +73,7 @@ class Brought:
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
-        snapshots = {instance: asdict(snapshot) for instance, snapshot in self.snapshots.items()}
+        snapshots = {instance: snapshot.to_json() for instance, snapshot in self.snapshots.items()}
         plain = {"snapshots": snapshots, "replace": self.replace, "added": sorted(self.added), "arrays": self.arrays}
         return plain if self.decided is None else {**plain, "decided": self.decided}
 

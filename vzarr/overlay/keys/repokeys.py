@@ -191,7 +191,8 @@ class RepoKeys:
         Nobody may write to the version any more: its changes are read while they are written.
         """
         alone = self._authority.locks.alone(layout.node(layout.UNVERSIONED))
-        unversioned.take(self._objects, self._authority.kv, self.versioned, alone)
+        listed = {info.data_uuid for info in self._state().every_instance() if info.versioned}
+        unversioned.take(self._objects, self._authority.kv, self.versioned, listed, alone)
         given = peek_mutation_id(self._authority.kv)
         mutations = given if given > FIRST_MUTATION_ID else 0
         changed = self.versioned.instances_changed(info.version_id)

@@ -1,8 +1,9 @@
 """Keys of a sealed version without any key store: sidecars laid over each other, the nearest first.
 
 A version's keys are those of its *layers*, a list of sidecars (see `sidecar`): its own changes, and below them what
-its ancestors sealed.  Four layers of about one size are folded into one, so a version has few at any depth, most commits
-write nothing but their own changes, and each change is written anew about as often as the logarithm of their number.
+its ancestors sealed.  Four layers of about one size are folded into one, so a version has few at any depth, most
+commits write nothing but their own changes, and each change is written anew about as often as the logarithm of their
+number.
 """
 
 from __future__ import annotations
@@ -102,12 +103,15 @@ def folds(counts: Sequence[int]) -> int:
         1 where the version's own changes stay a layer of their own, 0 without layers.
     """
     taken = min(1, len(counts))
-    while True:
-        size = _size_class(sum(counts[:taken]))
-        alike = sum(1 for _ in takewhile(lambda count: _size_class(count) <= size, counts[taken:]))
-        if alike < FOLD - 1:
-            return taken
+    while (alike := _alike(counts, taken)) >= FOLD - 1:
         taken += alike
+    return taken
+
+
+def _alike(counts: Sequence[int], taken: int) -> int:
+    """How many layers follow on those that are taken and are no larger than all of them, by size class."""
+    size = _size_class(sum(counts[:taken]))
+    return sum(1 for _ in takewhile(lambda count: _size_class(count) <= size, counts[taken:]))
 
 
 def _size_class(count: int) -> int:

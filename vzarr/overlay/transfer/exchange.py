@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import fields
 from datetime import datetime
 from typing import Any
 
@@ -75,8 +75,8 @@ def arrival_from_json(data: Any) -> Arrival:
 
 
 def shared_to_json(shared: Shared) -> dict[str, Any]:
-    """What belongs to no version as plain data."""
-    snapshots = {instance: asdict(snapshot) for instance, snapshot in shared.snapshots.items()}
+    """What belongs to no version as plain data, but for rows that are each repo's own."""
+    snapshots = {instance: s.to_json() for instance, s in shared.snapshots.items() if s.rows is None}
     objects = [[key, size, stamp] for key, (size, stamp) in shared.objects.items()]
     return {"format": layout.FORMAT, "snapshots": snapshots, "objects": objects, "rows": shared.rows}
 
@@ -133,7 +133,7 @@ def _snapshots(data: Any) -> dict[str, Snapshot]:
 
 
 def _is_snapshot(row: Any) -> bool:
-    if not isinstance(row, dict) or {*row} != {f.name for f in fields(Snapshot)}:
+    if not isinstance(row, dict) or {*row} != {f.name for f in fields(Snapshot)} - {"rows"}:
         return False
     named = _SNAPSHOT.fullmatch(str(row["name"])) and _is_text(row["before"]) and _is_time(row["time"])
     return bool(named) and type(row["keys"]) is int and (row["sums"] == "" or _is_sha256(row["sums"]))

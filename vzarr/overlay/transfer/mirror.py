@@ -129,15 +129,16 @@ def _check_follows(source: Objects, target: Objects, there: State) -> None:
 
 def _copy_unversioned(source: StoredPlace, target: StoredPlace, progress: Progress | None) -> int:
     """Snapshots of keys that belong to no version; the list of them last."""
-    known, dropped, rows = unversioned.read(target.objects), set[str](), []
+    before, dropped, rows = unversioned.read(target.objects), set[str](), []
+    known = dict(before)
     for instance, snapshot in source.shared().snapshots.items():
         old = known.get(instance, Snapshot("", 0, ""))
         if old.name != snapshot.name:
-            rows += outside.rows(source, snapshot)
-            known[instance] = replace(snapshot, before=old.name)
+            rows += outside.rows(source, snapshot) if snapshot.rows is None else []
+            known[instance] = replace(snapshot, before="" if old.rows is not None else old.name)
             dropped.add(old.before)
     moved = copy_rows(source, target, rows, progress)
-    if rows:
+    if known != before:
         unversioned.write(target.objects, known)
     unversioned.forget(target.objects, dropped)
     return moved

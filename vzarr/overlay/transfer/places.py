@@ -163,7 +163,8 @@ class StoredPlace(Place):
                 rows = rows_of(authority.kv)
                 try:
                     locks = nullcontext() if self._is_quiet else authority.locks.alone(layout.node(layout.UNVERSIONED))
-                    unversioned.take(objects, authority.kv, _outside(authority), locks)
+                    own = {info.data_uuid for info in self.state().every_instance() if info.versioned}
+                    unversioned.take(objects, authority.kv, _outside(authority), own, locks)
                 except StorageError as e:
                     if e.errno not in _READ_ONLY:
                         raise  # else what the last commit found is the newest that can be had
