@@ -15,7 +15,7 @@ MODULES = sorted((ROOT / "vzarr").rglob("*.py"))
 # Imports inside a function, by file: optional extras and what only one verb of the CLI needs.
 LATE_IMPORTS: dict[str, set[str]] = {
     "vzarr/overlay/kv/lmdb.py": {"lmdb"},  # an optional extra
-    "vzarr/overlay/kv/postgres.py": {"psycopg"},  # an optional extra
+    "vzarr/overlay/kv/postgresviews.py": {"psycopg"},  # an optional extra
     "vzarr/kafka/broker.py": {"aiokafka"},  # an optional extra
     "vzarr/overlay/export/references.py": {"pyarrow", "pyarrow.parquet"},  # an optional extra
     "vzarr/types/labelmap/bodies.py": {"zmesh"},  # an optional extra

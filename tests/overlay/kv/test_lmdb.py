@@ -6,9 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import lmdb
 import pytest
 
-from vzarr.errors import AuthorityUnavailableError, InvalidInputError, StorageError
+from vzarr.errors import AuthorityUnavailableError, StorageError
 from vzarr.overlay.kv.lmdb import LmdbKV
 
 COUNT = """
@@ -41,18 +42,16 @@ def test_processes_and_forks_lose_no_update(tmp_path: Path):
     kv.close()
 
 
-def test_a_long_key_is_refused_and_changes_nothing(tmp_path: Path):
+def test_what_led_to_a_long_key_goes_with_it(tmp_path: Path):
     kv = LmdbKV(tmp_path / "keys")
-    kv.transact(lambda txn: txn.put(b"x" * 510, b"1"))
-
-    def both(txn):
-        txn.put(b"a", b"1")
-        txn.put(b"x" * 511, b"1")
-
-    with pytest.raises(InvalidInputError, match="511 bytes"):
-        kv.transact(both)
-    assert kv.get(b"a") is None
+    for write in (lambda txn: txn.put(b"x" * 10_000, b"1"), lambda txn: txn.put(b"x" * 9_000, b"1")):
+        kv.transact(write)
+    for size in (10_000, 9_000):
+        kv.transact(lambda txn, size=size: txn.delete(b"x" * size))
     kv.close()
+    env = lmdb.open(str(tmp_path / "keys"))
+    assert env.stat()["entries"] == 0
+    env.close()
 
 
 def test_a_store_that_is_not_there(tmp_path: Path):

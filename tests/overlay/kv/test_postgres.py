@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import subprocess
 import sys
 import threading
@@ -13,11 +14,13 @@ import psycopg
 import pytest
 
 from tests.postgres import database
-from vzarr.errors import AuthorityUnavailableError, InvalidInputError, StorageError
+from vzarr.errors import AuthorityUnavailableError, StorageError
 from vzarr.overlay.kv.base import Transaction
-from vzarr.overlay.kv.postgres import LONGEST_KEY, PostgresKV
+from vzarr.overlay.kv.postgres import PostgresKV
 
 pytestmark = pytest.mark.postgres
+
+NOISE = random.Random(1).randbytes(10_000)
 
 COUNT = """
 import os, sys
@@ -79,13 +82,43 @@ def test_ranges_are_protected_too(url: str):
     kv.close()
 
 
-def test_a_long_key_is_refused_and_changes_nothing(url: str):
+def test_what_led_to_a_long_key_goes_with_it(url: str):
     kv = PostgresKV(url)
-    longest = bytes(range(256)) * (LONGEST_KEY // 256 + 1)
-    kv.transact(lambda txn: txn.put(longest[:LONGEST_KEY], b"1"))
-    with pytest.raises(InvalidInputError, match=f"{LONGEST_KEY} bytes"):
-        kv.transact(lambda txn: (txn.put(b"a", b"1"), txn.put(longest[: LONGEST_KEY + 1], b"1")))
-    assert kv.get(b"a") is None
+    with psycopg.connect(url, autocommit=True) as beside:
+        rows = "SELECT (SELECT count(*) FROM vzarr_kv) + (SELECT count(*) FROM vzarr_kv_long)"
+        for size in (10_000, 9_000):
+            # Bytes that do not compress: PostgreSQL takes longer keys where they do.
+            kv.transact(lambda txn, size=size: txn.put(NOISE[:size], b"1"))
+        assert kv.get(NOISE[:10_000]) == b"1"
+        for size in (10_000, 9_000):
+            assert beside.execute(rows).fetchone() != (0,)
+            kv.transact(lambda txn, size=size: txn.delete(NOISE[:size]))
+        assert beside.execute(rows).fetchone() == (0,)
+    kv.close()
+
+
+def test_a_range_with_long_keys_is_seen_as_of_one_moment(url: str):
+    """A pair of keys, one long and one short, that change together."""
+    kv, stop = PostgresKV(url), threading.Event()
+
+    def write() -> None:
+        n = 0
+        while not stop.is_set():
+            n += 1
+            pairs = [(key, b"%d" % n) for key in (b"a", NOISE)]
+            kv.transact(lambda txn, pairs=pairs: [txn.put(*pair) for pair in pairs])
+
+    kv.transact(lambda txn: [txn.put(key, b"0") for key in (b"a", NOISE)])
+    with ThreadPoolExecutor() as pool:
+        writing = pool.submit(write)
+        try:
+            for _ in range(100):
+                for found in kv.scan_many([(b"", None), (b"", b"\xff" * 20)]):
+                    assert len(found) == 2
+                    assert len({value for _, value in found}) == 1
+        finally:
+            stop.set()
+        writing.result()
     kv.close()
 
 

@@ -15,7 +15,8 @@ from weakref import finalize
 
 from vzarr.errors import StorageError
 from vzarr.overlay.keys.locks import Locks, _Named
-from vzarr.overlay.kv.postgres import PostgresKV, driver, inherited
+from vzarr.overlay.kv.postgres import PostgresKV, inherited
+from vzarr.overlay.kv.postgresviews import driver
 
 CHECK_SECONDS = 2.0
 """How long a process relies on its own session being there."""

@@ -1,6 +1,6 @@
 """An ordered key/value store in an LMDB folder: one machine, many processes, reads without any system call.
 
-LMDB takes keys of up to 511 bytes, so names that are longer are refused.  A process opens a folder once, however many
+LMDB takes keys of up to 511 bytes; longer ones are cut (see `longkeys`).  A process opens a folder once, however many
 handles it has; a fork opens it anew.
 """
 
@@ -10,13 +10,15 @@ import errno
 import os
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from itertools import count, islice
 from pathlib import Path
 from threading import Lock, get_ident
 from typing import Any, TypeVar
 
 from vzarr.errors import AuthorityUnavailableError, InvalidInputError, StorageError, UnsupportedError
-from vzarr.overlay.kv.base import ByViews, Item, Paging, Reader, Transaction
+from vzarr.overlay.kv.base import ByViews, Item, Paging, Reader, Transaction, prefix_end
+from vzarr.overlay.kv.longkeys import LongKeys, Row
 
 T = TypeVar("T")
 
@@ -53,24 +55,21 @@ class _View(Paging):
         lmdb = _driver()
         try:
             yield self._txn
-        except lmdb.BadValsizeError as e:
-            raise InvalidInputError(f"LMDB takes keys of 1 to 511 bytes: {e}") from e
         except lmdb.Error as e:
             full = isinstance(e, lmdb.MapFullError | lmdb.DiskError)
             raise StorageError(errno.ENOSPC if full else errno.EIO, f"key store {self._path}: {e}") from e
 
     def get(self, key: bytes) -> bytes | None:
         with self._using() as txn:
-            found: bytes | None = txn.get(_PREFIX + key)
+            found: bytes | None = txn.get(_name(_KEYS.row_of(key)))
             return found
 
     def get_many(self, keys: Sequence[bytes]) -> list[bytes | None]:
         return [self.get(key) for key in keys]
 
     def fetch(self, start: bytes, end: bytes | None, count: int | None, reverse: bool) -> list[Item]:
-        with self._using() as txn, txn.cursor() as cursor:
-            rows = _falling(cursor, start, end) if reverse else _rising(cursor, start, end)
-            return list(islice(rows, count))
+        with self._using() as txn:
+            return list(islice(_KEYS.scan(partial(_rows, txn), start, end, reverse), count))
 
     def end(self) -> None:
         self._txn = None
@@ -81,32 +80,52 @@ class _Txn(_View):
 
     def put(self, key: bytes, value: bytes) -> None:
         with self._using() as txn:
-            txn.put(_PREFIX + key, value)
+            for sign in _KEYS.signs_to(key):
+                txn.put(_name(sign), b"")
+            txn.put(_name(_KEYS.row_of(key)), value)
 
     def delete(self, key: bytes) -> None:
         with self._using() as txn:
-            txn.delete(_PREFIX + key)
+            txn.delete(_name(_KEYS.row_of(key)))
+            for sign, space in zip(_KEYS.signs_to(key)[::-1], _KEYS.spaces_of(key)[::-1], strict=True):
+                if next(_rows(txn, True, space, prefix_end(space), False), None) is not None:
+                    return
+                txn.delete(_name(sign))
 
 
-_PREFIX = b"k"
-"""Before every key, for LMDB has no empty one."""
+_MAIN, _APART = b"k", b"l"
+"""Before every name, for LMDB has no empty one; what is no row of the main space comes after it."""
+LONGEST = 511
+_KEYS = LongKeys(LONGEST - len(_MAIN))
 
 
-def _rising(cursor: Any, start: bytes, end: bytes | None) -> Iterator[Item]:
-    if cursor.set_range(_PREFIX + start):
-        for key, value in cursor.iternext():
-            if end is not None and key[1:] >= end:
+def _name(row: Row) -> bytes:
+    return (_APART if row.apart else _MAIN) + row.name
+
+
+def _rows(txn: Any, apart: bool, start: bytes, end: bytes | None, reverse: bool) -> Iterator[Item]:
+    """What is stored in the main space or apart from it, in order."""
+    mark = _APART if apart else _MAIN
+    low, high = mark + start, bytes([mark[0] + 1]) if end is None else mark + end
+    with txn.cursor() as cursor:
+        for name, value in (_falling if reverse else _rising)(cursor, low, high):
+            yield name[len(mark) :], value
+
+
+def _rising(cursor: Any, low: bytes, high: bytes) -> Iterator[Item]:
+    if cursor.set_range(low):
+        for name, value in cursor.iternext():
+            if name >= high:
                 return
-            yield key[1:], value
+            yield name, value
 
 
-def _falling(cursor: Any, start: bytes, end: bytes | None) -> Iterator[Item]:
-    found = cursor.last() if end is None or not cursor.set_range(_PREFIX + end) else cursor.prev()
-    if found:
-        for key, value in cursor.iterprev():
-            if key[1:] < start:
+def _falling(cursor: Any, low: bytes, high: bytes) -> Iterator[Item]:
+    if cursor.prev() if cursor.set_range(high) else cursor.last():
+        for name, value in cursor.iterprev():
+            if name < low:
                 return
-            yield key[1:], value
+            yield name, value
 
 
 class LmdbKV(ByViews):
