@@ -296,11 +296,9 @@ class RepoMachine(RuleBasedStateMachine):
         version, path, _ = self.pick_array(data)
         model = self.models[version.uuid]
         if not model.taken(onto):
-            above = onto.rpartition("/")[0]
-            version.create_group(above)
-            model.groups.setdefault(above, {})
             version.rename(path, onto)
             model.move(version.uuid, path, onto)
+            model.groups.setdefault(onto.rpartition("/")[0], {})
 
     @precondition(any_open)
     @rule(data=st.data(), path=st.sampled_from(GROUPS))

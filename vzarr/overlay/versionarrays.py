@@ -237,10 +237,13 @@ class VersionArrays(ABC):
         resizing.resize(view, path, entry, (regions.point(entry, lo), regions.point(entry, hi)))
 
     def rename(self, source: str, target: str) -> None:
-        """Give a group or array, with all below it, another path in this version."""
+        """Give a group or array, with all below it, another path in this version, and make the groups above that."""
         view = self._open()
-        paths.check_rename(view, source, target)
-        view.rename(source, target)
+        groups = paths.check_rename(view, source, target)
+        with view.writer.write():
+            for key, data in groups.items():
+                view.put_doc(key, data)
+            view.rename(source, target)
 
     # -- parts
 

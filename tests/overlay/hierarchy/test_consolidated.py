@@ -74,6 +74,35 @@ def test_a_renamed_group_keeps_its_own(repo: vzarr.Repo):
     assert np.array_equal(zarr.open_consolidated(fsspec.get_mapper("vzarr://moved", repo=child))["a"][...], DATA)
 
 
+@pytest.mark.parametrize("zarr_format", [2, 3])
+@pytest.mark.parametrize("depth", [0, 1])
+def test_a_rename_makes_the_groups_that_readers_look_for(repo: vzarr.Repo, zarr_format: int, depth: int):
+    made(repo.root, zarr_format)
+    version = repo.root.commit().newversion() if depth else repo.root
+    version.rename("g/a", "g/p/q/a")
+    for at in (lambda: version, version.commit, version.newversion):
+        store = at().store
+        for group in (believed(store), zarr.open_group(store, path="g", mode="r", use_consolidated=False)):
+            assert sorted(k for k, _ in group.members(max_depth=None)) == ["h", "h/b", "p", "p/q", "p/q/a"]
+            assert np.array_equal(group["p/q/a"][...], DATA)
+            assert {member.metadata.zarr_format for _, member in group.members(max_depth=None)} == {zarr_format}
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_what_others_put_where_no_group_is_can_be_read(repo: vzarr.Repo, zarr_format: int):
+    made(repo.root, zarr_format)
+    name = "zarr.json" if zarr_format == 3 else ".zarray"
+    documents = {name: repo.objects.get(f"nodes/{repo.uuid}/zarr/g/a/{name}")}
+    for path in ("p/q", "a/inside"):
+        for key, data in documents.items():
+            repo.objects.put(f"nodes/{repo.uuid}/zarr/g/{path}/{key}", data)
+    for at in (lambda: repo.root, repo.root.commit, repo.root.newversion):
+        group = believed(at().store)
+        assert sorted(k for k, _ in group.members(max_depth=None)) == ["a", "h", "h/b", "p", "p/q"]
+        assert np.array_equal(group["a"][...], DATA)
+        assert group["p/q"].shape == DATA.shape
+
+
 @pytest.mark.parametrize("data", [b"{", b"[]", b"{}", b'{"metadata": 3}', b'{"metadata": null}', b"\xff"])
 def test_what_is_none_is_left_alone(version: vzarr.Version, data: bytes):
     version.store.write("x/.zmetadata", data)

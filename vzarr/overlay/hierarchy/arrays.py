@@ -14,7 +14,7 @@ from zarr.core.buffer import default_buffer_prototype
 from zarr.storage import MemoryStore
 
 from vzarr.errors import InvalidInputError
-from vzarr.overlay.hierarchy.tree import FARTHEST, V3_DOC, ArrayEntry, Entry
+from vzarr.overlay.hierarchy.tree import FARTHEST, V3_DOC, ArrayEntry, Entry, join_doc
 from vzarr.overlay.history.state import NodeInfo, State
 
 ZYX = ("z", "y", "x")
@@ -106,6 +106,13 @@ def group_row(path: str, attributes: Mapping[str, Any] | None, there: Entry | No
     if there is None or V3_DOC in there.docs:
         return doc_key(path), group_doc(attributes)
     return f"{path}/.zattrs".lstrip("/"), orjson.dumps(dict(attributes or {}), option=orjson.OPT_INDENT_2)
+
+
+def group_like(path: str, member: Entry) -> tuple[str, bytes]:
+    """Key and bytes of the document that makes an empty group for what is, or will be, in it, in the same format."""
+    if V3_DOC in member.docs:
+        return doc_key(path), group_doc(None)
+    return join_doc(path, ".zgroup"), orjson.dumps({"zarr_format": 2}, option=orjson.OPT_INDENT_2)
 
 
 def doc_key(path: str) -> str:

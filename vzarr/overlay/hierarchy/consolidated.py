@@ -8,12 +8,12 @@ the group's ``zarr.json`` (a convention of zarr-python), Zarr 2 in ``.zmetadata`
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Set
 from typing import Any
 
 import orjson
 
-from vzarr.overlay.hierarchy.tree import V2_DOCS, V3_DOC, below
+from vzarr.overlay.hierarchy.tree import V2_DOCS, V3_DOC, above, below, join_doc
 
 V2_NAME = ".zmetadata"
 _KEY = "consolidated_metadata"
@@ -58,19 +58,33 @@ def corrected(path: str, name: str, data: bytes, docs: Docs) -> bytes:
 
 
 def _of_v2(path: str, docs: Docs) -> dict[str, Any]:
-    cut = len(path) + 1 if path else 0
-    return {
-        f"{p[cut:]}/{name}".lstrip("/"): orjson.loads(docs[p][name])
-        for p in below(docs, path)
-        for name in V2_DOCS
-        if name in docs[p]
-    }
+    kinds = (".zarray", ".zgroup")
+    inside = {_within(path, p): docs[p] for p in below(docs, path) if any(kind in docs[p] for kind in kinds)}
+    shown, implied = _shown(inside, {p for p, named in inside.items() if ".zarray" in named})
+    stored = {p: {name: orjson.loads(inside[p][name]) for name in V2_DOCS if name in inside[p]} for p in shown}
+    found = {**stored, **{p: {".zgroup": {"zarr_format": 2}} for p in implied}}
+    return {join_doc(p, name): doc for p, named in found.items() for name, doc in named.items()}
 
 
 def _of_v3(path: str, docs: Docs) -> dict[str, Any]:
-    cut = len(path) + 1 if path else 0
     inside = (p for p in below(docs, path) if p != path and V3_DOC in docs[p])
-    return {p[cut:]: _bare(orjson.loads(docs[p][V3_DOC])) for p in inside}
+    found = {_within(path, p): _bare(orjson.loads(docs[p][V3_DOC])) for p in inside}
+    shown, implied = _shown(found, {p for p, doc in found.items() if doc["node_type"] == "array"})
+    group = {"zarr_format": 3, "node_type": "group", "attributes": {}}
+    return {**{p: found[p] for p in shown}, **dict.fromkeys(implied, group)}
+
+
+def _within(path: str, inside: str) -> str:
+    return inside[len(path) + 1 :] if path else inside
+
+
+def _shown(paths: Iterable[str], arrays: Set[str]) -> tuple[list[str], set[str]]:
+    """Paths that consolidated metadata can name, and groups without a document that these lie in.
+
+    A reader takes metadata for a tree: it opens none in which something has no group, and finds nothing in an array.
+    """
+    found = [p for p in paths if arrays.isdisjoint(above(p))]
+    return found, {group for p in found for group in above(p) if group} - set(found)
 
 
 def _bare(doc: Any) -> Any:

@@ -335,6 +335,13 @@ def below(paths: Mapping[str, Any], prefix: str) -> Iterator[str]:
     return (p for p in paths if p == prefix or p.startswith(folder))
 
 
+def above(path: str) -> Iterator[str]:
+    """Paths of the groups that a path lies in, the innermost first and the root group's last."""
+    while path:
+        path = path.rpartition("/")[0]
+        yield path
+
+
 def _array_v3(doc: Mapping[str, Any]) -> ArraySpec | None:
     try:
         shape = _sizes(doc["shape"])

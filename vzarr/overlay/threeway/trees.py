@@ -16,7 +16,7 @@ from typing import Any
 import orjson
 
 from vzarr.geometry import Box
-from vzarr.overlay.hierarchy.tree import V3_DOC, ArrayEntry, Entry
+from vzarr.overlay.hierarchy.tree import V3_DOC, ArrayEntry, Entry, above
 from vzarr.overlay.hierarchy.windows import with_shape
 from vzarr.overlay.threeway.disputes import Conflict, Dispute, Held, Judge, first_places, only_side
 from vzarr.overlay.threeway.rule import Clash, History, Tips, decide
@@ -157,14 +157,14 @@ class TreeJoin:
             by_path.setdefault(path, []).append((unit, there))
         arrays = {path for path, unit, _ in held if unit[0] == "array"}
         for path, claims in by_path.items():
-            above = next((a for a in _above(path) if a in arrays), None)
+            outer = next((a for a in above(path) if a in arrays), None)
             if len(claims) > 1:
                 tips = {t for unit, there in claims for t in there if self._units(t)[unit] == path}
                 yield Conflict.at(path, None, "made differently"), self._ordered(tips or set(self._tips))
-            elif above is not None:
-                tips = {t for p in (path, above) for _, there in by_path[p] for t in there}
+            elif outer is not None:
+                tips = {t for p in (path, outer) for _, there in by_path[p] for t in there}
                 yield (
-                    Conflict.at(above, None, f"an array in one version, a folder of {path} in another"),
+                    Conflict.at(outer, None, f"an array in one version, a folder of {path} in another"),
                     self._ordered(tips),
                 )
 
@@ -192,17 +192,17 @@ class TreeJoin:
         """What one version has below what is an array in another hangs together with it."""
         arrays = {self._units(t)[u] for t in self._tips for u in self._units(t) if u[0] == "array"}
         for path in {p for t in self._tips for p in self._units(t).values()}:
-            for above in _above(path):
-                if above in arrays:
-                    named.link(("path", above), ("path", path))
+            for group in above(path):
+                if group in arrays:
+                    named.link(("path", group), ("path", path))
 
     def _with_groups(self, found: dict[str, Placed]) -> dict[str, Placed]:
         """A group that one version deleted stays where another put something into it."""
         for path in list(found):
-            for above in _above(path):
-                holder = next((t for t in self._tips if above in self._entries(t)), None)
-                if above not in found and holder is not None:
-                    found[above] = Placed(self._entries(holder)[above], (holder,))
+            for group in above(path):
+                holder = next((t for t in self._tips if group in self._entries(t)), None)
+                if group not in found and holder is not None:
+                    found[group] = Placed(self._entries(holder)[group], (holder,))
         return dict(sorted(found.items()))
 
     # -- what it says
@@ -311,13 +311,6 @@ def described(entry: Entry | None) -> dict[str, Any] | None:
 def _units(entries: Entries) -> Iterator[tuple[Unit, str]]:
     for path, entry in entries.items():
         yield (("array", entry.id) if isinstance(entry, ArrayEntry) else ("group", path)), path
-
-
-def _above(path: str) -> Iterator[str]:
-    """Paths of what a path lies in, the root group's last."""
-    while path:
-        path = path.rpartition("/")[0]
-        yield path
 
 
 def _hull(windows: Sequence[Box | None]) -> Box | None:

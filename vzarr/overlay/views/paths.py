@@ -6,7 +6,8 @@ import re
 
 from vzarr.errors import AlreadyExistsError, InvalidInputError, NotFoundError
 from vzarr.geometry import Coord
-from vzarr.overlay.hierarchy.tree import DOC_NAMES, V3_DOC, ArrayEntry, array_of
+from vzarr.overlay.hierarchy.arrays import group_like
+from vzarr.overlay.hierarchy.tree import DOC_NAMES, V3_DOC, ArrayEntry, above, array_of
 from vzarr.overlay.views.base import View
 
 _NO_KEY = re.compile(r"(?:^|/)\.{0,2}(?:/|$)|[\0\n]")
@@ -80,16 +81,21 @@ def check_new(view: View, path: str, *, is_array: bool) -> None:
 
 def _check_format(view: View, path: str) -> None:
     """Refuse to make something of Zarr 3 in a Zarr 2 group: zarr would not find it there."""
-    groups = ["", *(path[:at] for at in range(len(path)) if path[at] == "/")] if path else []
-    for group in groups:
+    for group in reversed(list(above(path))):
         entry = view.known.get(group)
         if entry is not None and V3_DOC not in entry.docs:
             where = f"{group!r} is a Zarr 2 group" if group else "this version is Zarr 2"
             raise InvalidInputError(f"{where}, in which zarr finds no Zarr 3: make {path!r} by zarr (version.zarr)")
 
 
-def check_rename(view: View, source: str, target: str) -> None:
+def check_rename(view: View, source: str, target: str) -> dict[str, bytes]:
     """Refuse a rename that has no source, or no free target.
+
+    Returns
+    -------
+    dict of str to bytes
+        Documents of the groups above the target that are still to be made, by key: most readers find nothing that
+        lies in no group.
 
     Raises
     ------
@@ -102,12 +108,15 @@ def check_rename(view: View, source: str, target: str) -> None:
     """
     check_key(source)
     check_path(target)
-    if view.entry(source) is None:
+    entry = view.entry(source)
+    if entry is None:
         raise NotFoundError(f"nothing at {source!r} to rename")
     if view.holds(target):
         raise AlreadyExistsError(f"{target!r} exists already")
     if target.startswith(f"{source}/") or array_of(view.known, target) is not None:
         raise InvalidInputError(f"{target!r} lies inside {source!r} or an array")
+    missing = (group for group in above(target) if group and view.entry(group) is None)
+    return dict(group_like(group, entry) for group in missing)
 
 
 def chunk_prefix(entry: ArrayEntry, rest: str) -> Coord | None:
