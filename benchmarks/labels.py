@@ -116,7 +116,7 @@ class Bench:
         """Sparse volumes of a large and of a small body."""
         for body in (self.segmentation.small, self.segmentation.large):
             coords = self.segmentation.blocks_of(body)
-            ours = partial(lambda b: sparsevol.encode_rles(self.handle.sparsevol(b).runs()), body)
+            ours = partial(lambda b: sparsevol.encode_rles(*self.handle.sparsevol(b).parts()), body)
             self.row(f"sparsevol of {len(coords):,} blocks", self.reader(coords), ours, Bar(ratio=1.5))
 
     def points(self, count: int = 1000) -> None:

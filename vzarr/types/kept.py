@@ -59,6 +59,14 @@ cache = Cache()
 get, put = cache.get, cache.put
 
 
+def asked_before(name: tuple[Any, ...]) -> bool:
+    """Whether something was asked for already, as far as is known; from now on it was."""
+    key = (*name, "asked")
+    known = get(key) is not None
+    put(key, True, 0)
+    return known
+
+
 def keep_at_most(nbytes: int) -> None:
     """Bound what this process keeps; what is too much goes at the next addition."""
     cache.limit = nbytes

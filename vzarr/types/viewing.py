@@ -75,7 +75,7 @@ def read_box(version: Version, path: str, box: Box) -> NDArray[Any]:
             found[coord] = voxels
     if missing:
         will_wait("reading voxels")
-        again = [chunk is not None and _asked_before(chunk) for chunk in missing.values()]
+        again = [chunk is not None and kept.asked_before(chunk.name) for chunk in missing.values()]
         if not any(again):
             return version.read(path, *box)
         wanted = list(missing)
@@ -92,14 +92,6 @@ def _few_chunks(entry: ArrayEntry, box: Box) -> list[Coord] | None:
     if math.prod(shape_of(within)) > MOST_CHUNKS or math.prod(shape) > _LARGEST:
         return None
     return list(iter_coords(within))
-
-
-def _asked_before(chunk: Chunk) -> bool:
-    """Whether a chunk was asked for already; from now on it was."""
-    key = (*chunk.name, "asked")
-    known = kept.get(key) is not None
-    kept.put(key, True, 0)
-    return known
 
 
 def _whole(array: _Array, coord: Coord, chunk: Chunk | None) -> NDArray[Any] | None:

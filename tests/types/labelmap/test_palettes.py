@@ -17,6 +17,7 @@ import vzarr
 from tests.overlay.reading.test_identity import age
 from vzarr.types import kept, registry
 from vzarr.types.atonce import WouldWaitError, at_once
+from vzarr.types.labelmap import volumes
 from vzarr.types.labelmap.handle import LabelMap
 from vzarr.types.labelmap.palettes import Palette
 
@@ -47,6 +48,16 @@ def seg(tmp_path: Path) -> LabelMap:
     root = vzarr.create(str(tmp_path / "repo")).root
     handle = registry.create(root, "seg", "labelmap", config={"BlockSize": "16,16,16"})
     handle.write((0, 0, 0), np.arange(1, 3, dtype=np.uint64).repeat(SIDE)[None, None].repeat(SIDE, 0).repeat(SIDE, 1))
+    root.commit()
+    return root.newversion()["seg"]
+
+
+@pytest.fixture
+def mixed(tmp_path: Path) -> LabelMap:
+    """Two bodies in each of two blocks."""
+    root = vzarr.create(str(tmp_path / "repo")).root
+    handle = registry.create(root, "seg", "labelmap", config={"BlockSize": "16,16,16"})
+    handle.write((0, 0, 0), np.tile(np.arange(1, 3, dtype=np.uint64), SIDE)[None, None].repeat(SIDE, 0).repeat(SIDE, 1))
     root.commit()
     return root.newversion()["seg"]
 
@@ -84,6 +95,31 @@ def test_a_second_read_opens_no_chunk(seg: LabelMap, form: str):
         assert np.array_equal(ask(), first[name])
     kept.cache.clear()
     assert opened(asks["points"]) == 2
+
+
+def test_the_blocks_of_a_small_body_are_kept_when_they_are_asked_for_again(
+    mixed: LabelMap, monkeypatch: pytest.MonkeyPatch
+):
+    expected = mixed.sparsevol(1).runs()
+    assert opened(lambda: mixed.sparsevol(1).runs()) == 2
+    with at_once():
+        np.testing.assert_array_equal(mixed.sparsevol(1).runs(), expected)
+    kept.cache.clear()
+    monkeypatch.setattr(volumes, "_MOST_KEPT", 0)
+    assert [opened(lambda: mixed.sparsevol(1).runs()) for _ in range(3)] == [2, 2, 2]
+
+
+def test_who_must_not_wait_gets_no_body_whose_blocks_are_not_in_memory(
+    mixed: LabelMap, monkeypatch: pytest.MonkeyPatch
+):
+    mixed.find(1)
+    with at_once(), pytest.raises(WouldWaitError):
+        mixed.sparsevol(1).runs()
+    for _ in range(2):
+        mixed.sparsevol(1).runs()
+    monkeypatch.setattr(volumes, "_MOST_DRAWN", 0)
+    with at_once(), pytest.raises(WouldWaitError):
+        mixed.sparsevol(1).runs()
 
 
 def test_no_limit_no_cache_and_the_same_answers(seg: LabelMap):

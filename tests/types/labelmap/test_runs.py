@@ -149,39 +149,3 @@ def test_runs_by_block(runs: np.ndarray, block: tuple[int, int, int]):
         assert len(part)
         assert voxels(part) == in_box(voxels(runs), box)
     assert sum(r.count_voxels(part) for _, part in groups) == r.count_voxels(runs)
-
-
-blocks = st.tuples(st.integers(1, 4), st.integers(1, 4), st.integers(1, 5)).flatmap(
-    lambda shape: st.lists(hnp.arrays(np.uint64, shape, elements=st.integers(0, 9)), min_size=1, max_size=3)
-)
-
-
-@given(
-    blocks,
-    st.sets(st.integers(0, 9), min_size=1),
-    st.integers(-3, 3),
-    st.tuples(st.integers(-2, 2), st.integers(-2, 2)),
-)
-def test_runs_of_a_row_of_blocks_are_those_of_its_mask(row: list[np.ndarray], wanted: set[int], first: int, zy):
-    shape = row[0].shape
-    labels = np.array(sorted(wanted), np.uint64)
-    found = r.join_row([(first + n, r.block_runs(b, labels)) for n, b in enumerate(row)], shape, zy)
-    mask = np.isin(np.concatenate(row, 2), labels)
-    origin = (zy[0] * shape[0], zy[1] * shape[1], first * shape[2])
-    assert np.array_equal(found, r.runs_of_mask(mask, origin))
-
-
-@given(blocks)
-def test_runs_do_not_join_across_a_block_that_is_left_out(row: list[np.ndarray]):
-    shape = row[0].shape
-    full = r.full_block(shape)
-    found = r.join_row([(0, full), (2, full)], shape, (0, 0))
-    assert len(found) == 2 * shape[0] * shape[1]
-    assert np.array_equal(found, r.join_runs(found))
-    assert len(r.join_row([(0, full), (1, full)], shape, (0, 0))) == shape[0] * shape[1]
-
-
-@given(st.lists(masks, min_size=1, max_size=4))
-def test_interleaved_rows_are_sorted(parts: list[np.ndarray]):
-    found = [r.runs_of_mask(mask, (0, 6 * n, 0)) for n, mask in enumerate(parts)]
-    assert np.array_equal(r.interleave(found), r.join_runs(np.concatenate(found)))

@@ -19,6 +19,7 @@ from vzarr.api.routes.labelmap_params import (
 from vzarr.api.routing import read, short
 from vzarr.errors import InvalidInputError, NotFoundError
 from vzarr.geometry import reverse
+from vzarr.types.atonce import will_wait
 from vzarr.types.bytecodecs import gzip_raw, lz4_raw
 from vzarr.types.labelmap import sparsevol, volumes
 from vzarr.types.labelmap.handle import LabelMap
@@ -59,6 +60,7 @@ def head_sparsevol(handle: Handle, label: Label, supervoxels: AsSupervoxels, bou
 
 
 @router.get("/sparsevol/{label}", dependencies=INDEXED)
+@short
 def get_sparsevol(
     handle: Handle,
     label: Label,
@@ -104,12 +106,13 @@ def _answer(volume: SparseVolume, form: str, compression: str, exact: bool) -> R
     if not volume.any_block():
         raise NotFoundError(f"label {volume.index.label} has no block within the bounds")
     if form == "blocks":
+        will_wait("a stream of masks")
         return wire.stream(_mask_stream(volume, exact))
-    runs = volume.runs(exact=exact)
-    if not len(runs):
+    parts = [*volume.parts(exact=exact)]
+    if not any(map(len, parts)):
         return wire.octets(b"")
     return wire.octets(
-        sparsevol.encode_spans(runs) if form == "srles" else _PACKERS[compression](sparsevol.encode_rles(runs))
+        sparsevol.encode_spans(*parts) if form == "srles" else _PACKERS[compression](sparsevol.encode_rles(*parts))
     )
 
 

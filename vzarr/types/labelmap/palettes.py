@@ -23,8 +23,9 @@ from vzarr.overlay.views.base import View
 from vzarr.types import kept, voxels
 from vzarr.types.atonce import will_wait
 from vzarr.types.labelmap.kernels import number_labels
+from vzarr.types.labelmap.relabel import contains
 from vzarr.types.labelmap.rows import Labels
-from vzarr.types.labelmap.runs import NO_BLOCK_RUNS, BlockRuns, block_runs
+from vzarr.types.labelmap.runs import Mask
 
 if TYPE_CHECKING:
     from vzarr.types.base import Instance
@@ -107,6 +108,14 @@ def palette_batches(
         yield [(c, found[c]) for c in some if c in found]
 
 
+def _kept(chunk: Chunk) -> Palette | None:
+    """A block that is read now and kept; None if it is gone or being written."""
+    palette = chunk.visit(lambda block: Palette.of(block, chunk.name))
+    if palette is not None:
+        kept.put(palette.name, palette, palette.nbytes)
+    return palette
+
+
 def _unnamed(_: Coord, block: Labels | None) -> Palette | None:
     return None if block is None else Palette.of(block)
 
@@ -116,12 +125,9 @@ def _read(
 ) -> Iterator[tuple[Coord, Palette]]:
     def one(coord: Coord) -> Palette | None:
         chunk = named.get(coord)
-        palette = None if chunk is None else chunk.visit(lambda block: Palette.of(block, chunk.name))
-        if palette is None:
-            # Not a plain chunk, or one that is being written: read as everybody does, and not kept.
-            return regions.visit_chunks(view, entry, [coord], _unnamed)[0]
-        kept.put(palette.name, palette, palette.nbytes)
-        return palette
+        palette = None if chunk is None else _kept(chunk)
+        # Not a plain chunk, or one that is being written: read as everybody does, and not kept.
+        return palette or regions.visit_chunks(view, entry, [coord], _unnamed)[0]
 
     for coord, palette in zip(missing, share(one, missing), strict=True):
         if palette is not None:
@@ -130,35 +136,50 @@ def _read(
 
 @dataclass(frozen=True)
 class BlockView:
-    """Blocks of one scale, looked at one by one without adding to the cache, for passes over many of them.
+    """Blocks of one scale, looked at one by one without fresh memory, for passes over many of them.
 
     Parameters
     ----------
     view, entry
         The version, and the array of the scale; None for a scale without one.
+    keeps
+        Whether a block that is looked at again is kept as a palette; a pass over many would push out all others.
     """
 
     view: View
     entry: ArrayEntry | None
+    keeps: bool = False
 
     @classmethod
-    def of(cls, instance: Instance, scale: int = 0) -> BlockView:
+    def of(cls, instance: Instance, scale: int = 0, *, keeps: bool = False) -> BlockView:
         """Blocks of an instance at its version."""
         view = instance.version.view
-        return cls(view, view.array(voxels.array_path(instance.folder, scale)))
+        return cls(view, view.array(voxels.array_path(instance.folder, scale)), keeps)
 
-    def runs(self, coord: Coord, wanted: Labels) -> BlockRuns:
-        """Runs of the voxels of a block that have one of some labels."""
+    def visit(self, coord: Coord, wanted: Labels, draw: Callable[[Mask], object]) -> None:
+        """Call `draw` with the mask of the voxels of a block that have one of some labels, unless there are none.
+
+        Raises
+        ------
+        WouldWaitError
+            Within `atonce.at_once`, if the block is not in memory.
+        """
         if self.entry is None:
-            return NO_BLOCK_RUNS
+            return
         chunk = identify(self.view, self.entry, coord)
         known: Palette | None = None if chunk is None else kept.get(chunk.name)
+        if known is None:
+            will_wait("reading a block")
+            if self.keeps and chunk is not None and kept.asked_before(chunk.name):
+                known = _kept(chunk)
         if known is not None:
             numbers = np.flatnonzero(np.isin(known.labels, wanted)).astype(known.index.dtype)
-            return block_runs(known.index, numbers) if numbers.size else NO_BLOCK_RUNS
-        return regions.visit_chunks(
-            self.view, self.entry, [coord], lambda _, b: NO_BLOCK_RUNS if b is None else block_runs(b, wanted)
-        )[0]
+            if numbers.size:
+                draw(contains(known.index, numbers))
+            return
+        # What a sealed base holds need not be looked for in the open version again.
+        view = chunk.view if chunk is not None and chunk.view.sealed else self.view
+        regions.visit_chunks(view, self.entry, [coord], lambda _, b: None if b is None else draw(contains(b, wanted)))
 
 
 def encoded(palette: Palette, form: str, labels: Labels, encode: Callable[[Palette, Labels], bytes]) -> bytes:

@@ -7,16 +7,12 @@ block shapes are zyx. A run never leaves the int32 range. No function here loops
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import pairwise
-from operator import itemgetter
-from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vzarr.errors import InvalidInputError
 from vzarr.geometry import Box
-from vzarr.types.labelmap.kernels import number_labels
 
 Runs = NDArray[np.int32]
 Mask = NDArray[np.bool_]
@@ -25,8 +21,6 @@ Coord = tuple[int, int, int]
 Bounds = tuple[Sequence[int | None], Sequence[int | None]]
 
 _INT32 = np.iinfo(np.int32)
-FEW = 6
-"""So many labels are searched in a block one by one."""
 
 
 def no_runs() -> Runs:
@@ -51,7 +45,7 @@ def runs_of_mask(mask_zyx: Mask, origin_zyx: Sequence[int] = (0, 0, 0)) -> Runs:
     """
     nz, ny, nx = mask_zyx.shape
     oz, oy, ox = origin_zyx
-    _check_range([oz, oy, ox, oz + nz - 1, oy + ny - 1, ox + nx - 1] if mask_zyx.size else [])
+    check_range([oz, oy, ox, oz + nz - 1, oy + ny - 1, ox + nx - 1] if mask_zyx.size else [])
     # One False after each row and one in front: every run then has a beginning and an end of its own.
     pitch = nx + 1
     flat = np.zeros(nz * ny * pitch + 1, np.bool_)
@@ -65,109 +59,6 @@ def runs_of_mask(mask_zyx: Mask, origin_zyx: Sequence[int] = (0, 0, 0)) -> Runs:
     np.add(z, oz, out=runs[:, 2], casting="unsafe")
     np.subtract(edges[1::2], begin, out=runs[:, 3], casting="unsafe")
     return runs
-
-
-class BlockRuns(NamedTuple):
-    """Runs of one block, in order: where each begins in the block's flat memory, and its length; both int64."""
-
-    begin: NDArray[np.int64]
-    length: NDArray[np.int64]
-
-
-NO_BLOCK_RUNS = BlockRuns(np.empty(0, np.int64), np.empty(0, np.int64))
-
-
-def block_runs(block: NDArray[np.unsignedinteger[Any]], wanted: NDArray[np.unsignedinteger[Any]]) -> BlockRuns:
-    """Runs along x of the voxels of a block that have one of some labels.
-
-    Parameters
-    ----------
-    block
-        Unsigned integers, zyx, C-contiguous.
-    wanted
-        Of the same type, at least one.
-    """
-    flat, nx = block.reshape(-1), block.shape[2]
-    if wanted.size <= FEW:
-        hit = flat == wanted[0]
-        for label in wanted[1:]:
-            hit |= flat == label
-        joins = np.zeros(flat.size + 1, np.bool_)  # whether a voxel and the one before belong to one run
-        np.logical_and(hit[1:], hit[:-1], out=joins[1:-1])
-        joins[::nx] = False
-        begin = np.flatnonzero(hit & ~joins[:-1])
-        return BlockRuns(begin, np.flatnonzero(hit & ~joins[1:]) + 1 - begin)
-    # Whatever is not a comparison works on one voxel per run of equal labels, a tenth of them on real data.
-    change = np.empty(flat.size, np.bool_)
-    np.not_equal(flat[1:], flat[:-1], out=change[1:])
-    change[::nx] = True
-    starts = np.flatnonzero(change)
-    number, labels = number_labels(flat[starts])
-    hit = np.isin(labels, wanted)[number]
-    joins = np.zeros(hit.size + 1, np.bool_)  # whether an entry and the one before belong to one run
-    joins[1:-1] = hit[1:] & hit[:-1] & (starts[1:] % nx != 0)
-    begin = starts[hit & ~joins[:-1]]
-    ends = np.append(starts[1:], flat.size)[hit & ~joins[1:]]
-    return BlockRuns(begin, ends - begin)
-
-
-def full_block(shape_zyx: Sequence[int]) -> BlockRuns:
-    """Runs of a block that is in the set as a whole."""
-    nz, ny, nx = shape_zyx
-    return BlockRuns(np.arange(nz * ny) * nx, np.full(nz * ny, nx))
-
-
-def join_row(blocks: Sequence[tuple[int, BlockRuns]], shape_zyx: Sequence[int], row_zy: Sequence[int]) -> Runs:
-    """Runs of a row of blocks along x, joined across their borders and sorted by z, y, x.
-
-    Parameters
-    ----------
-    blocks
-        (block coordinate x, runs), ascending in x.
-    shape_zyx
-        Shape of a block.
-    row_zy
-        Block coordinates z and y of the row.
-
-    Raises
-    ------
-    InvalidInputError
-        A voxel lies outside the int32 range.
-    """
-    nz, ny, nx = shape_zyx
-    oz, oy = row_zy[0] * nz, row_zy[1] * ny
-    xs = [x for x, _ in blocks]
-    _check_range([oz, oy, oz + nz - 1, oy + ny - 1, min(xs) * nx, (max(xs) + 1) * nx - 1])
-    begin = np.concatenate([runs.begin for _, runs in blocks])
-    line = begin // nx
-    x = begin - line * nx + np.repeat(np.array(xs) * nx, [runs.begin.size for _, runs in blocks])
-    end = x + np.concatenate([runs.length for _, runs in blocks])
-    if len(blocks) > 1:
-        # Lines of a block are few enough for two bytes, which numpy sorts without comparing.
-        order = np.argsort(line.astype(np.uint16) if nz * ny <= 1 << 16 else line, kind="stable")
-        line, x, end = line[order], x[order], end[order]
-        opens = np.ones(line.size, np.bool_)
-        np.logical_or(line[1:] != line[:-1], x[1:] != end[:-1], out=opens[1:])
-        first = np.flatnonzero(opens)
-        line, x = line[first], x[first]
-        end = end[np.append(first[1:], order.size) - 1] if first.size else end
-    found = np.empty((line.size, 4), np.int32)
-    z = line // ny
-    for column, values in enumerate((x, line - z * ny + oy, z + oz, end - x)):
-        found[:, column] = values
-    return found
-
-
-def interleave(parts: Sequence[Runs]) -> Runs:
-    """Runs sorted by z, y, x out of such runs, in each of which y is larger than in the ones before."""
-    if len(parts) == 1:
-        return parts[0]
-    planes = []
-    for part in parts:
-        cuts = [0, *(np.flatnonzero(np.diff(part[:, 2])) + 1).tolist(), len(part)]
-        planes += [(int(part[a, 2]), part[a:b]) for a, b in pairwise(cuts) if b > a]
-    # Sorting is stable: planes of equal z stay in the order of their parts.
-    return np.concatenate([no_runs(), *(plane for _, plane in sorted(planes, key=itemgetter(0)))])
 
 
 def runs_of_blocks(blocks: Iterable[tuple[Sequence[int], Mask]]) -> Runs:
@@ -305,11 +196,17 @@ def _int32(x: NDArray[np.int64], y: NDArray[np.int64], z: NDArray[np.int64], len
     if len(x):
         low = min(int(v.min()) for v in (x, y, z))
         high = max(int((x + length).max()) - 1, *(int(v.max()) for v in (y, z, length)))
-        _check_range([low, high])
+        check_range([low, high])
     return np.stack([x, y, z, length], 1).astype(np.int32)
 
 
-def _check_range(values: Sequence[int]) -> None:
-    """Refuse coordinates that int32 cannot hold."""
+def check_range(values: Sequence[int]) -> None:
+    """Refuse coordinates that int32 cannot hold.
+
+    Raises
+    ------
+    InvalidInputError
+        If there is one.
+    """
     if values and (min(values) < _INT32.min or max(values) > _INT32.max):
         raise InvalidInputError(f"voxels from {min(values)} to {max(values)} leave the range of 32-bit coordinates")

@@ -36,9 +36,9 @@ class BinaryBlocks(NamedTuple):
     blocks: list[tuple[Shape, Mask]]
 
 
-def encode_rles(runs: Runs) -> bytes:
+def encode_rles(*parts: Runs) -> bytes:
     """Runs, in the order given, with the legacy header; also the body of a split."""
-    return b"".join((_RLES.pack(0, 3, 0, 0, 0, len(runs)), np.ascontiguousarray(runs, "<i4").reshape(-1).data))
+    return b"".join((_RLES.pack(0, 3, 0, 0, 0, sum(map(len, parts))), *map(_memory, parts)))
 
 
 def decode_rles(body: bytes | memoryview) -> Runs:
@@ -87,9 +87,13 @@ def decode_posted(body: bytes | memoryview) -> Runs:
     return runs
 
 
-def encode_spans(runs: Runs) -> bytes:
+def encode_spans(*parts: Runs) -> bytes:
     """Runs alone, without a header (``srles``)."""
-    return np.ascontiguousarray(runs, "<i4").tobytes()
+    return b"".join(map(_memory, parts))
+
+
+def _memory(runs: Runs) -> memoryview:
+    return np.ascontiguousarray(runs, "<i4").reshape(-1).data
 
 
 def decode_spans(body: bytes | memoryview) -> Runs:

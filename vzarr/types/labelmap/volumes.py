@@ -12,18 +12,23 @@ from vzarr.errors import InvalidInputError
 from vzarr.geometry import Coord
 from vzarr.overlay.reading import regions
 from vzarr.types.atonce import will_wait
-from vzarr.types.labelmap import reads, runs
+from vzarr.types.labelmap import layers, reads, runs
 from vzarr.types.labelmap.index import LabelIndex
+from vzarr.types.labelmap.layers import Layer
 from vzarr.types.labelmap.palettes import BlockView
-from vzarr.types.labelmap.relabel import contains
+from vzarr.types.labelmap.relabel import FEW, contains
 from vzarr.types.labelmap.rows import Labels, packed_runs, unpack_blocks
-from vzarr.types.labelmap.runs import FEW, BlockRuns, Bounds, Mask, Runs
+from vzarr.types.labelmap.runs import Bounds, Mask, Runs
 from vzarr.types.voxels import VoxelGeometry
 
 if TYPE_CHECKING:
     from vzarr.types.base import Instance
 
 EVERYWHERE: Bounds = ((None, None, None), (None, None, None))
+_MOST_KEPT = 64
+"""A body of more blocks is read past the cache, which it would empty."""
+_MOST_DRAWN = 8
+"""Blocks of a body whose voxels are looked through by who must not wait."""
 _MOST_AT_ONCE = 10_000
 """Blocks of a body that are looked through by who must not wait."""
 
@@ -119,34 +124,40 @@ class SparseVolume:
         return {tuple(c) for c in unpack_blocks(full).tolist()}
 
     def runs(self, *, exact: bool = True) -> Runs:
-        """Its voxels as runs along x, sorted by z, y, x.
+        """Its voxels as runs along x, sorted by z, y, x; see `parts`."""
+        return np.concatenate([runs.no_runs(), *self.parts(exact=exact)])
+
+    def parts(self, *, exact: bool = True) -> Iterator[Runs]:
+        """Its voxels as runs along x, sorted by z, y, x, some at a time.
 
         Parameters
         ----------
         exact
             Whether runs are clipped to the bounds; if not, all of the blocks that touch them are given.
         """
-        rows: dict[Coord, list[int]] = {}
-        for z, y, x in self.blocks():
-            rows.setdefault((z, y), []).append(x)
-        look = self._finder()
+        coords = self.blocks()
+        if len(coords) > _MOST_DRAWN:
+            will_wait("so large a body")
+        draw = self._drawer(keeps=len(coords) <= _MOST_KEPT)
+        for some in layers.layers(coords, self.block_zyx):
+            regions.share(lambda at: draw(*at), [(layer, block) for layer in some for block in layer.blocks])
+            pieces = [(layer, planes) for layer in some for planes in layer.pieces()]
+            for part in regions.share(lambda piece: piece[0].runs(piece[1]), pieces):
+                yield runs.clip_runs(part, self.bounds) if exact and self.bounds != EVERYWHERE else part
 
-        def of_row(row: Coord) -> Runs:
-            return runs.join_row([(x, look((*row, x))) for x in rows[row]], self.block_zyx, row)
-
-        layers: dict[int, list[Runs]] = {}
-        for row, part in zip(rows, regions.share(of_row, list(rows)), strict=True):
-            layers.setdefault(row[0], []).append(part)
-        found = np.concatenate([runs.no_runs(), *map(runs.interleave, layers.values())])
-        return runs.clip_runs(found, self.bounds) if exact and self.bounds != EVERYWHERE else found
-
-    def _finder(self) -> Callable[[Coord], BlockRuns]:
-        """Gives its runs in a block."""
+    def _drawer(self, *, keeps: bool) -> Callable[[Layer, Coord], None]:
+        """Draws its voxels in a block."""
         wanted = self._wanted()
         full = self._full_blocks() if self.scale == 0 else set()
-        view = BlockView.of(self.instance, self.scale)
-        shape = self.block_zyx
-        return lambda coord: runs.full_block(shape) if coord in full else view.runs(coord, wanted(coord))
+        view = BlockView.of(self.instance, self.scale, keeps=keeps)
+
+        def draw(layer: Layer, block: Coord) -> None:
+            if block in full:
+                layer.draw_full(block)
+            else:
+                view.visit(block, wanted(block), lambda mask: layer.draw(block, mask))
+
+        return draw
 
     def clipped_masks(self, *, exact: bool = True) -> Iterator[tuple[Coord, Mask]]:
         """As `masks`, clipped to the bounds."""

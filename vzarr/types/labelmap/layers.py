@@ -1,0 +1,131 @@
+"""Runs of voxels that lie in many blocks: one bit a voxel, a layer of blocks at a time.
+
+Within a layer bits are kept in the order of runs, by z, y and x over all of its blocks.  So runs come out joined across
+blocks and sorted, however many blocks there are, and only bits are looked at one by one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vzarr.geometry import Coord
+from vzarr.types.labelmap.runs import Mask, Runs, check_range
+
+_WORD = 64
+_PIECE = 1 << 15
+"""Words that are looked at in one go, about: what is made of them fits into a processor's cache."""
+_GROUP = 64
+"""Blocks that are drawn before runs are made of them, at least."""
+
+
+class Layer:
+    """The blocks of one z, and in each a bit per voxel, all 0 at first.
+
+    Parameters
+    ----------
+    blocks
+        Block coordinates zyx, sorted, all of one z.
+    shape_zyx
+        Shape of a block; nx is a multiple of 8.
+
+    Raises
+    ------
+    InvalidInputError
+        If a voxel lies outside the int32 range.
+    """
+
+    def __init__(self, blocks: Sequence[Coord], shape_zyx: Sequence[int]) -> None:
+        self.blocks = blocks
+        nz, ny, nx = shape_zyx
+        self._bits = math.gcd(nx, _WORD)
+        per_line = nx // self._bits
+        self._z = blocks[0][0] * nz
+        self._words = np.zeros((nz, len(blocks) * ny * per_line), f"<u{self._bits // 8}")
+        self._at: dict[Coord, NDArray[np.unsignedinteger]] = {}
+        xs, ys, joined = [], [], []
+        first = 0
+        for y, some in groupby(blocks, key=lambda block: block[1]):
+            row = list(some)
+            end = first + len(row) * ny * per_line
+            lines = self._words[:, first:end].reshape(nz, ny, len(row), per_line)
+            self._at.update((block, lines[:, :, n]) for n, block in enumerate(row))
+            x = np.array([block[2] for block in row])
+            follows = np.ones((len(row), per_line), np.bool_)
+            follows[:, 0] = np.append(False, x[1:] == x[:-1] + 1)
+            xs.append(np.tile((x[:, None] * nx + np.arange(per_line) * self._bits).reshape(-1), ny))
+            ys.append(np.repeat(np.arange(y * ny, (y + 1) * ny), len(row) * per_line))
+            joined.append(np.tile(follows.reshape(-1), ny))
+            first = end
+        self._x, self._y = np.concatenate(xs), np.concatenate(ys)
+        # One where the bit before a word's first, or behind a word's last, is that of the neighbouring voxel.
+        self._joined = np.concatenate(joined).astype(self._words.dtype)
+        check_range([self._z, self._z + nz - 1, *(int(f(v)) for v in (self._x, self._y) for f in (np.min, np.max))])
+        check_range([int(self._x.max()) + self._bits - 1])
+
+    def draw(self, block: Coord, mask: Mask) -> None:
+        """Set the bits of a block; the mask has its shape, and is C-contiguous."""
+        place = self._at[block]
+        place[...] = np.packbits(mask.reshape(-1), bitorder="little").view(place.dtype).reshape(place.shape)
+
+    def draw_full(self, block: Coord) -> None:
+        """Set all bits of a block."""
+        place = self._at[block]
+        place[...] = np.iinfo(place.dtype).max
+
+    def pieces(self) -> Iterator[slice]:
+        """Planes whose runs are made in one go, in order."""
+        nz, width = self._words.shape
+        step = max(1, _PIECE // width)
+        return (slice(z, z + step) for z in range(0, nz, step))
+
+    def runs(self, planes: slice) -> Runs:
+        """Runs of some planes, sorted by z, y, x."""
+        words, joined, top = self._words[planes], self._joined, self._bits - 1
+        beside = np.zeros_like(words)
+        beside[:, 1:] = (words[:, :-1] >> top) * joined[1:]
+        first = _positions(words & ~(words << 1 | beside))
+        beside[:, :-1] = (words[:, 1:] * joined[1:]) << top
+        beside[:, -1] = 0
+        last = _positions(words & ~(words >> 1 | beside))
+        word = first // self._bits
+        z = word // words.shape[1]
+        column = word - z * words.shape[1]
+        found = np.empty((first.size, 4), np.int32)
+        found[:, 0] = self._x[column] + (first - word * self._bits)
+        found[:, 1] = self._y[column]
+        found[:, 2] = z + (self._z + planes.start)
+        # Words between a run's first and last are its line's own: bits are as far apart as voxels.
+        found[:, 3] = last - first + 1
+        return found
+
+
+def layers(blocks: Sequence[Coord], shape_zyx: Sequence[int]) -> Iterator[list[Layer]]:
+    """Layers of blocks, in order, together as many as are worth sharing among threads.
+
+    Parameters
+    ----------
+    blocks
+        Block coordinates zyx, sorted.
+    """
+    some: list[Layer] = []
+    for _, layer in groupby(blocks, key=lambda block: block[0]):
+        some.append(Layer(list(layer), shape_zyx))
+        if sum(len(x.blocks) for x in some) >= _GROUP:
+            yield some
+            some = []
+    if some:
+        yield some
+
+
+def _positions(words: NDArray[np.unsignedinteger]) -> NDArray[np.int64]:
+    """Where bits are set, counted over all words; most bytes have none."""
+    data = words.reshape(-1).view(np.uint8)
+    some = np.flatnonzero(data != 0)
+    found = np.flatnonzero(np.unpackbits(data[some], bitorder="little").view(np.bool_))
+    positions: NDArray[np.int64] = some[found >> 3] * 8 + (found & 7)
+    return positions
