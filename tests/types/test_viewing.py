@@ -99,9 +99,33 @@ def test_a_chunk_that_is_written_shows_at_once(image: Any, tmp_path: Path):
         assert [ask() for _ in range(3)] == [value] * 3
 
 
+def test_a_chunk_that_is_deleted_shows_at_once(image: Any):
+    box = (-16, 0, 0), (-15, 32, 32)
+    for _ in range(3):
+        assert not (image.read(*box) == 9).all()
+    image.version.delete_chunks(image.path, [(-1, y, x) for y in range(2) for x in range(2)])
+    for _ in range(3):
+        assert (image.read(*box) == 9).all()
+
+
+def test_a_whole_block_is_lent_to_who_does_not_change_it(image: Any):
+    box = (-16, 0, 0), (0, 16, 16)
+    expected = image.version.read(image.path, *box)
+    first, again, third = [viewing.read_box(image.version, image.path, box, lent=True) for _ in range(3)]
+    assert np.shares_memory(again, third) and not third.flags.writeable
+    own = image.read(*box)
+    assert own.flags.writeable and not np.shares_memory(own, third)
+    for found in (first, again, third, own):
+        np.testing.assert_array_equal(found, expected)
+    for lo, hi in (((-16, 0, 0), (-1, 16, 16)), ((-17, 0, 0), (0, 16, 16)), ((0, 16, 16), (16, 32, 32))):
+        for _ in range(3):
+            found = viewing.read_box(image.version, image.path, (lo, hi), lent=True)
+            np.testing.assert_array_equal(found, image.version.read(image.path, lo, hi))
+
+
 def test_a_scan_keeps_nothing_but_its_trace(image: Any):
     image.read((-16, 0, 0), (16, 32, 32))
-    assert kept.cache.nbytes <= 8 * kept._OVERHEAD
+    assert kept.cache.nbytes <= 9 * kept._OVERHEAD + 8 * viewing._NAME
     for _ in range(2):
         image.read((-16, 0, 0), (16, 32, 32))
     assert kept.cache.nbytes >= 7 * 16**3

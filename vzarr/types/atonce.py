@@ -27,6 +27,11 @@ class at_once:
         _hurried.reset(self._token)
 
 
+def is_hurried() -> bool:
+    """Whether this is within `at_once`."""
+    return _hurried.get()
+
+
 def will_wait(what: str) -> None:
     """Say that something long begins now.
 

@@ -38,7 +38,7 @@ def get_raw(handle: Handle, asked: Asked, within: InRoi) -> Response:
     wire.check_payload(asked.voxels * handle.dtype.itemsize)
     if asked.image is not None or not asked.is_volume or within is not None:
         will_wait("making an image")
-    return _voxels(asked, handle.read(*asked.box_zyx, unwritten=0, within=within))
+    return _voxels(asked, handle.read(*asked.box_zyx, unwritten=0, within=within, lent=True))
 
 
 @read(router, "/isotropic/{dims}/{size}/{offset}")

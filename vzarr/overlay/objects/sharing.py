@@ -29,7 +29,7 @@ os.register_at_fork(after_in_child=_after_fork)
 
 def share(work: Callable[[Item], T], items: Sequence[Item], threads: int = 2) -> list[T]:
     """Results of `work` for each item in order, done by the caller and helper threads."""
-    if len(items) < 2:
+    if len(items) < 2 or threads < 2:
         return [work(item) for item in items]
     results: list[Any] = [None] * len(items)
     places: Iterator[int] = iter(range(len(items)))

@@ -9,9 +9,8 @@ from __future__ import annotations
 import itertools
 import os
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, TypeVar
 from weakref import WeakKeyDictionary
 
 from numpy.typing import NDArray
@@ -32,8 +31,7 @@ _serials: WeakKeyDictionary[Objects, int] = WeakKeyDictionary()
 _next_serial = itertools.count()
 
 
-@dataclass(frozen=True)
-class Chunk:
+class Chunk(NamedTuple):
     """A chunk as it was found.
 
     Parameters
@@ -88,6 +86,24 @@ def identify(view: View, entry: ArrayEntry, coord: Coord) -> Chunk | None:
         return None  # it could change without another name
     stamp = found.st_ino, found.st_size, found.st_ctime_ns, found.st_mtime_ns
     return Chunk((*_name(view, places[0]), *stamp), view, entry, coord)
+
+
+def identify_all(view: View, entry: ArrayEntry, coords: Sequence[Coord]) -> list[Chunk | None]:
+    """`identify` for chunks that are asked for together: an open version without any of its own is asked once."""
+    lasting = lasting_view(view, entry) if len(coords) > 1 else None
+    return [identify(lasting or view, entry, coord) for coord in coords]
+
+
+def lasting_view(view: View, entry: ArrayEntry) -> View | None:
+    """The sealed view of which all chunks of an array are, as of now: then their names stay as they are."""
+    if view.sealed:
+        return view
+    return view.base if isinstance(view, OpenView) and view.only_inherits(entry) else None
+
+
+def name_of(view: View) -> Name:
+    """Name of a sealed view: equal ones have equal chunks for as long as the process lives."""
+    return _name(view, view.node)
 
 
 def _name(view: View, place: str) -> Name:

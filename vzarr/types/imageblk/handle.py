@@ -116,7 +116,13 @@ class ImageBlk(Instance):
     # ------------------------------------------------------------ regions
 
     def read(
-        self, lo: Sequence[int], hi: Sequence[int], *, unwritten: int | None = None, within: Within | None = None
+        self,
+        lo: Sequence[int],
+        hi: Sequence[int],
+        *,
+        unwritten: int | None = None,
+        within: Within | None = None,
+        lent: bool = False,
     ) -> NDArray[Any]:
         """Voxels of any box.
 
@@ -128,20 +134,22 @@ class ImageBlk(Instance):
             What to give for voxels of blocks that nobody wrote; the background by default.
         within
             The ROI outside of which voxels are attenuated.
+        lent
+            Whether the result may be what is kept in memory, and read-only.
 
         Returns
         -------
         ndarray
             Shape hi - lo.
         """
-        found = self._read((tuple(lo), tuple(hi)), unwritten)
+        found = self._read((tuple(lo), tuple(hi)), unwritten, lent=lent)
         return found if within is None else within.apply(found, lo, self.block_zyx)
 
-    def _read(self, box: Box, unwritten: int | None) -> NDArray[Any]:
+    def _read(self, box: Box, unwritten: int | None, *, lent: bool) -> NDArray[Any]:
         missing = self.background if unwritten is None else unwritten
         if not self.version.has_array(self.path):
             return np.full(geometry.shape_of(box), missing, self.dtype)
-        found = viewing.read_box(self.version, self.path, box)
+        found = viewing.read_box(self.version, self.path, box, lent=lent)
         if missing == self.background:
             return found
         marked = np.full_like(found, missing)

@@ -42,6 +42,9 @@ class Layer:
     def __init__(self, blocks: Sequence[Coord], shape_zyx: Sequence[int]) -> None:
         self.blocks = blocks
         nz, ny, nx = shape_zyx
+        for axis, n in enumerate(shape_zyx):
+            places = [block[axis] for block in blocks]
+            check_range([min(places) * n, max(places) * n + n - 1])
         self._bits = math.gcd(nx, _WORD)
         per_line = nx // self._bits
         self._z = blocks[0][0] * nz
@@ -64,8 +67,6 @@ class Layer:
         self._x, self._y = np.concatenate(xs), np.concatenate(ys)
         # One where the bit before a word's first, or behind a word's last, is that of the neighbouring voxel.
         self._joined = np.concatenate(joined).astype(self._words.dtype)
-        check_range([self._z, self._z + nz - 1, *(int(f(v)) for v in (self._x, self._y) for f in (np.min, np.max))])
-        check_range([int(self._x.max()) + self._bits - 1])
 
     def draw(self, block: Coord, mask: Mask) -> None:
         """Set the bits of a block; the mask has its shape, and is C-contiguous."""

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from vzarr.geometry import Coord
 from vzarr.overlay.hierarchy.tree import ArrayEntry
 from vzarr.overlay.reading import regions
-from vzarr.overlay.reading.identity import Chunk, Name, identify
+from vzarr.overlay.reading.identity import Chunk, Name, identify, identify_all
 from vzarr.overlay.reading.regions import share
 from vzarr.overlay.views.base import View
 from vzarr.types import kept, voxels
@@ -94,8 +94,7 @@ def palette_batches(
     while entry is not None and (some := list(islice(todo, _BATCH))):
         found: dict[Coord, Palette] = {}
         named: dict[Coord, Chunk] = {}
-        for coord in some:
-            chunk = identify(view, entry, coord)
+        for coord, chunk in zip(some, identify_all(view, entry, some), strict=True):
             known = None if chunk is None else kept.get(chunk.name)
             if known is not None:
                 found[coord] = known
@@ -173,7 +172,7 @@ class BlockView:
             if self.keeps and chunk is not None and kept.asked_before(chunk.name):
                 known = _kept(chunk)
         if known is not None:
-            numbers = np.flatnonzero(np.isin(known.labels, wanted)).astype(known.index.dtype)
+            numbers = np.flatnonzero(contains(known.labels, wanted)).astype(known.index.dtype)
             if numbers.size:
                 draw(contains(known.index, numbers))
             return

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from vzarr.errors import InvalidInputError
 from vzarr.geometry import Coord
 from vzarr.overlay.reading import regions
-from vzarr.types.atonce import will_wait
+from vzarr.types.atonce import is_hurried, will_wait
 from vzarr.types.labelmap import layers, reads, runs
 from vzarr.types.labelmap.index import LabelIndex
 from vzarr.types.labelmap.layers import Layer
@@ -79,17 +81,21 @@ class SparseVolume:
 
     def blocks(self) -> list[Coord]:
         """Blocks of `scale` that can hold some of it and touch the bounds, in zyx order."""
-        coords = np.unique(unpack_blocks(self.index.blocks[0]) >> self.scale, axis=0)
-        return [tuple(c) for c in coords[self._touches_bounds(coords)].tolist()]
+        return [tuple(c) for c in self._coords.tolist()]
 
-    def _touches_bounds(self, coords: np.ndarray[tuple[int, ...], np.dtype[np.int64]]) -> Mask:
+    @cached_property
+    def _coords(self) -> NDArray[np.int64]:
+        """`blocks`, shape (n, 3)."""
+        coords = unpack_blocks(self.index.blocks[0])
+        if self.scale:
+            coords = np.unique(coords >> self.scale, axis=0)
         touches = np.ones(len(coords), np.bool_)
         for axis, (lo, hi, edge) in enumerate(zip(*self.bounds, self.block_zyx, strict=True)):
             if lo is not None:
                 touches &= coords[:, axis] >= lo // edge
             if hi is not None:
                 touches &= coords[:, axis] <= (hi - 1) // edge
-        return touches
+        return coords[touches]
 
     def masks(self) -> Iterator[tuple[Coord, Mask]]:
         """Its blocks and in each the mask of its voxels, not clipped to the bounds."""
@@ -139,10 +145,12 @@ class SparseVolume:
         if len(coords) > _MOST_DRAWN:
             will_wait("so large a body")
         draw = self._drawer(keeps=len(coords) <= _MOST_KEPT)
+        threads = 1 if is_hurried() else 2  # what is in memory is looked through sooner than a thread wakes up
         for some in layers.layers(coords, self.block_zyx):
-            regions.share(lambda at: draw(*at), [(layer, block) for layer in some for block in layer.blocks])
+            at = [(layer, block) for layer in some for block in layer.blocks]
+            regions.share(lambda place: draw(*place), at, threads)
             pieces = [(layer, planes) for layer in some for planes in layer.pieces()]
-            for part in regions.share(lambda piece: piece[0].runs(piece[1]), pieces):
+            for part in regions.share(lambda piece: piece[0].runs(piece[1]), pieces, threads):
                 yield runs.clip_runs(part, self.bounds) if exact and self.bounds != EVERYWHERE else part
 
     def _drawer(self, *, keeps: bool) -> Callable[[Layer, Coord], None]:
@@ -176,7 +184,7 @@ class SparseVolume:
 
     def any_block(self) -> bool:
         """Whether some block of it touches the bounds."""
-        return bool(self.blocks())
+        return len(self._coords) > 0
 
 
 def coarse_runs(instance: Instance, index: LabelIndex, bounds: Bounds = EVERYWHERE) -> Runs:
