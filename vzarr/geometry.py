@@ -41,9 +41,8 @@ def box_of_block(index: Sequence[int], block: Sequence[int]) -> Box:
 def blocks_of_box(box: Box, block: Sequence[int]) -> Box:
     """Box of block coordinates that a voxel box touches; empty in an axis where the voxel box is empty."""
     lo, hi = box
-    first = tuple(a // b for a, b in zip(lo, block, strict=True))
-    last = tuple(-(-z // b) for z, b in zip(hi, block, strict=True))
-    return first, tuple(max(f, e) if z > a else f for f, e, a, z in zip(first, last, lo, hi, strict=True))
+    first = tuple([a // b for a, b in zip(lo, block, strict=True)])
+    return first, tuple([-(-z // b) if z > a else f for f, a, z, b in zip(first, lo, hi, block, strict=True)])
 
 
 def cuts(box: Box, block: Sequence[int]) -> list[dict[int, tuple[int, int, int]]]:

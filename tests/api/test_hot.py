@@ -105,6 +105,7 @@ def test_what_is_answered_at_once_is_what_the_framework_answers(
         "lastmod",
         "blocks",
         "specificblocks",
+        "sparsevol",
         "sparsevol-size",
         "sparsevol-coarse",
         "raw",

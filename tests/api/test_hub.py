@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,28 @@ def test_references_by_exact_id_and_unique_prefix_over_all_repos(hub: Hub):
     for unknown in ("zz", A + "00", "AAAA", ""):
         with pytest.raises(UnknownReferenceError, match="could not find UUID with partial match"):
             hub.find(unknown)
+
+
+def test_a_whole_id_is_found_without_a_look_at_the_folder_until_its_repo_may_be_gone(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+):
+    hub.create(root=A)
+    hub.create(root=B)
+    hub.find(A)
+    looks, stamp = [], hub._stamp
+    monkeypatch.setattr(hub, "_stamp", lambda: looks.append(1) or stamp())
+    monkeypatch.setattr("vzarr.api.hub._GONE_SECONDS", 1000.0)
+    hub.find(B)
+    looks.clear()
+    assert hub.find(A)[1].uuid == A
+    assert not looks
+    for ref in ("aaaa", "aaab"):  # might not be the only one any more
+        hub.find(ref)
+    assert looks
+    shutil.rmtree(hub.root / A)
+    hub._look_by = 0.0
+    with pytest.raises(UnknownReferenceError):
+        hub.find(A)
 
 
 def test_references_by_branch(hub: Hub):

@@ -112,9 +112,11 @@ def test_a_whole_block_is_lent_to_who_does_not_change_it(image: Any):
     box = (-16, 0, 0), (0, 16, 16)
     expected = image.version.read(image.path, *box)
     first, again, third = [viewing.read_box(image.version, image.path, box, lent=True) for _ in range(3)]
-    assert np.shares_memory(again, third) and not third.flags.writeable
+    assert np.shares_memory(again, third)
+    assert not third.flags.writeable
     own = image.read(*box)
-    assert own.flags.writeable and not np.shares_memory(own, third)
+    assert own.flags.writeable
+    assert not np.shares_memory(own, third)
     for found in (first, again, third, own):
         np.testing.assert_array_equal(found, expected)
     for lo, hi in (((-16, 0, 0), (-1, 16, 16)), ((-17, 0, 0), (0, 16, 16)), ((0, 16, 16), (16, 32, 32))):

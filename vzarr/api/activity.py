@@ -32,13 +32,21 @@ class Activity:
 
     def begin(self, method: str) -> None:
         """Count a request; PUT stands for everything that writes."""
-        now = time.monotonic()
         with self._lock:
             self.active += 1
-            recent = self._recent["GET" if method in {"GET", "HEAD"} else "PUT"]
-            recent.append(now)
-            while recent[0] < now - 1:
-                recent.popleft()
+            self._count(method)
+
+    def add(self, method: str) -> None:
+        """Count a request that is answered already."""
+        with self._lock:
+            self._count(method)
+
+    def _count(self, method: str) -> None:
+        now = time.monotonic()
+        recent = self._recent["GET" if method in {"GET", "HEAD"} else "PUT"]
+        recent.append(now)
+        while recent[0] < now - 1:
+            recent.popleft()
 
     def end(self) -> None:
         """Count a request as answered."""

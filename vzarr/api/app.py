@@ -68,8 +68,7 @@ class Server:
         found = None if refusal is not None else self._hot.at_once(scope, body)
         if found is None or not send((found.status_code, (*found.raw_headers, *extra), found.body)):
             return False
-        self._activity.begin(scope["method"])
-        self._activity.end()
+        self._activity.add(scope["method"])
         if self._reports is not None and report is not None:
             self._reports.end(report.answered(found.status_code, len(found.body)))
         return True

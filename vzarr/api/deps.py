@@ -5,6 +5,7 @@ All of these are coroutines that only look into the request, so that none costs 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import orjson
@@ -69,8 +70,12 @@ async def segments(request: Request) -> tuple[str, ...]:
 
 async def voxel_request(request: Request) -> VoxelRequest:
     """Box that ``{dims}/{size}/{offset}[/{fmt}]`` in the path names."""
-    found = request.path_params
-    return VoxelRequest.parse(found["dims"], found["size"], found["offset"], found.get("fmt"))
+    return asked_voxels(request.path_params)
+
+
+def asked_voxels(path: Mapping[str, str]) -> VoxelRequest:
+    """As `voxel_request`, from the parameters of the path."""
+    return VoxelRequest.parse(path["dims"], path["size"], path["offset"], path.get("fmt"))
 
 
 async def user(u: Annotated[str, Query(description="who asks, not proven by anything")] = "") -> str:

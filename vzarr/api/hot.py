@@ -18,7 +18,7 @@ from vzarr.api import errors, wire
 from vzarr.api.dispatch import NodeDispatcher, Path
 from vzarr.api.hub import Hub
 from vzarr.api.plans import MOUNT, Asked, Plan, plans_of
-from vzarr.api.routing import SAFE, is_short
+from vzarr.api.routing import SAFE
 from vzarr.errors import InvalidInputError, VzarrError
 from vzarr.overlay.history.looks import Looks, one_look
 from vzarr.types.atonce import WouldWaitError, at_once
@@ -64,8 +64,7 @@ class HotRoutes:
             return None
         scope[_CALL] = call
         try:
-            if call.prepare_at_once():
-                call.answer_at_once(body)
+            call.try_at_once(body)
         except Exception as error:  # noqa: BLE001
             call.response = errors.unexpected_response(error, scope)
         if isinstance(call.response, wire.Stream):
@@ -77,9 +76,7 @@ class HotRoutes:
         if scope["type"] != "http" or not scope["path"].startswith(_BELOW) or scope["root_path"]:
             return None
         parts = _parts(scope)
-        if len(parts) < 3 or not all(parts) or any("/" in part for part in parts):
-            return None
-        return _Call(self._dispatcher, scope, parts)
+        return _Call(self._dispatcher, scope, parts) if len(parts) > 2 and "" not in parts else None
 
     async def _answer(self, call: _Call, receive: Receive) -> ASGIApp:
         """What answers a request: a response, or the application behind."""
@@ -95,11 +92,12 @@ class HotRoutes:
 
 
 def _parts(scope: Scope) -> tuple[str, ...]:
-    """Segments of a request's path; none of one that is no text, which the application refuses."""
+    """Segments of a request's path; none where one holds a slash or is no text, which is for the application."""
     try:
-        return Path.of(scope, MOUNT).parts
+        parts = Path.of(scope, MOUNT).parts
     except InvalidInputError:
         return ()
+    return () if b"%" in scope.get("raw_path", b"%") and any("/" in part for part in parts) else parts
 
 
 class _Call:
@@ -137,17 +135,34 @@ class _Call:
 
     def answer(self, body: bytes) -> Response:
         """What the endpoint answers, or the error that it raises."""
+        # A change may wait for others, and has to look again then.
+        with one_look(self._looks) if self.scope["method"] in SAFE else nullcontext():
+            return self._answer(body)
+
+    def _answer(self, body: bytes) -> Response:
         assert self._ready is not None
         plan, asked = self._ready
         asked.body = body
         try:
-            # A change may wait for others, and has to look again then.
-            with one_look(self._looks) if self.scope["method"] in SAFE else nullcontext():
-                return plan.answer(asked)
+            return plan.answer(asked)
         except WouldWaitError:
             raise
         except VzarrError as error:
             return errors.error_response(error, asked.place)
+
+    def try_at_once(self, body: bytes) -> None:
+        """Do all of it that is a matter of look-ups: find instance and plan, and the answer of a short route."""
+        with suppress(WouldWaitError), at_once(), one_look(self._looks):
+            self.planned = self._prepare()
+            if self._is_short and self.scope["method"] in SAFE:
+                self._tried = True
+                self.response = self._answer(body)
+        if self.planned:
+            self.answer_at_once(body)
+
+    @property
+    def _is_short(self) -> bool:
+        return self._ready is not None and self._ready[0].short
 
     def prepare_at_once(self) -> bool | None:
         """`prepare`, if that is a matter of look-ups, as it mostly is; else None."""
@@ -157,7 +172,7 @@ class _Call:
 
     def answer_at_once(self, body: bytes) -> Response | None:
         """The answer of a short route, if it is a matter of look-ups; else None.  Tries once."""
-        if self._ready is not None and is_short(self._ready[0].endpoint) and not self._tried:
+        if self._is_short and not self._tried:
             self._tried = True
             with suppress(WouldWaitError), at_once():
                 self.response = self.answer(body)

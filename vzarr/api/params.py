@@ -6,6 +6,7 @@ be right.  Names ending in ``_zyx`` say that the result is reversed from the ord
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from vzarr.geometry import Box, Coord, reverse
 
 MAX_SCALE = 255
 _INTEGER = re.compile(r"-?[0-9]{1,100}")  # Python itself refuses to read thousands of digits
+_AXES = re.compile(r"[0-2](_[0-2]){1,2}")
 _PLANES = {"xy": (0, 1), "xz": (0, 2), "yz": (1, 2), "vol": (0, 1, 2)}
 _FORMATS = {"png": "png", "jpg": "jpeg", "jpeg": "jpeg", "tif": "tiff", "tiff": "tiff", "bmp": "bmp"}
 _JPEG_QUALITY = 80
@@ -45,7 +47,7 @@ def parse_ints(text: str, what: str, count: int | None = None, separator: str = 
     if count is not None and len(parts) != count:
         raise InvalidInputError(f'{what} should be {count} integers joined by "{separator}", not "{text}"')
     values = tuple(parse_int(part, what) for part in parts)
-    if any(not -(1 << 31) <= v < 1 << 31 for v in values):
+    if min(values) < -(1 << 31) or max(values) >= 1 << 31:
         raise InvalidInputError(f'{what} "{text}" does not fit into 32 bits')
     return values
 
@@ -105,7 +107,7 @@ def parse_axes(text: str) -> tuple[int, ...]:
     """Which axes a request spans, x = 0: ``xy``, ``0_1``, ``0_1_2``, ``vol``, also permuted (``2_1_0``)."""
     if text in _PLANES:
         return _PLANES[text]
-    axes = parse_ints(text, "dims", separator="_") if re.fullmatch(r"[0-2](_[0-2]){1,2}", text) else ()
+    axes = tuple(map(int, text.split("_"))) if _AXES.fullmatch(text) else ()
     if len(axes) < 2 or len(set(axes)) != len(axes):
         raise InvalidInputError(f'dims should be one of xy, xz, yz, 0_1, 0_2, 1_2 or 0_1_2, not "{text}"')
     return axes
@@ -185,7 +187,7 @@ class VoxelRequest:
     @property
     def voxels(self) -> int:
         """How many voxels are asked for."""
-        return int(np.prod([int(n) for n in self.size], dtype=object))
+        return math.prod(self.size)
 
     def orient(self, voxels: NDArray[Any]) -> NDArray[Any]:
         """Turn the voxels of `box_zyx` into the asked order of axes.

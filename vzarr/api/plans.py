@@ -11,17 +11,17 @@ from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
+from urllib.parse import parse_qsl
 
 from fastapi import params as fastapi_params
 from fastapi.routing import APIRoute
-from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Message, Scope
 
 from vzarr.api import deps, wire
 from vzarr.api.dispatch import entered, routes_of
-from vzarr.api.routing import flat
+from vzarr.api.routing import flat, is_short
 from vzarr.api.target import Target
 
 MOUNT = "/api/node"
@@ -61,7 +61,7 @@ class Asked:
         """Parameters of the query by name; of several with one name the last."""
         if self._query is None:
             given = self.scope["query_string"]
-            self._query = dict(QueryParams(given)) if given else _NO_QUERY
+            self._query = dict(parse_qsl(given.decode("latin-1"), keep_blank_values=True)) if given else _NO_QUERY
         return self._query
 
     @property
@@ -108,6 +108,7 @@ _GIVEN: dict[Callable[..., Any], Value] = {
     deps.repo: lambda asked: asked.target.repo,
     deps.segments: lambda asked: asked.target.segments,
     deps.body: lambda asked: asked.body,
+    deps.voxel_request: lambda asked: deps.asked_voxels(asked.path),
 }
 """Dependencies that hand out what is known already."""
 
@@ -126,12 +127,15 @@ class Plan:
         Its arguments by name.
     names
         Parameters in its path by segment, keyword first; "" for a segment that is fixed.
+    short
+        Whether it is tried on the event loop first.
     """
 
     endpoint: Callable[..., Response]
     checks: tuple[Value, ...]
     values: Mapping[str, Value]
     names: tuple[str, ...]
+    short: bool
 
     @classmethod
     def of(cls, route: APIRoute) -> Plan:
@@ -145,7 +149,7 @@ class Plan:
         if not _answers_itself(route.endpoint):
             raise UnplannableError(route.path)
         checks = tuple(_dependency(d.dependency, names) for d in route.dependencies if d.dependency)
-        return cls(route.endpoint, checks, _arguments(route.endpoint, names), names)
+        return cls(route.endpoint, checks, _arguments(route.endpoint, names), names, is_short(route.endpoint))
 
     def answer(self, asked: Asked) -> Response:
         """Call the route; makes the beginning of a stream too, so that it can fail as a whole."""

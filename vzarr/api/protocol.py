@@ -108,14 +108,14 @@ class PromptProtocol(HttpToolsProtocol):
     def _send(self, answer: Answer) -> bool:
         """See `Send`."""
         status, headers, body = answer
-        head, sized = [STATUS_LINE[status], self._default_headers()], status in _BODILESS
-        for name, value in headers:
-            if _UNFIT.search(value) or name == b"connection":
-                return False
-            sized = sized or name == b"content-length"
-            head += (name, b": ", value, b"\r\n")
-        if not sized:
+        names, values = zip(*headers, strict=True) if headers else ((), ())
+        if b"connection" in names or (b"content-length" not in names and status not in _BODILESS):
             return False
+        if _UNFIT.search(b"".join(values)):
+            return False
+        head = [STATUS_LINE[status], self._default_headers()]
+        for name, value in headers:
+            head += (name, b": ", value, b"\r\n")
         head.append(b"\r\n")
         if self.scope["method"] == "HEAD":
             body = b""

@@ -138,7 +138,7 @@ def _put_together(array: _Array, box: Box, found: Mapping[Coord, NDArray[Any] | 
     if math.prod(shape_of(box)) > _MOST_AT_ONCE:
         will_wait("copying so many voxels")
     out = np.empty(shape_of(box), codec.dtype)
-    if math.prod(shape_of(blocks_of_box(box, codec.shape))) > len(found):
+    if len(found) < math.prod(shape_of(blocks_of_box(box, codec.shape))):
         out[...] = codec.fill  # some of the box is outside of the array
     # Per axis and chunk coordinate: where its part of the box lies in the result, and where in the chunk.
     parts = [

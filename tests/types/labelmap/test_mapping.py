@@ -107,7 +107,7 @@ def test_sizes_and_indices_follow_every_edit(seg: LabelMap):
         return seg.sizes(range(1, 12)), [f and (f.header, f.supervoxels.tolist(), f.blocks[1].tolist()) for f in found]
 
     def fresh() -> tuple[object, ...]:
-        caches._caches.clear()
+        caches._cache_at.cache_clear()
         return asked()
 
     edits = [

@@ -50,6 +50,7 @@ def extent_json(extent: Extent) -> dict[str, Any]:
 
 
 @router.head("/sparsevol/{label}", dependencies=INDEXED)
+@short
 def head_sparsevol(handle: Handle, label: Label, supervoxels: AsSupervoxels, bounds: InBounds) -> Response:
     """Whether a body has a block within bounds (DVID: ``HEAD D/sparsevol/{label}``): 200, or 204 if not."""
     try:

@@ -22,6 +22,8 @@ router = APIRouter()
 
 Asked = Annotated[VoxelRequest, Depends(deps.voxel_request)]
 _VOXEL_BYTES = 8
+_MOST_WHOLE = 4
+"""So few blocks are sent as a whole."""
 
 
 @read(router, "/raw/{dims}/{size}/{offset}")
@@ -128,7 +130,8 @@ def get_specificblocks(
 ) -> Response:
     """Stream of the named blocks that were written (DVID: ``GET D/specificblocks?blocks=x,y,z,...``)."""
     coords = params.parse_blocks_zyx(blocks)
-    return wire.stream(handle.block_stream(coords, compression, scale=scale, supervoxels=supervoxels))
+    parts = handle.block_stream(coords, compression, scale=scale, supervoxels=supervoxels)
+    return wire.stream(parts) if len(coords) > _MOST_WHOLE else wire.octets(b"".join(parts))
 
 
 @router.post("/blocks")

@@ -7,9 +7,9 @@ known here, and then nothing is.  Edits of this process carry what they left alo
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from vzarr.types import kept
@@ -114,21 +114,13 @@ class Cache:
                     self.indexed.discard(body)
 
 
-_caches: OrderedDict[Place, Cache] = OrderedDict()
-_lock = threading.Lock()
+_cache_at = lru_cache(_MOST_VERSIONS)(Cache)
 
 
 def of(instance: Instance) -> Cache:
     """What is known of an instance at its version."""
-    place = instance.version.repo.url, instance.info.data_uuid, instance.version.uuid if instance.info.versioned else ""
-    with _lock:
-        found = _caches.get(place)
-        if found is None:
-            found = _caches[place] = Cache(place)
-        _caches.move_to_end(place)
-        while len(_caches) > _MOST_VERSIONS:
-            _caches.popitem(last=False)
-    return found
+    version, info = instance.version, instance.info
+    return _cache_at((version.repo.url, info.data_uuid, version.uuid if info.versioned else ""))
 
 
 def mark_of(instance: Instance) -> bytes:
@@ -167,11 +159,12 @@ def advance(
 
 def sizes(instance: Instance, bodies: Sequence[int]) -> list[int]:
     """Voxels of bodies as of one moment, 0 for one that there is not."""
-    cache, keys = of(instance), instance.keys
+    cache = of(instance)
     mark = mark_of(instance)
     found = cache.sizes_of(mark, bodies)
     missing = [body for body in dict.fromkeys(bodies) if body not in found]
     if missing:
+        keys = instance.keys
         found.update(zip(missing, index.read_sizes(keys, missing), strict=True))
         if index.read_change(keys) != mark:
             return index.read_sizes(keys, bodies)
@@ -181,11 +174,12 @@ def sizes(instance: Instance, bodies: Sequence[int]) -> list[int]:
 
 def find(instance: Instance, body: int) -> LabelIndex | None:
     """The whole index of a body, None when there is no such body."""
-    cache, keys = of(instance), instance.keys
+    cache = of(instance)
     mark = mark_of(instance)
     found = cache.index_of(mark, body)
     if found is None:
         will_wait("reading an index")
+        keys = instance.keys
         found = index.consistently(instance, lambda seen: index.read_index(seen, body))
         if found is not None and index.read_change(keys) == mark:
             cache.keep_index(mark, found)

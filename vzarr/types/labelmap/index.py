@@ -62,6 +62,13 @@ class LabelIndex:
         np.add.at(sums, where, np.concatenate([c.voxels for c in parts]) if parts else [])
         return unique, sums
 
+    @cached_property
+    def coarse(self) -> NDArray[np.int32]:
+        """Its blocks as runs along x, in block coordinates (see `rows.packed_runs`)."""
+        runs = rows.packed_runs(self.blocks[0])
+        runs.flags.writeable = False
+        return runs
+
 
 def read_change(keys: InstanceKeys) -> bytes:
     """Mark of the last change that a version saw; equal marks mean equal indices and mappings.

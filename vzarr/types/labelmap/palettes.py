@@ -83,6 +83,20 @@ def palettes(instance: Instance, coords: Iterable[Coord], scale: int = 0) -> Ite
         yield from batch
 
 
+def palette_at(instance: Instance, coord: Coord, scale: int = 0) -> Palette | None:
+    """As `palettes`, of one block; None if it was never written."""
+    view = instance.version.view
+    entry = view.array(voxels.array_path(instance.folder, scale))
+    if entry is None:
+        return None
+    chunk = identify(view, entry, coord)
+    known: Palette | None = None if chunk is None else kept.get(chunk.name)
+    if known is None:
+        will_wait("reading a block")
+        known = next((p for _, p in _read(view, entry, [coord], {} if chunk is None else {coord: chunk})), None)
+    return known
+
+
 def palette_batches(
     instance: Instance, coords: Iterable[Coord], scale: int = 0
 ) -> Iterator[Sequence[tuple[Coord, Palette]]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,7 @@ from vzarr.types import voxels
 from vzarr.types.atonce import will_wait
 from vzarr.types.bytecodecs import gzip_raw, lz4_raw
 from vzarr.types.labelmap.blocks import encode_indexed, relabel_block
-from vzarr.types.labelmap.palettes import Palette, encoded, palette_batches, palettes
+from vzarr.types.labelmap.palettes import Palette, encoded, palette_at, palette_batches, palettes
 from vzarr.types.labelmap.relabel import Lookup, relabel
 from vzarr.types.labelmap.rows import Labels
 from vzarr.types.voxels import VoxelGeometry
@@ -147,10 +147,11 @@ def read_point(instance: Instance, point_zyx: Coord, scale: int = 0) -> int:
     """Supervoxel at one point; 0 where nothing was written."""
     shape = VoxelGeometry.of(instance.config).block_zyx
     block = tuple(p // n for p, n in zip(point_zyx, shape, strict=True))
-    for _, palette in palettes(instance, [block], scale):
-        inside = tuple(p % n for p, n in zip(point_zyx, shape, strict=True))
-        return int(palette.labels[palette.index[inside]])
-    return 0
+    palette = palette_at(instance, block, scale)
+    if palette is None:
+        return 0
+    inside = tuple(p % n for p, n in zip(point_zyx, shape, strict=True))
+    return int(palette.labels[palette.index[inside]])
 
 
 # ---------------------------------------------------------------- blocks on the wire
@@ -201,13 +202,9 @@ def encoded_blocks(
 
     def found() -> Iterator[tuple[Coord, bytes]]:
         for batch in palette_batches(instance, wanted, scale):
-            sent = dict(zip((c for c, _ in batch), zip(batch, _mapped(batch, lookup), strict=True), strict=True))
-
-            def one(coord: Coord, sent: Any = sent) -> bytes:
-                (_, palette), labels = sent[coord]
-                return encoded(palette, compression, labels, encode)
-
-            yield from zip(sent, share(one, list(sent)), strict=True)
+            mapped = list(zip(batch, _mapped(batch, lookup), strict=True))
+            made = share(lambda one: encoded(one[0][1], compression, one[1], encode), mapped)
+            yield from zip((coord for coord, _ in batch), made, strict=True)
 
     return found()
 

@@ -199,17 +199,17 @@ def coarse_runs(instance: Instance, index: LabelIndex, bounds: Bounds = EVERYWHE
     packed = index.blocks[0]
     if packed.size > _MOST_AT_ONCE:
         will_wait("so large a body")
-    if bounds != EVERYWHERE:
-        coords = unpack_blocks(packed)
-        keep = np.ones(len(coords), np.bool_)
-        shape = VoxelGeometry.of(instance.config).block_zyx
-        for axis, (lo, hi, edge) in enumerate(zip(*bounds, shape, strict=True)):
-            if lo is not None:
-                keep &= coords[:, axis] >= int(lo / edge)
-            if hi is not None:
-                keep &= coords[:, axis] <= int((hi - 1) / edge)
-        packed = packed[keep]
-    return packed_runs(packed)
+    if bounds == EVERYWHERE:
+        return index.coarse
+    coords = unpack_blocks(packed)
+    keep = np.ones(len(coords), np.bool_)
+    shape = VoxelGeometry.of(instance.config).block_zyx
+    for axis, (lo, hi, edge) in enumerate(zip(*bounds, shape, strict=True)):
+        if lo is not None:
+            keep &= coords[:, axis] >= int(lo / edge)
+        if hi is not None:
+            keep &= coords[:, axis] <= int((hi - 1) / edge)
+    return packed_runs(packed[keep])
 
 
 def parse_bounds(lo_zyx: tuple[int | None, ...], last_zyx: tuple[int | None, ...]) -> Bounds:
