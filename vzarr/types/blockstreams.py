@@ -22,11 +22,20 @@ def stream(items: Iterable[tuple[tuple[int, int, int], bytes]]) -> Iterator[byte
         A coordinate or the payload is beyond 32 bits.
     """
     for coord, payload in items:
-        try:
-            yield _FRAME.pack(*coord, len(payload))
-        except struct.error as e:
-            raise InvalidInputError(f"block {coord} of {len(payload)} bytes does not fit a frame: {e}") from e
+        yield _frame(coord, payload)
         yield payload
+
+
+def framed(coord_xyz: tuple[int, int, int], payload: bytes) -> bytes:
+    """One block of a stream; raises as `stream`."""
+    return _frame(coord_xyz, payload) + payload
+
+
+def _frame(coord_xyz: tuple[int, int, int], payload: bytes) -> bytes:
+    try:
+        return _FRAME.pack(*coord_xyz, len(payload))
+    except struct.error as e:
+        raise InvalidInputError(f"block {coord_xyz} of {len(payload)} bytes does not fit a frame: {e}") from e
 
 
 def pack_stream(items: Iterable[tuple[tuple[int, int, int], bytes]]) -> bytes:

@@ -123,7 +123,7 @@ class OpenView(Leased, View):
         return lambda coord: () if self._masked(entry, coord) else self.base.chunk_places(entry, coord)
 
     def only_inherits(self, entry: ArrayEntry) -> bool:
-        """Whether all chunks of an array are the base's, as of now: none was deleted, and there is no folder of its own."""
+        """Whether all chunks of an array are the base's, as of now: none was deleted, none can have been written."""
         return entry.id not in self._masks and not self.storage.objects.may_hold(self.own_folder(entry))
 
     def chunk_owner(self, entry: ArrayEntry, coord: Coord) -> str | None:

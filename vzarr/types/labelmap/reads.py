@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from vzarr.errors import ConflictError, InvalidInputError
 from vzarr.geometry import Box, Coord, blocks_of_box, box_of_block, intersect, is_empty, iter_coords, shape_of, slices
 from vzarr.overlay.reading.regions import share
-from vzarr.types import voxels
+from vzarr.types import blockstreams, voxels
 from vzarr.types.atonce import will_wait
 from vzarr.types.bytecodecs import gzip_raw, lz4_raw
 from vzarr.types.labelmap.blocks import encode_indexed, relabel_block
@@ -186,10 +186,10 @@ def encoder(compression: str) -> Encode:
     return partial(_voxels, pack=pack)
 
 
-def encoded_blocks(
+def framed_blocks(
     instance: Instance, coords: Iterable[Coord], compression: str, lookup: Lookup | None, scale: int = 0
-) -> Iterator[tuple[Coord, bytes]]:
-    """Written blocks among those named, as they are sent; see `encoder`.
+) -> Iterator[bytes]:
+    """Written blocks among those named, as they are sent in a stream; see `encoder`.
 
     Parameters
     ----------
@@ -200,11 +200,14 @@ def encoded_blocks(
     if len(wanted) > _MOST_AT_ONCE:
         will_wait("sending so many blocks")
 
-    def found() -> Iterator[tuple[Coord, bytes]]:
+    def framed(one: tuple[tuple[Coord, Palette], Labels]) -> bytes:
+        ((z, y, x), palette), labels = one
+        make: Encode = lambda *given: blockstreams.framed((x, y, z), encode(*given))  # noqa: E731
+        return encoded(palette, f"{compression} in a stream", labels, make)
+
+    def found() -> Iterator[bytes]:
         for batch in palette_batches(instance, wanted, scale):
-            mapped = list(zip(batch, _mapped(batch, lookup), strict=True))
-            made = share(lambda one: encoded(one[0][1], compression, one[1], encode), mapped)
-            yield from zip((coord for coord, _ in batch), made, strict=True)
+            yield from share(framed, list(zip(batch, _mapped(batch, lookup), strict=True)))
 
     return found()
 

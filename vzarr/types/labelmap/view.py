@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 
 from vzarr.errors import InvalidInputError, NotFoundError, UnsupportedError
 from vzarr.geometry import Box, Coord
-from vzarr.types import blockstreams, mutations, voxels
+from vzarr.types import mutations, voxels
 from vzarr.types.base import Instance
 from vzarr.types.labelmap import caches, description, frames, history, index, mapping, proximity, reads
 from vzarr.types.labelmap.bodies import Body, BodyArray
@@ -168,8 +168,7 @@ class LabelView(Instance):
         self, coords: Iterable[Coord], compression: str, *, scale: int = 0, supervoxels: bool = False
     ) -> Iterator[bytes]:
         """DVID's stream of the written blocks among those named; see `reads.encoder` for the compression."""
-        found = reads.encoded_blocks(self, coords, compression, None if supervoxels else self.lookup, scale)
-        return blockstreams.stream(((x, y, z), block) for (z, y, x), block in found)
+        return reads.framed_blocks(self, coords, compression, None if supervoxels else self.lookup, scale)
 
     def labels_at(self, points_zyx: ArrayLike, *, scale: int = 0, supervoxels: bool = False) -> Labels:
         """Bodies, or supervoxels, at points.
