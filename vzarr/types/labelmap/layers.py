@@ -7,13 +7,14 @@ blocks and sorted, however many blocks there are, and only bits are looked at on
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vzarr.geometry import Coord
+from vzarr.overlay.reading.regions import share
 from vzarr.types.labelmap.runs import Mask, Runs, check_range
 
 _WORD = 64
@@ -21,10 +22,12 @@ _PIECE = 1 << 15
 """Words that are looked at in one go, about: what is made of them fits into a processor's cache."""
 _GROUP = 64
 """Blocks that are drawn before runs are made of them, at least."""
+_WIDEST = 4096
+"""Blocks of a layer that are drawn together, about; bounds the memory for bits."""
 
 
 class Layer:
-    """The blocks of one z, and in each a bit per voxel, all 0 at first.
+    """Rows of blocks of one z, and in each block a bit per voxel, all 0 at first.
 
     Parameters
     ----------
@@ -105,22 +108,70 @@ class Layer:
         return found
 
 
-def layers(blocks: Sequence[Coord], shape_zyx: Sequence[int]) -> Iterator[list[Layer]]:
-    """Layers of blocks, in order, together as many as are worth sharing among threads.
+def runs_of_blocks(
+    blocks: Sequence[Coord], shape_zyx: Sequence[int], draw: Callable[[Layer, Coord], object], threads: int = 2
+) -> Iterator[Runs]:
+    """Runs of what lies in blocks, sorted by z, y, x, some at a time.
 
     Parameters
     ----------
     blocks
         Block coordinates zyx, sorted.
+    shape_zyx
+        Shape of a block; nx is a multiple of 8.
+    draw
+        Sets the bits of a block, if it has any.
+    threads
+        How many share the work.
+
+    Raises
+    ------
+    InvalidInputError
+        If a voxel lies outside the int32 range.
     """
+    held: list[Runs] = []
+    for some, is_cut in _groups(blocks, shape_zyx):
+        share(lambda at: draw(*at), [(layer, block) for layer in some for block in layer.blocks], threads)
+        pieces = [(layer, planes) for layer in some for planes in layer.pieces()]
+        found = share(lambda piece: piece[0].runs(piece[1]), pieces, threads)
+        if is_cut:
+            held += found
+        elif held:
+            every = np.concatenate([*held, *found])
+            held = []
+            yield every[np.argsort(every[:, 2], kind="stable")]
+        else:
+            yield from found
+
+
+def _groups(blocks: Sequence[Coord], shape_zyx: Sequence[int]) -> Iterator[tuple[list[Layer], bool]]:
+    """Layers that are worth sharing together; a wide one alone, in parts, and whether more of it follows."""
     some: list[Layer] = []
-    for _, layer in groupby(blocks, key=lambda block: block[0]):
-        some.append(Layer(list(layer), shape_zyx))
-        if sum(len(x.blocks) for x in some) >= _GROUP:
-            yield some
+    for _, group in groupby(blocks, key=lambda block: block[0]):
+        parts = _cut(list(group))
+        if some and len(parts) > 1:
+            yield some, False
+            some = []
+        for part in parts[:-1]:
+            yield [Layer(part, shape_zyx)], True
+        some.append(Layer(parts[-1], shape_zyx))
+        if len(parts) > 1 or sum(len(layer.blocks) for layer in some) >= _GROUP:
+            yield some, False
             some = []
     if some:
-        yield some
+        yield some, False
+
+
+def _cut(layer: list[Coord]) -> list[list[Coord]]:
+    """Whole rows of a layer, in parts of about `_WIDEST` blocks."""
+    if len(layer) <= _WIDEST:
+        return [layer]
+    parts: list[list[Coord]] = [[]]
+    for _, row in groupby(layer, key=lambda block: block[1]):
+        if len(parts[-1]) >= _WIDEST:
+            parts.append([])
+        parts[-1] += row
+    return parts
 
 
 def _positions(words: NDArray[np.unsignedinteger]) -> NDArray[np.int64]:

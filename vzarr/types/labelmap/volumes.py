@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from vzarr.errors import InvalidInputError
 from vzarr.geometry import Coord
-from vzarr.overlay.reading import regions
 from vzarr.types.atonce import is_hurried, will_wait
 from vzarr.types.labelmap import layers, reads, runs
 from vzarr.types.labelmap.index import LabelIndex
@@ -146,12 +145,8 @@ class SparseVolume:
             will_wait("so large a body")
         draw = self._drawer(keeps=len(coords) <= _MOST_KEPT)
         threads = 1 if is_hurried() else 2  # what is in memory is looked through sooner than a thread wakes up
-        for some in layers.layers(coords, self.block_zyx):
-            at = [(layer, block) for layer in some for block in layer.blocks]
-            regions.share(lambda place: draw(*place), at, threads)
-            pieces = [(layer, planes) for layer in some for planes in layer.pieces()]
-            for part in regions.share(lambda piece: piece[0].runs(piece[1]), pieces, threads):
-                yield runs.clip_runs(part, self.bounds) if exact and self.bounds != EVERYWHERE else part
+        for part in layers.runs_of_blocks(coords, self.block_zyx, draw, threads):
+            yield runs.clip_runs(part, self.bounds) if exact and self.bounds != EVERYWHERE else part
 
     def _drawer(self, *, keeps: bool) -> Callable[[Layer, Coord], None]:
         """Draws its voxels in a block."""
