@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +10,9 @@ from pathlib import Path
 import dask
 import numpy as np
 import pytest
+import tensorstore
 import xarray as xr
+import zarr
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -268,3 +271,89 @@ def test_the_engine_is_guessed_for_repos_and_for_nothing_else(url: Path, tmp_pat
     assert not backend.guess_can_open(b"\x89HDF")
     with xr.open_dataset(url) as dataset:
         assert "gray" in dataset
+
+
+def test_arrays_of_no_instance_are_opened_by_their_path(tmp_path: Path):
+    with vzarr.create(str(tmp_path / "r")) as repo:
+        group = repo.root.zarr.create_group("deep/g")
+        group.create_array("0", shape=(4, 5), chunks=(2, 5), dtype="f4", dimension_names=("t", "c"))[...] = 1.5
+        group.create_array("1", shape=(2, 3, 4, 5), chunks=(1, 3, 4, 5), dtype="u2")[...] = 9
+        repo.adopt("u16", _plain(tmp_path / "u16"), typename="zarr")
+    with opened(tmp_path / "r") as dataset:
+        assert not dataset.data_vars
+    with opened(tmp_path / "r", instance="deep/g/0") as dataset:
+        assert (dataset["deep/g/0"].dims, dataset["deep/g/0"].dtype) == (("t", "c"), np.float32)
+        assert not dataset.coords
+        assert (dataset["deep/g/0"].values == 1.5).all()
+    with opened(tmp_path / "r", instance="deep/g", scale=1) as dataset:
+        assert dataset["deep/g"].dims == ("dim_0", "dim_1", "dim_2", "dim_3")
+        assert (dataset["deep/g"][0, 1].values == 9).all()
+    with opened(tmp_path / "r", instance="u16") as dataset:
+        assert dataset["u16"].dims == ("z", "y", "x")
+        assert np.array_equal(dataset["u16"].values, np.arange(512).reshape(8, 8, 8))
+    with xr.open_dataset(f"vzarr://master@/u16::{tmp_path / 'r'}", engine="vzarr") as dataset:
+        assert int(dataset["u16"][7, 7, 7]) == 511
+    with xr.open_datatree(tmp_path / "r", engine="vzarr", instance="u16") as tree:
+        assert "/u16/0" in tree.groups
+    with pytest.raises(NotFoundError, match="nonesuch"):
+        opened(tmp_path / "r", instance="nonesuch")
+
+
+def _plain(place: Path) -> str:
+    zarr.create_array(place, shape=(8, 8, 8), chunks=(4, 4, 4), dtype="u2")[...] = np.arange(512).reshape(8, 8, 8)
+    return str(place)
+
+
+def _n5(place: Path, factors: bool) -> Path:
+    """A pyramid of three scales as TensorStore writes it: nothing is said of voxel sizes."""
+    for n, shape in enumerate([(37, 45, 50), (19, 23, 50), (10, 12, 50)]):
+        metadata = {"dataType": "uint8", "dimensions": shape[::-1], "blockSize": [25, 16, 16]}
+        spec = {"driver": "n5", "kvstore": f"file://{place}/s{n}/", "metadata": metadata}
+        tensorstore.open(spec, create=True).result()[...] = n + 1
+        if factors:
+            attributes = place / f"s{n}" / "attributes.json"
+            said = json.loads(attributes.read_text())
+            attributes.write_text(json.dumps({**said, "downsamplingFactors": [1, 2**n, 3**n]}))
+    return place
+
+
+def _ome_01(place: Path) -> Path:
+    group = zarr.create_group(place, zarr_format=2)
+    for n, shape in enumerate([(37, 45, 50), (19, 23, 50), (10, 12, 50)]):
+        group.create_array(f"scale{n}", shape=shape, chunks=(16, 16, 25), dtype="u1")[...] = n + 1
+    group.attrs["multiscales"] = [{"version": "0.1", "datasets": [{"path": f"scale{n}"} for n in range(3)]}]
+    return place
+
+
+@pytest.mark.parametrize(
+    ("make", "factors"),
+    [(lambda p: _n5(p, factors=False), (4, 4, 1)), (lambda p: _n5(p, factors=True), (9, 4, 1)), (_ome_01, (4, 4, 1))],
+    ids=["n5", "n5 with factors", "ome 0.1"],
+)
+@pytest.mark.parametrize(("typename", "voxel", "unit"), [(None, 8.0, "nanometer"), ("zarr", 1.0, None)])
+def test_adopted_pyramids_without_voxel_sizes_have_relative_ones(
+    tmp_path: Path, make, factors: tuple[int, ...], typename: str | None, voxel: float, unit: str | None
+):
+    with vzarr.create(str(tmp_path / "r")) as repo:
+        repo.adopt("em", str(make(tmp_path / "source")), typename=typename)
+        listed = repo.root.attributes("em")["ome"]["multiscales"][0]["datasets"]
+    assert [d["path"] for d in listed] == ["0", "1", "2"]
+    with opened(tmp_path / "r", instance="em", scale=2) as dataset:
+        assert (dataset["em"].values == 3).all()
+        for dim, factor in zip("zyx", factors, strict=True):
+            assert dataset[dim].values[:2].tolist() == [voxel * (factor - 1) / 2, voxel * (factor * 1.5 - 0.5)]
+            assert dataset[dim].attrs.get("units") == unit
+    with xr.open_datatree(tmp_path / "r", engine="vzarr", instance="em") as tree:
+        assert {"/em/0", "/em/1", "/em/2"} <= set(tree.groups)
+
+
+def test_a_scale_that_the_metadata_leave_out_has_no_coordinates(tmp_path: Path):
+    """As adopted by early releases."""
+    with vzarr.create(str(tmp_path / "r")) as repo:
+        repo.adopt("em", str(_n5(tmp_path / "source", factors=False)))
+        ome = repo.root.attributes("em")["ome"]
+        del ome["multiscales"][0]["datasets"][1:]
+        repo.root.zarr["em"].attrs["ome"] = ome
+    with opened(tmp_path / "r", scale=1) as dataset:
+        assert (dataset["em"].values == 2).all()
+        assert not dataset.coords

@@ -72,7 +72,8 @@ class VzarrBackend(BackendEntrypoint):
         version
             Branch, tag, id, or unique beginning of an id; a URL's own wins.
         instance
-            One voxel instance; by default the URL's, or all of them.
+            One voxel instance, or the path of any array of the version, or of a group with scales ``0``, ``1``, …; by
+            default the URL's, or all voxel instances.
         scale
             Scale of the pyramid; 0 is the finest.
         bodies
@@ -82,7 +83,7 @@ class VzarrBackend(BackendEntrypoint):
         -------
         xr.Dataset
             One lazy variable (z, y, x) per instance; coordinates are the centres of voxels in the unit that the
-            OME-Zarr metadata name: ``scale * index + translation``.
+            OME-Zarr metadata name: ``scale * index + translation``.  An array without such metadata has none.
 
         Raises
         ------
@@ -148,7 +149,7 @@ def _dataset(
     """Dataset of one version; what the backend's method says of its parameters holds."""
     version = manager.acquire()[ref]
     names = [name for name in _voxel_instances(version, scale) if name not in dropped]
-    if instance is not None and instance not in names:
+    if instance is not None and not _has(version, instance, scale):
         raise NotFoundError(f"no voxel instance {instance!r} of scale {scale} in {ref!r}; {_list(names)}")
     chosen = names if instance is None else [instance]
     found = {name: _variable(manager, version, name, scale, bodies) for name in chosen}
@@ -260,13 +261,16 @@ def _voxel_instances(version: Version, scale: int) -> list[str]:
 
 
 def _has(version: Version, name: str, scale: int) -> bool:
-    """Whether an instance has voxels at a scale."""
+    """Whether an instance, or a path, has voxels at a scale."""
     at, path = _place(version, name, scale)
     return at.has_array(path)
 
 
 def _place(version: Version, name: str, scale: int) -> tuple[Version, str]:
-    """Where an instance's array is, and its path there: in the version, or outside of all."""
+    """Where an instance's array is, and its path there: in the version, or outside of all; of no instance, its path."""
+    if name not in version.repo.state.instances:
+        path = name.strip("/")
+        return version, path if scale == 0 and version.has_array(path) else voxels.array_path(path, scale)
     info = version.instance_info(name)
     at = version if info.versioned else version.repo.outside
     return at, voxels.array_path(folder_in(info, at.repo.known, lambda: at.view.entries), scale)
@@ -275,21 +279,31 @@ def _place(version: Version, name: str, scale: int) -> tuple[Version, str]:
 def _variable(
     manager: CachingFileManager[Repo], version: Version, name: str, scale: int, bodies: bool
 ) -> tuple[xr.Variable, dict[str, xr.Variable]]:
-    """Lazy voxels of one instance, and its coordinates."""
+    """Lazy voxels of one instance, or of a path, and its coordinates."""
+    info = version.instance_info(name) if name in version.repo.state.instances else None
     version, path = _place(version, name, scale)
     array = _array(version, path)
     bounds = version.bounds(path)
     lo = bounds[0] if bounds else (0,) * array.ndim
-    info = version.instance_info(name)
-    relabelled = name if bodies and isinstance(registry.open_info(version, info), LabelView) else None
+    relabelled = name if bodies and info and isinstance(registry.open_info(version, info), LabelView) else None
     data = VersionArray(manager, version.view.node, path, lo, array.shape, array.dtype, relabelled)
     # Dask's chunks are whole stored objects: two tasks that share a shard would both read and decode it.
-    encoding = {"chunks": array.chunks, "preferred_chunks": dict(zip(DIMS, array.shards or array.chunks, strict=True))}
+    dims = _dims(array)
+    encoding = {"chunks": array.chunks, "preferred_chunks": dict(zip(dims, array.shards or array.chunks, strict=True))}
     if array.shards:
         encoding["shards"] = array.shards
-    attributes = {"datatype": info.typename, "instance": info.data_uuid}
-    variable = xr.Variable(DIMS, indexing.LazilyIndexedArray(data), attributes, encoding)
-    return variable, _coordinates(version.attributes(path.rpartition("/")[0])["ome"], scale, lo, array.shape)
+    attributes = {"datatype": info.typename, "instance": info.data_uuid} if info else {}
+    variable = xr.Variable(dims, indexing.LazilyIndexedArray(data), attributes, encoding)
+    group, _, own = path.rpartition("/")
+    return variable, _coordinates(version.attributes(group).get("ome", {}), own, dims, lo, array.shape)
+
+
+def _dims(array: zarr.Array[Any]) -> tuple[str, ...]:
+    """Names of an array's axes: its own, else z, y, x, and ``dim_0``, ``dim_1`` where there are not three."""
+    named = getattr(array.metadata, "dimension_names", None) or array.attrs.get("_ARRAY_DIMENSIONS")
+    if isinstance(named, list | tuple) and len({n for n in named if n}) == array.ndim:
+        return tuple(map(str, named))
+    return DIMS if array.ndim == len(DIMS) else tuple(f"dim_{n}" for n in range(array.ndim))
 
 
 def _array(version: Version, path: str) -> zarr.Array[Any]:
@@ -297,12 +311,16 @@ def _array(version: Version, path: str) -> zarr.Array[Any]:
     return zarr.open_array(version.store, path=path, mode="r")
 
 
-def _coordinates(ome: Mapping[str, Any], scale: int, lo: Coord, shape: Coord) -> dict[str, xr.Variable]:
-    """Centres of voxels in physical units, after OME-NGFF 0.5 (scale first, then translation)."""
-    multiscale = ome["multiscales"][0]
-    steps = multiscale["datasets"][scale]["coordinateTransformations"]
-    factor = next(step["scale"] for step in steps if step["type"] == "scale")
-    shift = next((step["translation"] for step in steps if step["type"] == "translation"), (0.0,) * 3)
+def _coordinates(
+    ome: Mapping[str, Any], own: str, dims: tuple[str, ...], lo: Coord, shape: Coord
+) -> dict[str, xr.Variable]:
+    """Centres of voxels in physical units, after OME-NGFF 0.5 (scale first, then translation); none where unsaid."""
+    multiscale = next(iter(ome.get("multiscales", [])), {"axes": [], "datasets": []})
+    steps = next((d["coordinateTransformations"] for d in multiscale["datasets"] if d["path"] == own), [])
+    factor = next((step["scale"] for step in steps if step["type"] == "scale"), None)
+    if factor is None or tuple(axis["name"] for axis in multiscale["axes"]) != dims:
+        return {}
+    shift = next((step["translation"] for step in steps if step["type"] == "translation"), (0.0,) * len(dims))
     return {
         axis["name"]: xr.Variable(
             (axis["name"],),
@@ -323,7 +341,7 @@ def _common(names: list[str], coordinates: Mapping[str, Mapping[str, xr.Variable
     """
     every = list(coordinates.values())
     for other in every[1:]:
-        if not all(_same(other[dim], every[0][dim]) for dim in DIMS):
+        if other.keys() != every[0].keys() or not all(_same(other[dim], every[0][dim]) for dim in other):
             raise InvalidInputError(f"these instances lie on different coordinates: choose instance=; {_list(names)}")
     return every[0] if every else {}
 

@@ -85,7 +85,7 @@ def adopt(
         ),
     ],
     typename: Annotated[
-        str | None, typer.Option("--type", help="Datatype, or 'zarr' for none; guessed from the voxels by default.")
+        str | None, typer.Option("--type", help="Datatype, or 'zarr' for none, of any dtype; by default guessed.")
     ] = None,
     pin: Annotated[bool, typer.Option("--pin", help="Record what each object is; later changes are errors.")] = False,
     hashed: Annotated[bool, typer.Option("--hash", help="Pin by SHA-256 too, which reads the whole source.")] = False,

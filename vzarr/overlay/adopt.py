@@ -20,6 +20,7 @@ from vzarr.overlay.sealing import seal
 from vzarr.overlay.sources import formats, pins
 from vzarr.overlay.sources.base import ChunkReader, SourceArray, Volume
 from vzarr.overlay.sources.files import Files
+from vzarr.overlay.sources.pyramid import sized
 from vzarr.overlay.views import moves, paths
 from vzarr.overlay.views.rootview import RootView
 
@@ -62,6 +63,7 @@ def adopt_volume(version: Version, name: str, volume: Volume, *, pin: str = "") 
     if pin not in ("", "stamp", "hash"):
         raise InvalidInputError(f"pins are 'stamp' or 'hash', not {pin!r}")
     paths.check_new(view, name, is_array=False)
+    volume = sized(volume)
     scales = [formats.shown(s) for s in volume.scales]
     entries = {f"{name}/{n}": _entry(volume, n, scale) for n, scale in enumerate(scales)}
     groups = {arrays.doc_key(name): arrays.group_doc(group_attributes(name, volume, scales))}

@@ -16,6 +16,7 @@ from vzarr.overlay.chunks.codec import codec_of
 from vzarr.overlay.hierarchy.tree import ArrayEntry, ArrayId
 from vzarr.overlay.sources import formats
 from vzarr.overlay.sources.base import Volume
+from vzarr.overlay.sources.pyramid import sized
 from vzarr.types import registry, settings, voxels
 
 if TYPE_CHECKING:
@@ -24,8 +25,11 @@ if TYPE_CHECKING:
 
 PLAIN = "zarr"
 """In place of a datatype: arrays alone, without an instance."""
+_PLAINLY = f"adopt it as type {PLAIN!r} (--type {PLAIN}), which makes its arrays part of the repo without a datatype"
 LABELMAP = "labelmap"
 _AXES = 3
+_VOXEL = 8.0
+"""Size in nanometers of a voxel of a source that does not say it: DVID's own default."""
 _NOBODY = ArrayId("", "")
 _UNITS = {"nanometer": "nanometers", "micrometer": "micrometers", "millimeter": "millimeters", "angstrom": "angstroms"}
 
@@ -45,8 +49,9 @@ def adopt(
     pin
         Record what each object of the source is now (see `adopt_volume`); True means ``"stamp"``.
     typename
-        A datatype, or ``"zarr"`` for arrays alone (the result is None); by default a labelmap for a segmentation or
-        64-bit unsigned voxels, and the image type of the voxels' dtype otherwise.
+        A datatype, or ``"zarr"`` for arrays alone (the result is None), which takes any dtype, number of axes and
+        shape of chunks; by default a labelmap for a segmentation or 64-bit unsigned voxels, and for others the
+        datatype ``DTYPEblk`` where one is registered: so far ``uint8blk``.
     user, app
         Who does it, through which application.
 
@@ -56,6 +61,8 @@ def adopt(
         If the source does not suit the datatype, or the version is no open root.  Nothing is left behind.
     AlreadyExistsError
         If the name is taken.
+    UnsupportedError
+        If no datatype suits the voxels, and none was named.
     NotFoundError
         If nothing is at the URL, or the datatype is unknown.
     StorageError
@@ -72,6 +79,8 @@ def adopt(
     typename = typename or _typename(volume, entries[0])
     if typename == LABELMAP:
         volume = _halving(volume, entries)
+    if typename != PLAIN and not volume.voxel_sizes:
+        volume = replace(sized(volume, _VOXEL), units=("nanometer",) * len(volume.axes))
     config = None if typename == PLAIN else _config(volume, entries, typename)
     _check_free(version, name, typename)
     adopt_volume(version, name, volume, pin="stamp" if pin is True else pin or "")
@@ -99,8 +108,7 @@ def _typename(volume: Volume, entry: ArrayEntry) -> str:
         return image
     kind = "segmentation" if volume.labels else "volume"
     raise UnsupportedError(
-        f"{volume.url}: no datatype suits a {entry.spec.ndim}-dimensional {kind} of {dtype.name}; name one of "
-        f"{', '.join(registry.names())}, or {PLAIN!r} for arrays without a datatype"
+        f"{volume.url}: no datatype suits a {entry.spec.ndim}-dimensional {kind} of {dtype.name}; {_PLAINLY}"
     )
 
 
@@ -109,8 +117,8 @@ def _halving(volume: Volume, entries: Sequence[ArrayEntry]) -> Volume:
     kept = 1
     while kept < len(entries) and _halves(entries[kept - 1], entries[kept]):
         kept += 1
-    sizes, starts = volume.voxel_sizes[:kept], volume.translations[:kept]
-    return replace(volume, scales=volume.scales[:kept], voxel_sizes=sizes, translations=starts)
+    sizes, starts, factors = volume.voxel_sizes[:kept], volume.translations[:kept], volume.factors[:kept]
+    return replace(volume, scales=volume.scales[:kept], voxel_sizes=sizes, translations=starts, factors=factors)
 
 
 def _halves(fine: ArrayEntry, coarse: ArrayEntry) -> bool:
@@ -128,9 +136,9 @@ def _config(volume: Volume, entries: Sequence[ArrayEntry], typename: str) -> dic
     if dtype != wanted or spec.ndim != _AXES or spec.chunks is None:
         raise InvalidInputError(
             f"{volume.url}: {typename} holds three-dimensional {wanted.name}, this is {spec.ndim}-dimensional "
-            f"{dtype.name}; adopt it as {PLAIN!r}, without a datatype, or ingest a converted copy"
+            f"{dtype.name}; {_PLAINLY}, or ingest a converted copy"
         )
-    size = volume.voxel_sizes[0] if volume.voxel_sizes else (8.0,) * _AXES
+    size = volume.voxel_sizes[0] if volume.voxel_sizes else (_VOXEL,) * _AXES
     words = volume.units if any(volume.units) else ("nanometer",) * _AXES
     config = {
         "blocksize": ",".join(map(str, reverse(spec.chunks))),
@@ -141,7 +149,8 @@ def _config(volume: Volume, entries: Sequence[ArrayEntry], typename: str) -> dic
     try:
         datatype.check(config)
     except InvalidInputError as e:
-        raise InvalidInputError(f"{volume.url} cannot be a {typename}: {e}; its chunks are {spec.chunks} (zyx)") from e
+        chunks = f"its chunks are {spec.chunks} (zyx)"
+        raise InvalidInputError(f"{volume.url} cannot be a {typename}: {e}; {chunks}; {_PLAINLY}, or ingest it") from e
     return config
 
 

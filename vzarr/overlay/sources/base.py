@@ -201,6 +201,9 @@ class Volume:
     translations
         Per scale the centre of the first voxel (at `Layout.offset`) along each axis, in the same units; empty where
         the source does not say.
+    factors
+        Per scale how many voxels of the finest scale one of its takes along each axis, of a source that says this and
+        no voxel sizes.
     labels
         Whether the source says that it is a segmentation; None where it does not say.
     attributes
@@ -214,5 +217,6 @@ class Volume:
     units: Sequence[str | None] = ()
     voxel_sizes: Sequence[Sequence[float]] = ()
     translations: Sequence[Sequence[float]] = ()
+    factors: Sequence[Sequence[float]] = ()
     labels: bool | None = None
     attributes: Mapping[str, Any] = field(default_factory=dict)

@@ -88,9 +88,10 @@ def open_array(files: Files, locator: Locator) -> SourceArray | ChunkReader:
 
 
 def _in_space(places: Sequence[Placed]) -> dict[str, Any]:
-    """Voxel sizes and translations, where every scale says them."""
+    """Voxel sizes and translations, where every scale says them; else factors, where every scale says these."""
     if any(p.voxel is None for p in places):
-        return {}
+        factors = [p.factors for p in places if p.factors is not None]
+        return {"factors": factors} if len(factors) == len(places) else {}
     zeros = [(0.0,) * len(p.voxel or ()) for p in places]
     shifts = [p.translation or z for p, z in zip(places, zeros, strict=True)]
     return {"voxel_sizes": [p.voxel for p in places], "translations": shifts}

@@ -120,11 +120,14 @@ class Placed:
         Size of a voxel and centre of the first one; None where not said.
     units
         UDUNITS-2 names; None where not said.
+    factors
+        How many voxels of the finest scale one takes; None where not said, and where `voxel` says it.
     """
 
     voxel: tuple[float, ...] | None
     translation: tuple[float, ...] | None
     units: tuple[str | None, ...] | None
+    factors: tuple[float, ...] | None = None
 
 
 def scale_paths(group: Mapping[str, Any]) -> list[str] | None:
@@ -220,9 +223,11 @@ def _by_factors(group: Mapping[str, Any], dataset: Mapping[str, Any], index: int
             if voxel is None and (voxel := _numbers(inner, ndim)) is not None:
                 said = found.get("unit") if isinstance(found, dict) else None
                 units = _units(said or attributes.get("units") or attributes.get("unit"), ndim)
+    if factors is None and index == 0:
+        factors = (1.0,) * ndim
     if voxel is None:
-        return Placed(None, None, None)
-    factors = factors or ((1.0,) * ndim if index == 0 else (float(2**index),) * ndim)
+        return Placed(None, None, None, None if factors is None else factors[::-1])
+    factors = factors or (float(2**index),) * ndim
     size = [v * f for v, f in zip(voxel, factors, strict=True)]
     # A voxel is the mean of `f` finer ones, so its centre lies half of the others further on.
     shift = [v * (f - 1) / 2 for v, f in zip(voxel, factors, strict=True)]
