@@ -315,8 +315,8 @@ def _coordinates(
     ome: Mapping[str, Any], own: str, dims: tuple[str, ...], lo: Coord, shape: Coord
 ) -> dict[str, xr.Variable]:
     """Centres of voxels in physical units, after OME-NGFF 0.5 (scale first, then translation); none where unsaid."""
-    multiscale = next(iter(ome.get("multiscales", [])), {"axes": [], "datasets": []})
-    steps = next((d["coordinateTransformations"] for d in multiscale["datasets"] if d["path"] == own), [])
+    multiscale: Mapping[str, Any] = next(iter(ome.get("multiscales", [])), {"axes": [], "datasets": []})
+    steps: list[Any] = next((d["coordinateTransformations"] for d in multiscale["datasets"] if d["path"] == own), [])
     factor = next((step["scale"] for step in steps if step["type"] == "scale"), None)
     if factor is None or tuple(axis["name"] for axis in multiscale["axes"]) != dims:
         return {}

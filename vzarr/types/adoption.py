@@ -49,9 +49,8 @@ def adopt(
     pin
         Record what each object of the source is now (see `adopt_volume`); True means ``"stamp"``.
     typename
-        A datatype, or ``"zarr"`` for arrays alone (the result is None), which takes any dtype, number of axes and
-        shape of chunks; by default a labelmap for a segmentation or 64-bit unsigned voxels, and for others the
-        datatype ``DTYPEblk`` where one is registered: so far ``uint8blk``.
+        A datatype, or ``"zarr"`` for arrays of any dtype alone (the result is None); by default a labelmap for a
+        segmentation or 64-bit unsigned voxels, else the ``DTYPEblk`` that is registered: so far ``uint8blk``.
     user, app
         Who does it, through which application.
 
@@ -79,14 +78,18 @@ def adopt(
     typename = typename or _typename(volume, entries[0])
     if typename == LABELMAP:
         volume = _halving(volume, entries)
-    if typename != PLAIN and not volume.voxel_sizes:
-        volume = replace(sized(volume, _VOXEL), units=("nanometer",) * len(volume.axes))
-    config = None if typename == PLAIN else _config(volume, entries, typename)
+    volume = volume if typename == PLAIN else _with_sizes(volume)
+    config = {} if typename == PLAIN else _config(volume, entries, typename)
     _check_free(version, name, typename)
     adopt_volume(version, name, volume, pin="stamp" if pin is True else pin or "")
-    if config is None:
-        return None
-    return _instance(version, name, typename, config, user, app)
+    return None if typename == PLAIN else _instance(version, name, typename, config, user, app)
+
+
+def _with_sizes(volume: Volume) -> Volume:
+    """A pyramid that says no voxel sizes, with those that its instance will state."""
+    if volume.voxel_sizes:
+        return volume
+    return replace(sized(volume, _VOXEL), units=("nanometer",) * len(volume.axes))
 
 
 def _check_free(version: Version, name: str, typename: str) -> None:
