@@ -50,6 +50,39 @@ def test_a_folder_is_no_object_and_an_object_no_folder(objects: Objects):
     assert list(objects.walk("a/b")) == []
 
 
+def test_a_new_folder_is_there_at_the_end(objects: Objects):
+    objects.put("a/x", b"0")
+    with objects.new_folder("a/b") as put:
+        put("c/0", b"1")
+        put("zarr.json", b"2" * 100_000)
+        put("c/1", b"")
+    assert {key: objects.get(key) for key, _ in objects.walk()} == {
+        "a/b/c/0": b"1",
+        "a/b/c/1": b"",
+        "a/b/zarr.json": b"2" * 100_000,
+        "a/x": b"0",
+    }
+    with objects.new_folder("d/e") as put:
+        put("f", b"3")
+    assert objects.get("d/e/f") == b"3"
+
+
+def test_a_folder_of_files_is_seen_whole_or_not_at_all(files: FileObjects):
+    def fail() -> None:
+        with files.new_folder("a/b") as put:
+            put("c/0", b"1")
+            assert list(files.walk("a")) == []
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+    assert list(files.walk()) == []
+    files.put("a/b/c", b"1")
+    with pytest.raises(StorageError, match="could not write a/b"), files.new_folder("a/b") as put:
+        put("d", b"2")
+    assert list(files.walk()) == [("a/b/c", 1)]
+
+
 @given(data=st.binary(max_size=30), offset=st.integers(-40, 40), length=st.none() | st.integers(0, 40))
 def test_ranges(tmp_path_factory: pytest.TempPathFactory, data: bytes, offset: int, length: int | None):
     start = max(0, len(data) + offset) if offset < 0 else offset

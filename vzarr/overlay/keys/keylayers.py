@@ -113,7 +113,8 @@ def write_layer(objects: Objects, node: str, name: str, rows: Iterable[Change]) 
     """Write one sidecar of a node, in place of what lies there."""
     folder = layout.keys(node, name)
     objects.delete_tree(folder)
-    return Layer(node, name, sidecar.write(rows, lambda part, data: objects.put(f"{folder}/{part}", data)))
+    with objects.new_folder(folder) as put:
+        return Layer(node, name, sidecar.write(rows, put))
 
 
 def _fold(objects: Objects, node: str, instance: str, layers: tuple[Layer, ...]) -> tuple[Layer, ...]:

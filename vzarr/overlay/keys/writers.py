@@ -80,6 +80,8 @@ class Writer:
             counts as not made.
         """
         if self.held:
+            if self._lease == _COMMIT:
+                self._authority.objects.make_dir(layout.stage(self._node, _COMMIT))
             yield layout.stage(self._node, self._lease)
             return
         with self._changed:
@@ -104,7 +106,6 @@ class Writer:
     @contextmanager
     def last_write(self) -> Iterator[None]:
         """Context for what a committer itself still has to write, once the node is closing and no lease is left."""
-        self._authority.objects.make_dir(layout.stage(self._node, _COMMIT))
         self._lease = _COMMIT
         token = _holding.set(_holding.get() | {self})
         try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import NoReturn
 
 from vzarr.errors import StorageError
@@ -107,6 +108,19 @@ class Objects(ABC):
     @abstractmethod
     def rename_tree(self, source: str, target: str) -> None:
         """Move every object below the folder `source` to the folder `target`, which must be free."""
+
+    @contextmanager
+    def new_folder(self, prefix: str) -> Iterator[Callable[[str, bytes], object]]:
+        """Context in which objects are put, by their names below a folder in which there is nothing yet.
+
+        Nobody else may look there before its end.
+
+        Yields
+        ------
+        callable
+            ``put(name, data)``.
+        """
+        yield lambda name, data: self.put(f"{prefix}/{name}", data)
 
     concurrency = 2
     """How many requests at a time make reading and writing many objects fast."""

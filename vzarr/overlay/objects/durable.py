@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import errno
 import os
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from vzarr.errors import StorageError
+from vzarr.overlay.objects.base import Objects
 from vzarr.overlay.objects.files import FileObjects, unlink
 
 
@@ -31,6 +33,12 @@ class DurableFiles(FileObjects):
         """See `FileObjects.copy`."""
         super().copy(source, target, stage=stage)
         self._sync_way(target)
+
+    @contextmanager
+    def new_folder(self, prefix: str) -> Iterator[Callable[[str, bytes], object]]:
+        """See `Objects.new_folder`: file by file, each with its name."""
+        with Objects.new_folder(self, prefix) as put:
+            yield put
 
     def create(self, key: str, data: bytes) -> bool:
         """See `FileObjects.create`; who lost has seen what the winner made, so it must last too."""

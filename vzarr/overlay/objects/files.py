@@ -11,7 +11,8 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from vzarr.errors import StorageError
@@ -147,6 +148,22 @@ class FileObjects(Objects):
         except OSError as e:
             unlink(staged)
             raise _failed("write", key, e) from e
+
+    @contextmanager
+    def new_folder(self, prefix: str) -> Iterator[Callable[[str, bytes], object]]:
+        """Make the folder in ``tmp``, and rename it once it is whole (see `Objects.new_folder`)."""
+        staged = f"tmp/{secrets.token_hex(16)}"
+        self._check_way(f"{prefix}/")
+        try:
+            os.makedirs(f"{self.root}/{staged}")
+            yield lambda name, data: _write_new(f"{self.root}/{staged}/{name}", data)
+            _make_above(f"{self.root}/{prefix}")
+            os.rename(f"{self.root}/{staged}", f"{self.root}/{prefix}")
+        except BaseException as e:
+            shutil.rmtree(f"{self.root}/{staged}", ignore_errors=True)
+            if isinstance(e, OSError) and not isinstance(e, StorageError):
+                raise _failed("write", prefix, e) from e
+            raise
 
     def create(self, key: str, data: bytes) -> bool:
         """Write a temporary file and hard-link it to the key: only one linker wins."""
@@ -303,16 +320,27 @@ class FileObjects(Objects):
                     raise
                 os.makedirs(os.path.dirname(staged), exist_ok=True)
                 fd = os.open(staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-            try:
-                view = memoryview(data)
-                while view:
-                    view = view[os.write(fd, view) :]
-            finally:
-                os.close(fd)
+            _write(fd, data)
         except OSError as e:
             unlink(staged)
             raise _failed("write", stage, e) from e
         return staged
+
+
+def _write(fd: int, data: bytes) -> None:
+    """Write a whole file, and close it."""
+    try:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(fd, view) :]
+    finally:
+        os.close(fd)
+
+
+def _write_new(path: str, data: bytes) -> None:
+    """Write a file that nobody sees yet."""
+    _make_above(path)
+    _write(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), data)
 
 
 def _in_keys(entry: os.DirEntry[str]) -> str:
