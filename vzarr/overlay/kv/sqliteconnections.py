@@ -20,6 +20,9 @@ from vzarr.overlay.kv.sqlitefile import DAMAGED, failed
 
 BUSY_SECONDS = 30.0
 FORK_SECONDS = 1.0
+CHECKPOINT_PAGES = 4000
+"""Pages of the log after which it is brought into the file, by whoever commits then: it waits for the disk, about as
+long for many pages as for few, for most are changed again and again."""
 SYNCHRONOUS = {"process": "NORMAL", "fsync": "FULL"}
 
 FileId = tuple[int, int]
@@ -150,6 +153,7 @@ class Connections:
                 url, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
             )
             connection.execute(f"PRAGMA synchronous = {self._synchronous}")
+            connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
             connection.execute("SELECT k, v FROM kv LIMIT 1")
             if file_id(os.stat(self.path)) != self._number:  # noqa: PTH116 - quicker
                 raise sqlite3.OperationalError("it was replaced since it was opened")
