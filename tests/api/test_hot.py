@@ -206,12 +206,13 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     "path", ["size/1", "label/20_0_0", "specificblocks?blocks=0,0,0", "sparsevol-coarse/1", "sparsevol-size/1"]
 )
 def test_a_short_answer_that_is_known_looks_once_into_the_log_and_at_the_stamp(
-    client: TestClient, seg: str, asked: list[str], path: str, monkeypatch: pytest.MonkeyPatch
+    client: TestClient, hub: Hub, seg: str, asked: list[str], path: str, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr(identity, "SETTLED_NS", -1)  # chunks that were written just now are kept, too
     root = seg.split("/")[3]
     assert client.post(f"/api/node/{root}/commit", json={}).status_code == 200
     child = seg.replace(root, client.post(f"/api/node/{root}/newversion", json={}).json()["child"])
+    hub.behind.wait()
     first = client.get(f"{child}/{path}")
     assert first.status_code == 200
     del asked[:]

@@ -137,6 +137,8 @@ class NodeDispatcher:
 
     def find_instance(self, ref: str, rest: Sequence[str], method: str) -> Target:
         """Look up version and instance; refuse a change of what is sealed."""
+        if self.hub.behind.is_busy:
+            will_wait("what a commit left to do")
         found = self.hub.look_up(ref)
         if not found.is_near:
             will_wait("asking over a network")

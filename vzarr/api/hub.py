@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import vzarr
+from vzarr.api.behind import Behind
 from vzarr.api.errors import UnknownReferenceError
 from vzarr.errors import AlreadyExistsError, FormatError, InvalidInputError, NotFoundError, StorageError
 from vzarr.overlay import layout
@@ -117,6 +118,7 @@ class Hub:
         self.root = None if folder is None else Path(folder)
         self._folder = str(folder)
         self._keys, self._durability = keys, durability
+        self.behind = Behind()
         self._lock = threading.Lock()
         self._known = _Known(-1, {}, frozenset())
         self._found: dict[str, Found] = {}
@@ -261,7 +263,8 @@ class Hub:
             self._known = _Known(-1, self._known.repos, self._known.pending)
 
     def close(self) -> None:
-        """Close all repos."""
+        """Close all repos, once nothing is left to do in them."""
+        self.behind.wait()
         with self._lock:
             for repo in self._known.repos.values():
                 repo.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid as uuids
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 from vzarr.errors import FormatError
@@ -193,9 +194,10 @@ class Repo(Instances):
     # -- changing history
 
     def commit(
-        self, node: str, note: str | None = None, *, user: str = "", app: str = "", log: Sequence[str] = ()
-    ) -> None:
-        """Seal a version (see `Version.commit`)."""
+        self, node: str, note: str | None = None, *, user: str = "", app: str = "", log: Sequence[str] = (),
+        later: Callable[[Callable[[], object]], object] | None = None,
+    ) -> None:  # fmt: skip
+        """Seal a version (see `Version.commit`); `later` takes what nobody needs who does not look at a child."""
         plans.check_open(self.state, node)
         self.authority.writer(node).finish()  # or who commits now would wait until this lease is seen to be idle
         # A second committer must not touch the folder after the first has sealed it, so it waits and then looks again.
@@ -213,8 +215,10 @@ class Repo(Instances):
             if any(not info.versioned for info in state.instances.values()):
                 outside.keep(self.objects, self.authority)
             self._log.publish(plans.seal(node, seal.sha256(data), note, log), user=user, app=app)
-            self.keys.close(node)
+            is_left = self.keys.close(node, fold=later is None)
         self._shelf.forget(node)
+        if later is not None and is_left:
+            later(partial(self.keys.catch_up, node))
 
     def _settle(self, node: str) -> None:
         self.keys.finish(node)

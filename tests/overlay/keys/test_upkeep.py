@@ -167,6 +167,29 @@ def test_the_next_one_folds_what_a_committer_did_not(unfolded: tuple[vzarr.Versi
         assert again.garbage(0) == []
 
 
+@pytest.mark.parametrize("who_first", ["looks", "commits"])
+def test_a_commit_may_leave_folding_for_later(repo: vzarr.Repo, who_first: str):
+    repo.record_instance(repo.root, "notes", "keyvalue")
+    repo.root.transact("notes", lambda tx: [tx.put(key, b"root") for key in NAMES])
+    left: list[Callable[[], object]] = []
+    repo.commit(repo.uuid, later=left.append)
+    row = layout.row_pending(repo.uuid)
+    assert repo.authority.kv.get(row) == layout.UNFOLDED
+    assert repo.authority.node_state(repo.uuid)[0] == "sealed"
+    child = repo.root.newversion()
+    if who_first == "commits":
+        left.pop()()
+        assert repo.authority.kv.get(row) is None
+    assert child.keys("notes").get_many(NAMES) == [b"root"] * 4
+    assert repo.authority.kv.get(row) is None
+    before = rows(repo)
+    for late in left:
+        late()
+    assert rows(repo) == before
+    repo.commit(child.uuid, later=left.append)
+    assert len(left) == (who_first == "looks"), "nothing was left of a version that changed no keys"
+
+
 def test_only_who_comes_after_a_version_waits_for_its_fold(unfolded: tuple[vzarr.Version, vzarr.Version]):
     sealed, side = unfolded
     got: list[bytes | None] = []

@@ -8,12 +8,14 @@ from fastapi import APIRouter, Depends, Response
 
 from vzarr.api import deps, wire
 from vzarr.api.bodies import log_lines, string
+from vzarr.api.hub import Hub
 from vzarr.api.routing import read
 from vzarr.errors import InvalidInputError
 from vzarr.overlay.version import Version
 
 router = APIRouter(redirect_slashes=False)
 
+Repos = Annotated[Hub, Depends(deps.hub)]
 AtVersion = Annotated[Version, Depends(deps.version)]
 Body = Annotated[dict[str, Any], Depends(deps.json_object)]
 MaybeBody = Annotated[dict[str, Any], Depends(deps.optional_json_object)]
@@ -60,10 +62,11 @@ def get_commit(version: AtVersion) -> Response:
 
 
 @router.post("/commit")
-def post_commit(version: AtVersion, body: Body, user: User, app: App) -> Response:
+def post_commit(version: AtVersion, hub: Repos, body: Body, user: User, app: App) -> Response:
     """Seal the version for ever (DVID: ``POST N/commit``); body ``{"note": "...", "log": ["..."]}``."""
     lines = log_lines(body) if "log" in body else []
-    version.commit(string(body, "note", "") or None, user=user, app=app, log=lines)
+    note = string(body, "note", "") or None
+    version.repo.commit(version.uuid, note, user=user, app=app, log=lines, later=hub.behind)
     return wire.json({"committed": version.uuid})
 
 

@@ -121,9 +121,27 @@ class RepoKeys:
         """Do all that is left to do to the rows of sealed versions (see `upkeep`)."""
         self._upkeep.all(self._state())
 
-    def close(self, node: str) -> None:
-        """Forget that a version was open, once the log has its seal, and fold it; for who keeps others out of it."""
-        self._upkeep.close(node, self._state())
+    def close(self, node: str, *, fold: bool) -> bool:
+        """Forget that a version was open, once the log has its seal, and fold it; for who keeps others out of it.
+
+        Parameters
+        ----------
+        fold
+            False to leave that to `catch_up`, or to whoever looks at a later version.
+
+        Returns
+        -------
+        bool
+            Whether something is left to do.
+        """
+        left = self._upkeep.close(node, self._state())
+        if left and fold:
+            self._upkeep.fold(node, self._state())
+        return left and not fold
+
+    def catch_up(self, node: str) -> None:
+        """Do what is left to do to the rows of one sealed version."""
+        self._upkeep.one(node, self._state())
 
     def finish(self, node: str) -> None:
         """Write what a merge decided, if whoever made the version did not come to that; looks once a version."""

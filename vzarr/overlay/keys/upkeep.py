@@ -73,14 +73,19 @@ class Upkeep:
         self._look(state)
         return state.nodes[node].sealed and node not in self._pending
 
-    def close(self, node: str, state: State) -> None:
-        """Forget that a version was open, once the log has its seal, and fold it; for who keeps others out of it."""
-        unchanged = not any(self._versioned.instances_changed(state.nodes[node].version_id))
-        self._authority.finish_close(node, folded=unchanged)
-        if unchanged:
+    def close(self, node: str, state: State) -> bool:
+        """Forget that a version was open, once the log has its seal; whether it is left to fold it."""
+        changed = any(self._versioned.instances_changed(state.nodes[node].version_id))
+        self._authority.finish_close(node, folded=not changed)
+        if not changed:
             self._pending.pop(node, None)
-        else:
-            self.fold(node, state)
+        return changed
+
+    def one(self, node: str, state: State) -> None:
+        """Do what is left to do of one version."""
+        self._look(state)
+        if node in self._pending:
+            self._do(node, state)
 
     def fold(self, node: str, state: State) -> None:
         """Fold a version that is sealed, for who keeps others out of it."""
