@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import zlib
 
 import numpy as np
 import pytest
@@ -61,7 +62,6 @@ def test_32_bits_are_four_channels():
 
 
 def test_64_bits_are_four_channels_of_16():
-    zlib = pytest.importorskip("zlib")
     labels = np.arange(35, dtype="u8").reshape(7, 5) * 0x0102030405060708
     data = wire.encode_image(labels, ImageFormat("png"))
     with Image.open(io.BytesIO(data)) as image:
@@ -72,6 +72,17 @@ def test_64_bits_are_four_channels_of_16():
     lines = np.frombuffer(zlib.decompress(data[start + 4 : start + 4 + length]), "u1").reshape(7, 41)
     assert np.array_equal(lines[:, 1:].copy().view("<u8"), labels)
     assert data[24:26] == bytes([16, 6])
+
+
+def test_64_bits_are_four_channels_of_16_in_tiff_too():
+    labels = np.arange(35, dtype="u8").reshape(7, 5) * 0x0102030405060708
+    data = wire.encode_image(labels, ImageFormat("tiff"))
+    with Image.open(io.BytesIO(data)) as image:
+        assert (image.size, image.mode) == ((5, 7), "RGBA")
+        high = labels.view("u1").reshape(7, 5, 8)[..., ::2]
+        assert np.array_equal(np.asarray(image), high), "Pillow gives the high byte of each channel"
+        (offset,), (length,) = image.tag_v2[273], image.tag_v2[279]
+    assert np.array_equal(np.frombuffer(zlib.decompress(data[offset : offset + length]), "<u8").reshape(7, 5), labels)
 
 
 @pytest.mark.parametrize("dtype", ["u1", "u2", "u4", "f4", "u8"])

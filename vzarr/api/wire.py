@@ -170,13 +170,13 @@ def encode_image(pixels: NDArray[Any], fmt: ImageFormat) -> bytes:
     pixels
         Shape (rows, columns): uint8 becomes gray, uint16 16-bit gray (PNG and TIFF), 32-bit types four
         channels of 8 bits (their bytes in little-endian order, as DVID does), uint64 four channels of 16
-        bits (PNG).  Shape (rows, columns, 3 or 4) of uint8 is colour.  Formats that cannot hold a type get
+        bits (PNG and TIFF).  Shape (rows, columns, 3 or 4) of uint8 is colour.  Formats that cannot hold a type get
         its high bytes, without alpha.
     fmt
         Format and quality.
     """
-    if pixels.dtype.itemsize == 8 and fmt.name == "png":
-        return _png_rgba16(little_endian(pixels))
+    if pixels.dtype.itemsize == 8 and fmt.name in _RGBA16:
+        return _RGBA16[fmt.name](little_endian(pixels).view("u1").reshape(*pixels.shape, 8))
     buffer = io.BytesIO()
     options = {"quality": fmt.quality} if fmt.name == "jpeg" else {}
     Image.fromarray(_pillow_array(pixels, fmt.name)).save(buffer, fmt.name, **options)
@@ -197,15 +197,44 @@ def _pillow_array(pixels: NDArray[Any], name: str) -> NDArray[Any]:
     return pixels
 
 
-def _png_rgba16(labels: NDArray[Any]) -> bytes:
+def _png_rgba16(pixels: NDArray[np.uint8]) -> bytes:
     """PNG of 16-bit RGBA (PNG specification, third edition, colour type 6): 8 bytes of a label per pixel.
 
     Pillow writes no 16-bit colour.
     """
-    rows, columns = labels.shape
+    rows, columns, _ = pixels.shape
     lines = np.zeros((rows, 1 + 8 * columns), "u1")  # each line starts with filter type 0
-    lines[:, 1:] = labels.view("u1").reshape(rows, -1)
+    lines[:, 1:] = pixels.reshape(rows, -1)
     header = struct.pack(">IIBBBBB", columns, rows, 16, 6, 0, 0, 0)
     chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(lines.tobytes(), 3)), (b"IEND", b""))
     framed = (struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in chunks)
     return b"\x89PNG\r\n\x1a\n" + b"".join(framed)
+
+
+def _tiff_rgba16(pixels: NDArray[np.uint8]) -> bytes:
+    """TIFF of 16-bit RGBA (TIFF 6.0, big-endian, one strip, deflated): 8 bytes of a label per pixel.
+
+    Pillow writes no 16-bit colour.
+    """
+    rows, columns, _ = pixels.shape
+    strip = zlib.compress(pixels.tobytes(), 3)
+    begin, depths = 8, struct.pack(">4H", 16, 16, 16, 16)
+    fields = [
+        (256, _LONG, 1, columns),
+        (257, _LONG, 1, rows),
+        (258, _SHORT, 4, begin),  # bits per sample, which do not fit into the field itself
+        (259, _LONG, 1, 8),  # deflate
+        (262, _LONG, 1, 2),  # RGB
+        (273, _LONG, 1, begin + len(depths)),
+        (277, _LONG, 1, 4),
+        (278, _LONG, 1, rows),
+        (279, _LONG, 1, len(strip)),
+        (338, _LONG, 1, 2),  # the fourth sample is an alpha that no other was multiplied with
+    ]
+    directory = struct.pack(">H", len(fields)) + b"".join(struct.pack(">HHII", *f) for f in fields) + bytes(4)
+    body = depths + strip + bytes(len(strip) % 2)
+    return b"MM\0*" + struct.pack(">I", begin + len(body)) + body + directory
+
+
+_SHORT, _LONG = 3, 4
+_RGBA16 = {"png": _png_rgba16, "tiff": _tiff_rgba16}

@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import orjson
 
-from vzarr.errors import InvalidInputError
 from vzarr.overlay.history import dag
 from vzarr.types.base import Instance
 
@@ -130,15 +129,10 @@ def read(instance: Instance, version: str | None = None) -> Iterator[bytes]:
 def read_range(instance: Instance, first: Version, last: Version) -> Iterator[bytes]:
     """Records of the versions from `last` back to `first` along first parents, the newest version first.
 
-    Raises
-    ------
-    InvalidInputError
-        If `first` is no such ancestor; raised before the first record is given.
+    Where `first` is no such ancestor the line ends at the root, as with DVID.
     """
     line = [last]
-    while line[-1].uuid != first.uuid:
-        if not line[-1].parents:
-            raise InvalidInputError(f"version {first.uuid} is no ancestor of version {last.uuid}")
+    while line[-1].uuid != first.uuid and line[-1].parents:
         line.append(line[-1].parents[0])
     seen_from = instance.at(last)
     return (record for version in line for record in read(seen_from, version.uuid))

@@ -247,3 +247,42 @@ def test_the_runs_of_a_split_can_be_fetched(seg: TestClient, volume: np.ndarray)
     assert record["Timestamp"].endswith(" +0000 UTC")
     assert seg.get(f"blobstore/{record['Split']}").content == encode_rles(runs)
     assert seg.get("blobstore/AAAAAAAAAAAAAAAAAAAAAA==").status_code == 404
+
+
+def test_a_query_without_a_value_is_as_if_it_were_not_there(seg: TestClient):
+    for path, query in (
+        ("blocks/16_16_16/0_0_0", "compression"),
+        ("specificblocks?blocks=0,0,0&", "compression"),
+        ("sparsevol/1", "format"),
+        ("listlabels", "start"),
+    ):
+        separator = "" if path.endswith("&") else "?"
+        assert seg.get(f"{path}{separator}{query}=").content == seg.get(path).content != b""
+
+
+def test_a_point_of_a_sparse_volume_counts_in_voxels_of_its_scale(seg: TestClient):
+    assert (seg.get("label/-1_0_4?scale=1").json(), seg.get("label/-1_0_4").json()) == ({"Label": 3}, {"Label": 2})
+    assert seg.get("sparsevol-by-point/-1_0_4?scale=1").content == seg.get("sparsevol/3?scale=1").content
+
+
+def test_a_volume_is_compressed_by_isotropic_too(seg: TestClient):
+    for query in ("", "?compression=lz4", "?compression=gzip"):
+        same = seg.get(f"raw/0_1_2/32_16_16/-16_0_0{query}")
+        assert seg.get(f"isotropic/0_1_2/32_16_16/-16_0_0{query}").content == same.content
+    assert seg.get("isotropic/0_1_2/32_16_16/-16_0_0?compression=foo").status_code == 400
+
+
+def test_numbers_at_the_end_of_64_bits(seg: TestClient):
+    every = seg.get("sparsevols-coarse/1/18446744073709551615")
+    assert every.status_code == 200
+    assert every.content == seg.get("sparsevols-coarse/1/4").content
+    whole = seg.get("sparsevol/1").content
+    for query in ("maxx=9223372036854775807", "minx=-9223372036854775809", f"maxz={1 << 80}"):
+        assert seg.get(f"sparsevol/1?{query}").content == whole
+        assert seg.head(f"sparsevol/1?{query}").status_code == 200
+
+
+def test_without_an_index_there_is_no_largest_label_to_set(client: TestClient, root: str):
+    config = {"typename": "labelmap", "dataname": "plain", "IndexedLabels": "false"}
+    assert client.post(f"/api/repo/{root}/instance", json=config).status_code == 200
+    assert client.post(f"/api/node/{root}/plain/maxlabel/9").status_code == 400

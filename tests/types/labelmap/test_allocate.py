@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from vzarr.errors import InvalidInputError
-from vzarr.types.labelmap import allocate
+from vzarr.types.labelmap import allocate, pages, verify
 from vzarr.types.labelmap.handle import LabelMap
 
 
@@ -30,6 +30,33 @@ def test_labels_set_by_hand_go_on_from_there_up_to_their_ceiling(seg: LabelMap):
         seg.reserve_labels(1)
     allocate.set_next(seg, 9000, 0)
     assert seg.reserve_labels(1) == (9001, 9001)
+
+
+def test_labels_in_use_are_passed_over(seg: LabelMap):
+    """In this version, as a supervoxel inside a body, or in a version beside it."""
+    root = seg.version.commit()
+    one, two = root.newversion()["seg"], root.branch("side")["seg"]
+    one.write((0, 0, 64), np.full((16, 16, 16), 11, np.uint64))
+    one.merge(1, [11])
+    two.write((0, 0, 64), np.full((16, 16, 16), 13, np.uint64))
+    allocate.set_next(one, 1)
+    before, used = dict(one.list_bodies()), {*range(1, 10), 11, 13}
+    given = {one.reserve_labels(1)[0], made := one.cleave(1, [11]).body, *two.reserve_labels(2)}
+    assert len(given) == 4
+    assert not given & used
+    assert {b: n for b, n in one.list_bodies() if b not in (1, made)} == {b: n for b, n in before.items() if b != 1}
+    assert not verify.check_index(one)
+    allocate.set_next(one, 1, 9)
+    with pytest.raises(InvalidInputError, match="ceiling 9"):
+        one.reserve_labels(1)
+
+
+def test_supervoxels_of_pages_are_passed_over(seg: LabelMap):
+    many = np.arange(100, 100 + 3 * pages.PAGE, dtype=np.uint64)
+    seg.transact(lambda tx: pages.put(tx, many, np.ones_like(many)))
+    allocate.post_max_label(seg, int(many[-1]))
+    allocate.set_next(seg, 99)
+    assert seg.reserve_labels(1)[0] > many[-1]
 
 
 def test_an_edit_that_fails_takes_no_label(seg: LabelMap):

@@ -55,6 +55,15 @@ def test_runs_beside_the_supervoxel_are_passed_over(seg: LabelMap):
     assert not verify.check_index(seg)
 
 
+def test_a_body_is_split_by_runs_of_its_own_blocks_alone(seg: LabelMap):
+    own, before = part_of(seg, 1), (list(seg.keys.scan()), seg.labelling)
+    for stray in ((500, 0, 0, 3), (-5, 500, -500, 10)):
+        runs = np.concatenate([own, np.array([stray], np.int32)])
+        with pytest.raises(InvalidInputError, match=f"{stray[3]} voxels of the split volume lie in blocks without"):
+            seg.split(1, runs)
+    assert (list(seg.keys.scan()), seg.labelling) == before
+
+
 def test_a_body_is_split_through_its_supervoxels(seg: LabelMap):
     seg.merge(1, [2, 3])
     wanted = part_of(seg, 1, 2)

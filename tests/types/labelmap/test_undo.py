@@ -108,6 +108,16 @@ def test_what_something_depends_on_stays(
     assert not verify.check_index(seg)
 
 
+def test_a_split_stays_whose_supervoxel_was_posted_again(seg: LabelMap):
+    """The voxels posted under a number that was none any more are background, and would belong to the body again."""
+    made = seg.split_supervoxel(5, under(seg, 5))
+    seg.write((64, 64, 64), np.full((16, 16, 16), 5, np.uint64))
+    assert seg.label_at((64, 64, 64)) == 0
+    with pytest.raises(ConflictError, match="supervoxel 5 were posted"):
+        seg.undo(made.mutation_id)
+    assert not verify.check_index(seg)
+
+
 def test_what_cannot_be_undone(seg: LabelMap):
     posted = int.from_bytes(seg.keys.get(b"c") or b"", "big")
     for number in (None, posted):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -47,6 +49,23 @@ def test_bounds_clip_runs_and_masks_alike(lo, last, body):
     box = ((-48, -48, -48), (96, 96, 96))
     np.testing.assert_array_equal(runs_to_mask(drawn, box), runs_to_mask(expected, box))
     assert volume.any_block() == bool(volume.blocks())
+
+
+@pytest.mark.parametrize(("first", "blocks"), [(-17, [-1, 0]), (-16, [-1, 0]), (-1, [-1, 0]), (0, [0]), (15, [0])])
+def test_coarse_bounds_below_voxel_0(make: Callable[..., LabelMap], first: int, blocks: list[int]):
+    seg = make("row")
+    seg.write((0, 0, -16), np.full((16, 16, 32), 7, np.uint64))
+    bounds = volumes.parse_bounds((None, None, first), (None, None, None))
+    (run,) = volumes.coarse_runs(seg, seg.find(7), bounds).tolist()
+    assert list(range(run[0], run[0] + run[3])) == blocks
+
+
+@pytest.mark.parametrize("far", [1 << 63, 1 << 70])
+def test_bounds_beyond_all_numbers_leave_a_side_open(seg: LabelMap, far: int):
+    whole = seg.sparsevol(1).runs()
+    bounds = volumes.parse_bounds((-far, -far, -far), (far, far, far))
+    np.testing.assert_array_equal(seg.sparsevol(1, bounds=bounds).runs(), whole)
+    assert not seg.sparsevol(1, bounds=volumes.parse_bounds((far, None, None), (None, None, None))).any_block()
 
 
 _SEG: list[LabelMap] = []

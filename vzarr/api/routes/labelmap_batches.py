@@ -20,7 +20,7 @@ from vzarr.api.routes.labelmap_sparsevol import extent_json
 from vzarr.api.routing import allowed_when_sealed, read
 from vzarr.errors import NotFoundError
 from vzarr.types.labelmap import volumes
-from vzarr.types.labelmap.view import check_label
+from vzarr.types.labelmap.arguments import check_label
 
 router = APIRouter()
 

@@ -108,12 +108,12 @@ def get_existing_labels(handle: Handle) -> Response:
 
 
 @read(router, "/listlabels")
-def get_listlabels(handle: Handle, start: str = "0", number: str = "", sizes: str | None = None) -> Response:
+def get_listlabels(handle: Handle, start: str = "", number: str = "", sizes: str | None = None) -> Response:
     """Bodies as 64-bit numbers, ascending (DVID: ``GET D/listlabels``).
 
     ``?start=`` the first, ``?number=`` how many, ``?sizes=true`` each followed by its voxels.
     """
-    first = params.parse_uint64(start, "start")
+    first = params.parse_uint64(start or "0", "start")
     limit = min(params.parse_uint64(number, "number"), _MOST_LISTED) if number else _MOST_LISTED
     found = handle.list_bodies(first, limit=limit)
     with_sizes = params.parse_bool(sizes)

@@ -25,7 +25,7 @@ def get_maxlabel(handle: Handle) -> Response:
     return wire.json({"maxlabel": label})
 
 
-@router.post("/maxlabel/{number}", dependencies=_ADMIN)
+@router.post("/maxlabel/{number}", dependencies=[*_ADMIN, *INDEXED])
 def post_maxlabel(handle: Handle, number: str, user: User, app: App) -> Response:
     """Raise the largest label (DVID: ``POST D/maxlabel/{label}``)."""
     allocate.post_max_label(handle, params.parse_uint64(number, "maxlabel"), Author(user, app))

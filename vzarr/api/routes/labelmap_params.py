@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from vzarr.api import deps, params
 from vzarr.errors import InvalidInputError
 from vzarr.types.labelmap import volumes
+from vzarr.types.labelmap.arguments import check_label
 from vzarr.types.labelmap.handle import LabelMap
 from vzarr.types.labelmap.runs import Bounds
-from vzarr.types.labelmap.view import check_label
 
 _LARGEST = (1 << 64) - 1
 

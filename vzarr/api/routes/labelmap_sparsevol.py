@@ -22,8 +22,8 @@ from vzarr.geometry import reverse
 from vzarr.types.atonce import will_wait
 from vzarr.types.bytecodecs import gzip_raw, lz4_raw
 from vzarr.types.labelmap import sparsevol, volumes
+from vzarr.types.labelmap.arguments import check_label
 from vzarr.types.labelmap.handle import LabelMap
-from vzarr.types.labelmap.view import check_label
 from vzarr.types.labelmap.volumes import Extent, SparseVolume
 
 router = APIRouter()
@@ -69,7 +69,7 @@ def get_sparsevol(
     scale: Scale,
     bounds: InBounds,
     exact: Exact = None,
-    format: str = "rles",
+    format: str = "",
     compression: str = "",
 ) -> Response:
     """Voxels of a body or supervoxel (DVID: ``GET D/sparsevol/{label}``).
@@ -78,7 +78,7 @@ def get_sparsevol(
     ``?exact=false`` whole blocks; ``?compression=`` lz4 or gzip, of rles; ``?scale=``, ``?supervoxels=true``.
     """
     volume = handle.sparsevol(label, supervoxel=supervoxels, scale=scale, bounds=bounds)
-    return _answer(volume, format, compression, params.parse_bool(exact, True))
+    return _answer(volume, format or "rles", compression, params.parse_bool(exact, True))
 
 
 @read(router, "/sparsevol-by-point/{point}", dependencies=INDEXED)
@@ -89,14 +89,17 @@ def get_sparsevol_by_point(
     scale: Scale,
     bounds: InBounds,
     exact: Exact = None,
-    format: str = "rles",
+    format: str = "",
     compression: str = "",
 ) -> Response:
-    """Voxels of the body at a point (DVID: ``GET D/sparsevol-by-point/{x_y_z}``); queries as ``sparsevol``."""
-    label = handle.label_at(params.parse_point_zyx(point), supervoxels=supervoxels)
+    """Voxels of the body at a point (DVID: ``GET D/sparsevol-by-point/{x_y_z}``); queries as ``sparsevol``.
+
+    The point counts in voxels of ``?scale=``.
+    """
+    label = handle.label_at(params.parse_point_zyx(point), scale=scale, supervoxels=supervoxels)
     check_label(label)
     volume = handle.sparsevol(label, supervoxel=supervoxels, scale=scale, bounds=bounds)
-    return _answer(volume, format, compression, params.parse_bool(exact, True))
+    return _answer(volume, format or "rles", compression, params.parse_bool(exact, True))
 
 
 def _answer(volume: SparseVolume, form: str, compression: str, exact: bool) -> Response:

@@ -17,6 +17,7 @@ from vzarr.geometry import Coord
 from vzarr.types.atonce import will_wait
 from vzarr.types.labelmap import wireforms
 from vzarr.types.labelmap.handle import LabelMap
+from vzarr.types.roi import Within
 
 router = APIRouter()
 
@@ -38,6 +39,12 @@ def get_raw(
     or googlegzip; a slice as an image.  ``?scale=``, ``?supervoxels=true``.  Labels outside of the ROI that
     ``?roi=`` names are 0.
     """
+    return _labels(handle, asked, supervoxels, scale, within, compression)
+
+
+def _labels(
+    handle: LabelMap, asked: VoxelRequest, supervoxels: bool, scale: int, within: Within | None, compression: str
+) -> Response:
     wire.check_payload(asked.voxels * _VOXEL_BYTES)
     encode = wireforms.volume_encoder(compression)
     headers = {"Content-Encoding": "gzip"} if compression == "googlegzip" else None
@@ -53,13 +60,13 @@ def get_raw(
 
 @read(router, "/isotropic/{dims}/{size}/{offset}")
 @read(router, "/isotropic/{dims}/{size}/{offset}/{fmt}")
-def get_isotropic(handle: Handle, asked: Asked, supervoxels: AsSupervoxels, scale: Scale, within: InRoi) -> Response:
+def get_isotropic(
+    handle: Handle, asked: Asked, supervoxels: AsSupervoxels, scale: Scale, within: InRoi, compression: str = ""
+) -> Response:
     """Labels of a slice, resampled to square pixels (DVID: ``GET D/isotropic/...``); a volume is as in ``raw``."""
-    wire.check_payload(asked.voxels * _VOXEL_BYTES)
     if asked.is_volume:
-        return wire.octets(
-            asked.orient(handle.read(*asked.box_zyx, scale=scale, supervoxels=supervoxels, within=within))
-        )
+        return _labels(handle, asked, supervoxels, scale, within, compression)
+    wire.check_payload(asked.voxels * _VOXEL_BYTES)
     found = handle.read_isotropic(
         asked.box_zyx[0], asked.shape_zyx, scale=scale, supervoxels=supervoxels, within=within
     )
@@ -109,14 +116,14 @@ def get_blocks(
     offset: str,
     supervoxels: AsSupervoxels,
     scale: Scale,
-    compression: str = "lz4",
+    compression: str = "",
 ) -> Response:
     """Stream of the written blocks of a box of whole blocks (DVID: ``GET D/blocks/{size}/{offset}``).
 
     ``?compression=`` lz4 (default), gzip, blocks (DVID's label blocks) or uncompressed.
     """
     coords = _blocks_of_box(handle, size, offset, scale)
-    return wire.stream(handle.block_stream(coords, compression, scale=scale, supervoxels=supervoxels))
+    return wire.stream(handle.block_stream(coords, compression or "lz4", scale=scale, supervoxels=supervoxels))
 
 
 @read(router, "/specificblocks")
@@ -126,11 +133,11 @@ def get_specificblocks(
     supervoxels: AsSupervoxels,
     scale: Scale,
     blocks: str = "",
-    compression: str = "blocks",
+    compression: str = "",
 ) -> Response:
     """Stream of the named blocks that were written (DVID: ``GET D/specificblocks?blocks=x,y,z,...``)."""
     coords = params.parse_blocks_zyx(blocks)
-    parts = handle.block_stream(coords, compression, scale=scale, supervoxels=supervoxels)
+    parts = handle.block_stream(coords, compression or "blocks", scale=scale, supervoxels=supervoxels)
     return wire.stream(parts) if len(coords) > _MOST_WHOLE else wire.octets(b"".join(parts))
 
 
@@ -143,14 +150,14 @@ def post_blocks(
     app: App,
     downres: str | None = None,
     noindexing: str | None = None,
-    compression: str = "blocks",
+    compression: str = "",
 ) -> Response:
     """Write a stream of label blocks (DVID: ``POST D/blocks``).
 
     ``?downres=true`` makes the coarser scales; ``?noindexing=true`` leaves the index alone; ``?scale=`` above
     0 only stores.
     """
-    wireforms.check_posted(compression)
+    wireforms.check_posted(compression or "blocks")
     blocks, coarser = wireforms.decode_blocks(body, handle.block_zyx), params.parse_bool(downres)
     if scale and coarser:
         raise InvalidInputError("coarser scales are made from scale 0: downres=true does not go with a scale")

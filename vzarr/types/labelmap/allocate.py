@@ -1,9 +1,10 @@
 """New labels: the largest ones of each version and of the whole repo, and which number is given next.
 
-Numbers are given once per repo, whatever the version, so their row lies outside of versions, in the same
-transaction as the edit that takes one: an edit that fails takes none.  Where there is no such row, as in a copy of a
-repo that has a key store of its own, the largest label of all versions counts; a clone gives labels of its own
-stripe of 2^40, so that two clones never give one label to two bodies, and the first repo those below the stripes.
+Numbers are given once per repo, whatever the version, and never one that a body or supervoxel has already.  Their
+row lies outside of versions, in the same transaction as the edit that takes one: an edit that fails takes none.
+Where there is no such row, as in a copy of a repo that has a key store of its own, the largest label of all versions
+counts; a clone gives labels of its own stripe of 2^40, so that two clones never give one label to two bodies, and the
+first repo those below the stripes.
 
 The row ``a`` is three little-endian uint64: the largest label ever seen in any version; the last one given
 since ``set-nextlabel`` was called (0 before); and the largest that may be given then (0: no limit).
@@ -97,29 +98,46 @@ def _known(instance: Instance, value: bytes | None) -> Labelling:
     if value is not None:
         return _decode(value)
     repo = instance.version.repo
-    state = repo.state
-    leaves = [version for version in repo.versions() if not state.children(version.uuid)]
-    largest = max(max_label(instance.at(leaf)) for leaf in leaves)
+    leaves = _leaves(instance)
+    largest = max(max_label(leaf) for leaf in leaves)
     if not repo.stripe:
         if not STRIPE_LABELS <= largest < STRIPES * STRIPE_LABELS:
             return Labelling(largest)
-        below = max(_largest_below(instance.at(leaf), STRIPE_LABELS) for leaf in leaves)
+        below = max(_largest_within(leaf, 0, STRIPE_LABELS) for leaf in leaves)
         return Labelling(largest, max(below, 1), STRIPE_LABELS - 1)  # the largest may be one that a clone gave
     low, high = repo.stripe * STRIPE_LABELS, (repo.stripe + 1) * STRIPE_LABELS - 1
     return Labelling(largest, largest if low <= largest <= high else low, high)
 
 
-def _largest_below(instance: Instance, limit: int) -> int:
-    """Largest body or supervoxel of a version below a limit; 0 when it has none."""
+def _leaves(instance: Instance) -> list[Instance]:
+    """The instance at every version without children: what these have is all that counts."""
+    repo = instance.version.repo
+    return [instance.at(v) for v in repo.versions() if not repo.state.children(v.uuid)]
+
+
+def _largest_within(instance: Instance, first: int, end: int) -> int:
+    """Largest body or supervoxel of a version from `first` on and below `end`; 0 when it has none."""
     keys = instance.keys.without_conflicts()
     found = [0]
     for kind in (rows.HEADER, rows.MAPPING):
-        found += [
-            int.from_bytes(k[1:], "big") for k in keys.scan_keys(kind, kind + rows.number(limit), limit=1, reverse=True)
-        ]
-    for _key, value in keys.scan(rows.PAGE, pages.page_key(limit), limit=1, reverse=True):
-        found += [label for label in np.concatenate(pages.decode(value)).tolist() if label < limit]
+        span = kind + rows.number(first), kind + rows.number(end)
+        found += [int.from_bytes(k[1:], "big") for k in keys.scan_keys(*span, limit=1, reverse=True)]
+    for _key, value in keys.scan(rows.PAGE, pages.page_key(end), limit=1, reverse=True):
+        found += [label for label in np.concatenate(pages.decode(value)).tolist() if first <= label < end]
     return max(found)
+
+
+def _free(instance: Instance, state: Labelling, count: int) -> Labelling:
+    """The state in which the next `count` labels are in use in no version.
+
+    Only those that somebody chose by hand can be: without that, labels go on from the largest.  What is passed over
+    doubles each time, so that a long row of used labels is left behind soon.
+    """
+    leaves = _leaves(instance) if state.given < state.largest else []
+    first, wanted = state.next, count
+    while used := max((_largest_within(leaf, first, min(first + wanted, LARGEST + 1)) for leaf in leaves), default=0):
+        first, wanted = used + 1, 2 * wanted
+    return replace(state, given=first - 1) if first != state.next else state
 
 
 def is_own_key(key: bytes) -> bool:
@@ -213,6 +231,8 @@ def take(tx: InstanceTxn, instance: Instance, count: int = 1) -> int:
     """
     outside = _repo_wide(tx, instance)
     before = _known(instance, outside.get(rows.ALLOCATION))
+    if before.given:
+        before = _free(instance, before, count)
     after = before.take(count)
     outside.put(rows.ALLOCATION, _encode(after))
     raise_max(tx, instance, before.next + count - 1)

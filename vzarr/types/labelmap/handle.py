@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, SupportsIndex, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -30,11 +30,11 @@ from vzarr.types.labelmap import (
 )
 from vzarr.types.labelmap.agglomerate import Agglomerated
 from vzarr.types.labelmap.allocate import Labelling
+from vzarr.types.labelmap.arguments import any_label, label_volume, some_labels, some_runs
 from vzarr.types.labelmap.edits import Author
 from vzarr.types.labelmap.index import LabelIndex
 from vzarr.types.labelmap.mutate import Cleaved
 from vzarr.types.labelmap.rows import Labels
-from vzarr.types.labelmap.runs import Runs
 from vzarr.types.labelmap.splits import ANY, Choice, SplitBody, SplitSupervoxel
 from vzarr.types.labelmap.undo import Undone
 from vzarr.types.labelmap.view import LabelView
@@ -63,9 +63,9 @@ class LabelMap(LabelView):
         Raises
         ------
         InvalidInputError
-            If the volume is not aligned to blocks.
+            If the volume is not aligned to blocks, or no three-dimensional array of integers above 0 or 0.
         """
-        volume = np.asarray(array, np.uint64)
+        volume = label_volume(array)
         blocks = writes.blocks_of(tuple(lo), volume, self.block_zyx)
         if within is not None:
             hi = tuple(a + n for a, n in zip(lo, volume.shape, strict=True))
@@ -90,25 +90,29 @@ class LabelMap(LabelView):
 
     # ------------------------------------------------------------ edits
 
-    def merge(self, target: int, bodies: Sequence[int], *, user: str = "", app: str = "") -> int:
+    def merge(self, target: SupportsIndex, bodies: Iterable[SupportsIndex], *, user: str = "", app: str = "") -> int:
         """Make bodies part of another; the mutation id.  See `mutate.merge`."""
         underway.recover(self, wait=False)
-        return mutate.merge(self, target, bodies, Author(user, app))
+        return mutate.merge(self, any_label(target), some_labels(bodies), Author(user, app))
 
-    def cleave(self, body: int, supervoxels: Sequence[int], *, user: str = "", app: str = "") -> Cleaved:
+    def cleave(
+        self, body: SupportsIndex, supervoxels: Iterable[SupportsIndex], *, user: str = "", app: str = ""
+    ) -> Cleaved:
         """Make some supervoxels of a body a new body.  See `mutate.cleave`."""
         underway.recover(self, wait=False)
-        return mutate.cleave(self, body, supervoxels, Author(user, app))
+        return mutate.cleave(self, any_label(body), some_labels(supervoxels), Author(user, app))
 
-    def renumber(self, new: int, old: int, *, user: str = "", app: str = "") -> int:
+    def renumber(self, new: SupportsIndex, old: SupportsIndex, *, user: str = "", app: str = "") -> int:
         """Give a body another number; the mutation id.  See `mutate.renumber`."""
         underway.recover(self, wait=False)
-        return mutate.renumber(self, [(new, old)], Author(user, app))[0]
+        return mutate.renumber(self, [(any_label(new), any_label(old))], Author(user, app))[0]
 
-    def renumber_all(self, pairs: Sequence[tuple[int, int]], *, user: str = "", app: str = "") -> list[int]:
+    def renumber_all(
+        self, pairs: Iterable[tuple[SupportsIndex, SupportsIndex]], *, user: str = "", app: str = ""
+    ) -> list[int]:
         """Give bodies other numbers, (new, old) one after the other, all or none; the mutation ids."""
         underway.recover(self, wait=False)
-        return mutate.renumber(self, pairs, Author(user, app))
+        return mutate.renumber(self, [(any_label(new), any_label(old)) for new, old in pairs], Author(user, app))
 
     def agglomerate(self, table: ArrayLike, *, edges: bool = False, user: str = "", app: str = "") -> Agglomerated:
         """Move millions of supervoxels to the bodies of a table, as one edit.  See `agglomerate.agglomerate`.
@@ -130,8 +134,8 @@ class LabelMap(LabelView):
 
     def split_supervoxel(
         self,
-        supervoxel: int,
-        runs: Runs,
+        supervoxel: SupportsIndex,
+        runs: ArrayLike,
         *,
         choice: Choice = ANY,
         downres: bool = True,
@@ -139,11 +143,13 @@ class LabelMap(LabelView):
         app: str = "",
     ) -> SplitSupervoxel:
         """Cut a supervoxel into the part under some runs and the rest.  See `splits.split_supervoxel`."""
-        return splits.split_supervoxel(self, supervoxel, runs, Author(user, app), choice=choice, downres=downres)
+        return splits.split_supervoxel(
+            self, any_label(supervoxel), some_runs(runs), Author(user, app), choice=choice, downres=downres
+        )
 
-    def split(self, body: int, runs: Runs, *, user: str = "", app: str = "") -> SplitBody:
+    def split(self, body: SupportsIndex, runs: ArrayLike, *, user: str = "", app: str = "") -> SplitBody:
         """Make the part of a body under some runs a new body.  See `splits.split_body`."""
-        return splits.split_body(self, body, runs, Author(user, app))
+        return splits.split_body(self, any_label(body), some_runs(runs), Author(user, app))
 
     def undo(self, mutation_id: int | None = None, *, user: str = "", app: str = "") -> Undone:
         """Undo an edit of bodies of this version, by default the last one.  See `undo.undo`."""

@@ -167,7 +167,7 @@ def list_bodies(
     keys: InstanceKeys, start: int = 0, end: int | None = None, limit: int | None = None
 ) -> Iterator[tuple[int, int]]:
     """Bodies from `start` to `end` (exclusive) in ascending order, and their sizes."""
-    stop = rows.HEADER + (b"\xff" * 9 if end is None else rows.number(end))
+    stop = rows.class_range(rows.HEADER)[1] if end is None or end >> 64 else rows.header_key(end)
     for key, value in keys.scan(rows.header_key(start), stop, limit=limit):
         yield int.from_bytes(key[1:], "big"), rows.voxels_of(value)
 

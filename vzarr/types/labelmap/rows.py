@@ -9,6 +9,7 @@ key             value                          meaning
 ``i`` body sv   `Counts`                       where a supervoxel of the body is
 ``p`` sv        body                           body of a supervoxel unless it is of that number; 0: retired
 ``q`` sv        see `vzarr.types.labelmap.pages`  bodies of many supervoxels from this one on
+``r`` sv        empty                          retired, and held all the same by voxels that were posted since
 ``s`` ...       split                          supervoxels that were cut (`vzarr.types.labelmap.splits`)
 ``m`` ...       JSON                           mutation log (`vzarr.types.mutations`)
 ``u`` ...       JSON                           what edits did (`vzarr.types.labelmap.deeds`)
@@ -33,7 +34,7 @@ from vzarr.errors import FormatError, InvalidInputError
 
 Labels = NDArray[np.uint64]
 
-HEADER, INDEX, MAPPING, PAGE, SPLIT, DEED = b"b", b"i", b"p", b"q", b"s", b"u"
+HEADER, INDEX, MAPPING, PAGE, STRAY, SPLIT, DEED = b"b", b"i", b"p", b"q", b"r", b"s", b"u"
 MAX_LABEL, CHANGE, INTENT, ALLOCATION = b"x", b"c", b"w", b"a"
 
 _NUMBERS = struct.Struct("<QQ")
@@ -71,6 +72,11 @@ def index_range(body: int) -> tuple[bytes, bytes]:
 def mapping_key(supervoxel: int) -> bytes:
     """Key of the body that a supervoxel is mapped to."""
     return MAPPING + number(supervoxel)
+
+
+def stray_key(supervoxel: int) -> bytes:
+    """Key of the note that voxels of a retired supervoxel were posted."""
+    return STRAY + number(supervoxel)
 
 
 @dataclass(frozen=True)

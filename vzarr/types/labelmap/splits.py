@@ -109,6 +109,9 @@ def split_body(instance: Instance, body: int, runs: Runs, author: Author) -> Spl
             raise InvalidInputError(f'label {body} does not exist in data "{instance.name}"')
         work = _Work.of(instance, found, joined)
         work.check()
+        outside = _voxels(joined) - _voxels(work.runs)
+        if outside:
+            raise InvalidInputError(f"{outside} voxels of the split volume lie in blocks without label {body}")
 
         def decide(tx: InstanceTxn) -> Split:
             new_body = allocate.take(tx, instance)
@@ -121,6 +124,10 @@ def split_body(instance: Instance, body: int, runs: Runs, author: Author) -> Spl
     made, number = underway.carry_out(instance, plan)
     assert isinstance(made, Split)
     return SplitBody(made.new_body, number)
+
+
+def _voxels(joined: Runs) -> int:
+    return int(joined[:, 3].sum(dtype=np.int64))
 
 
 def _supervoxel(instance: Instance, supervoxel: int) -> LabelIndex:

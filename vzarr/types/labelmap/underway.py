@@ -268,6 +268,8 @@ def _apply(edit: Edit, difference: index.Difference) -> None:
     retired = np.array([sv for sv, body in bodies.items() if not body], np.uint64)
     if retired.size:
         kept = ~np.isin(difference.supervoxels, retired)
+        for stray in np.unique(difference.supervoxels[~kept & (difference.voxels > 0)]).tolist():
+            edit.tx.put(rows.stray_key(stray), b"")
         difference = index.Difference(difference.blocks[kept], difference.supervoxels[kept], difference.voxels[kept])
     index.apply_difference(edit.tx, difference, bodies)
     edit.touched.update(bodies)

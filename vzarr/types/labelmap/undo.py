@@ -13,7 +13,7 @@ import numpy as np
 
 from vzarr.errors import ConflictError, InvalidInputError, NotFoundError
 from vzarr.types import voxels
-from vzarr.types.labelmap import deeds, index, mapping, underway
+from vzarr.types.labelmap import deeds, index, mapping, rows, underway
 from vzarr.types.labelmap.cuts import Cut, Join
 from vzarr.types.labelmap.deeds import Deed, Move
 from vzarr.types.labelmap.edits import NOBODY, Author, Edit
@@ -186,6 +186,9 @@ def _check_parts(keys: InstanceKeys, join: Join, empty: Sequence[int]) -> dict[i
             raise _dependent(f"supervoxel {lost} was cut or overwritten", bodies[lost])
         if bodies[cut.supervoxel]:
             raise _dependent(f"the id {cut.supervoxel} is in use again", bodies[cut.supervoxel])
+        if keys.get(rows.stray_key(cut.supervoxel)) is not None:
+            why = f"voxels of supervoxel {cut.supervoxel} were posted since it was cut, and count as background"
+            raise _dependent(why, bodies[cut.remain])
         home = bodies[cut.remain]
         if cut.remain in empty and index.read_header(keys, home) is None:
             raise _dependent(f"body {home}, of which supervoxel {cut.supervoxel} was, is no more", home)

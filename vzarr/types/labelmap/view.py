@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self, SupportsIndex, cast
 
 import numpy as np
 import orjson
@@ -16,6 +16,7 @@ from vzarr.geometry import Box, Coord
 from vzarr.types import mutations, voxels
 from vzarr.types.base import Instance
 from vzarr.types.labelmap import caches, description, frames, history, index, mapping, proximity, reads
+from vzarr.types.labelmap.arguments import check_label, some_labels
 from vzarr.types.labelmap.bodies import Body, BodyArray
 from vzarr.types.labelmap.index import LabelIndex
 from vzarr.types.labelmap.proximity import Nearest
@@ -213,7 +214,7 @@ class LabelView(Instance):
 
     # ------------------------------------------------------------ bodies
 
-    def find(self, label: int, *, supervoxel: bool = False) -> LabelIndex:
+    def find(self, label: SupportsIndex, *, supervoxel: bool = False) -> LabelIndex:
         """Where a body or supervoxel is.
 
         Raises
@@ -223,7 +224,7 @@ class LabelView(Instance):
         InvalidInputError
             If the label is 0, or a supervoxel that was split up.
         """
-        check_label(label)
+        label = check_label(label)
         if not supervoxel:
             found = caches.find(self, label)
         else:
@@ -246,7 +247,7 @@ class LabelView(Instance):
         found = caches.find(self, body)
         return LabelIndex(body, Header(0), {}) if found is None else found
 
-    def header(self, body: int) -> Header:
+    def header(self, body: SupportsIndex) -> Header:
         """Size and last change of a body.
 
         Raises
@@ -256,29 +257,31 @@ class LabelView(Instance):
         InvalidInputError
             If the label is 0.
         """
-        check_label(body)
+        body = check_label(body)
         found = index.read_header(self.keys, body)
         if found is None:
             raise NotFoundError(f'no label {body} in data "{self.name}"')
         return found
 
-    def size(self, label: int, *, supervoxel: bool = False) -> int:
+    def size(self, label: SupportsIndex, *, supervoxel: bool = False) -> int:
         """Voxels of a body or supervoxel; raises as `find`."""
         if supervoxel:
             return self.find(label, supervoxel=True).header.voxels
-        check_label(label)
+        label = check_label(label)
         return caches.sizes(self, [label])[0] or self.header(label).voxels
 
-    def sizes(self, labels: Sequence[int], *, supervoxels: bool = False) -> list[int]:
+    def sizes(self, labels: Iterable[SupportsIndex], *, supervoxels: bool = False) -> list[int]:
         """Voxels of bodies or supervoxels, 0 for one that there is not."""
+        wanted = some_labels(labels)
         if not supervoxels:
-            return caches.sizes(self, labels)
-        return index.consistently(self, lambda keys: _supervoxel_sizes(keys, labels))
+            return caches.sizes(self, wanted)
+        return index.consistently(self, lambda keys: _supervoxel_sizes(keys, wanted))
 
-    def supervoxels_of(self, body: int) -> list[int]:
+    def supervoxels_of(self, body: SupportsIndex) -> list[int]:
         """Supervoxels of a body, ascending; raises `NotFoundError`."""
-        self.header(body)
-        return index.consistently(self, lambda keys: index.read_supervoxels(keys, body))
+        known = check_label(body)
+        self.header(known)
+        return index.consistently(self, lambda keys: index.read_supervoxels(keys, known))
 
     def list_bodies(
         self, start: int = 0, end: int | None = None, limit: int | None = None
@@ -287,18 +290,16 @@ class LabelView(Instance):
         return index.list_bodies(self.keys, start, end, limit)
 
     def sparsevol(
-        self, label: int, *, supervoxel: bool = False, scale: int = 0, bounds: Bounds = EVERYWHERE
+        self, label: SupportsIndex, *, supervoxel: bool = False, scale: int = 0, bounds: Bounds = EVERYWHERE
     ) -> SparseVolume:
         """The voxels of a body or supervoxel; raises as `find`."""
         return SparseVolume(self, self.find(label, supervoxel=supervoxel), scale, bounds)
 
-    def proximity(self, a: int, b: int) -> Nearest:
+    def proximity(self, a: SupportsIndex, b: SupportsIndex) -> Nearest:
         """How near two bodies come to each other, and where; raises as `find`.  See `proximity.nearest`."""
-        check_label(a)
-        check_label(b)
-        return proximity.nearest(self, a, b)
+        return proximity.nearest(self, check_label(a), check_label(b))
 
-    def history(self, body: int, first: Version | None = None) -> list[dict[str, Any]]:
+    def history(self, body: SupportsIndex, first: Version | None = None) -> list[dict[str, Any]]:
         """Records of the edits that made a body what it is at this version, oldest first.  See `history.of_body`.
 
         Parameters
@@ -306,7 +307,7 @@ class LabelView(Instance):
         first
             The version to begin with; the root by default.
         """
-        check_label(body)
+        body = check_label(body)
         begin = first or self.version.repo.root
         return [orjson.loads(record) for record in history.of_body(self, body, begin, self.version)]
 
@@ -317,7 +318,7 @@ class LabelView(Instance):
         """The finest scale as an array of bodies, lazy; `list_bodies` lists them."""
         return BodyArray(self)
 
-    def body(self, label: int) -> Body:
+    def body(self, label: SupportsIndex) -> Body:
         """One body: its size, box and supervoxels; its voxels as runs, mask, points or mesh.
 
         Raises
@@ -346,18 +347,6 @@ class LabelView(Instance):
         if what not in ("bodies", "mutations"):
             raise InvalidInputError(f'a table is of "bodies" or "mutations", not of "{what}"')
         return frames.bodies_frame(self) if what == "bodies" else mutations.frame(self, since)
-
-
-def check_label(label: int) -> None:
-    """Refuse the background.
-
-    Raises
-    ------
-    InvalidInputError
-        If the label is 0.
-    """
-    if label == 0:
-        raise InvalidInputError("Label 0 is protected background value and cannot be used as a label")
 
 
 def _supervoxel_sizes(keys: Any, supervoxels: Sequence[int]) -> list[int]:

@@ -30,6 +30,8 @@ _MOST_KEPT = 64
 """A body of more blocks is read past the cache, which it would empty."""
 _MOST_DRAWN = 8
 """Blocks of a body whose voxels are looked through by who must not wait."""
+_BEYOND = 1 << 40
+"""No voxel lies so far out: blocks have coordinates of 21 bits, and voxels of 32."""
 _MOST_AT_ONCE = 10_000
 """Blocks of a body that are looked through by who must not wait."""
 
@@ -188,8 +190,8 @@ def coarse_runs(instance: Instance, index: LabelIndex, bounds: Bounds = EVERYWHE
     Parameters
     ----------
     bounds
-        (lo, hi) in voxels, zyx, hi exclusive.  Bounds are cut to blocks toward 0, as DVID does: an upper
-        bound of -33 with blocks of 32 still takes block -1.
+        (lo, hi) in voxels, zyx, hi exclusive.  An upper one is cut to blocks toward 0, as DVID does: one of
+        -33 with blocks of 32 still takes block -1.
     """
     packed = index.blocks[0]
     if packed.size > _MOST_AT_ONCE:
@@ -201,7 +203,7 @@ def coarse_runs(instance: Instance, index: LabelIndex, bounds: Bounds = EVERYWHE
     shape = VoxelGeometry.of(instance.config).block_zyx
     for axis, (lo, hi, edge) in enumerate(zip(*bounds, shape, strict=True)):
         if lo is not None:
-            keep &= coords[:, axis] >= int(lo / edge)
+            keep &= coords[:, axis] >= lo // edge
         if hi is not None:
             keep &= coords[:, axis] <= int((hi - 1) / edge)
     return packed_runs(packed[keep])
@@ -218,4 +220,10 @@ def parse_bounds(lo_zyx: tuple[int | None, ...], last_zyx: tuple[int | None, ...
     for lo, last in zip(lo_zyx, last_zyx, strict=True):
         if lo is not None and last is not None and last < lo:
             raise InvalidInputError(f"bounds from {lo} to {last} are in the wrong order")
+    lo_zyx, last_zyx = _within_reach(lo_zyx), _within_reach(last_zyx)
     return lo_zyx, tuple(None if v is None else v + 1 for v in last_zyx)
+
+
+def _within_reach(corner_zyx: tuple[int | None, ...]) -> tuple[int | None, ...]:
+    """A corner beyond all voxels as one that 64 bits hold."""
+    return tuple(None if v is None else max(-_BEYOND, min(_BEYOND, v)) for v in corner_zyx)
