@@ -117,6 +117,35 @@ def test_branches_versions_and_tags(repo: vzarr.Repo):
     assert tag.newversion().branch_name == "tag-v1"
 
 
+def test_no_name_hides_another(repo: vzarr.Repo):
+    root = repo.root.commit()
+    side, tag = root.branch("abc123"), root.tag("v1")
+    before = repo.versions()
+    for make, error, text in [
+        (lambda: root.tag("master"), InvalidInputError, "'master' is the default branch"),
+        (lambda: root.tag("abc123"), AlreadyExistsError, "a branch is named 'abc123'"),
+        (lambda: root.tag("tag-v1"), AlreadyExistsError, "a branch is named 'tag-v1'"),
+        (lambda: root.branch(root.uuid), AlreadyExistsError, f"a version or tag is named '{root.uuid}'"),
+        (lambda: root.branch("v1"), AlreadyExistsError, "a version or tag is named 'v1'"),
+        (lambda: root.branch("tag-v1"), AlreadyExistsError, "branch already exists"),
+    ]:
+        with pytest.raises(error, match=text):
+            make()
+    root.branch("f" * 32)
+    with pytest.raises(AlreadyExistsError, match="a branch is named"):
+        root.branch("other", uuid="f" * 32)
+    root.branch("tag-v2")
+    with pytest.raises(AlreadyExistsError, match="the branch of the tag 'v2'"):
+        root.tag("v2")
+    root.tag("tag-v3")
+    with pytest.raises(AlreadyExistsError, match="a version or tag is named 'tag-v3'"):
+        root.tag("v3")
+    assert [repo[ref] for ref in ("master", "abc123", root.uuid, "v1", "tag-v1")] == [root, side, root, tag, tag]
+    assert len(repo.versions()) == len(before) + 3
+    with pytest.raises(InvalidInputError, match="default branch"):
+        vzarr.create("memory://named-master", root="master")
+
+
 def test_settings_of_the_repo(repo: vzarr.Repo):
     repo.set_info(alias="a")
     repo.set_info(description="d")

@@ -239,9 +239,7 @@ class Repo(Instances):
     def add_tag(self, node: str, tag: str, *, user: str = "", app: str = "") -> Version:
         """Make a sealed, empty child whose id is the tag (see `Version.tag`)."""
         refs.check_node_id(tag)
-        state = self.state
-        plans.check_parents(state, [node])
-        plans.check_free(state, tag)
+        plans.check_tag(self.state, node, tag)
         parent = self._shelf.record(node)
         # The seal stands at a name that others may want too: who writes it must be the one who publishes it.
         with self.authority.locks.alone(layout.node(tag)):

@@ -304,6 +304,15 @@ def test_a_tag_given_twice_is_refused_by_name(repo: vzarr.Repo, tmp_path: Path):
             push(here(other), here(repo))
 
 
+def test_no_name_that_arrives_hides_another(repo: vzarr.Repo, tmp_path: Path):
+    with vzarr.clone(repo.url, str(tmp_path / "second")) as other:
+        repo[repo.uuid].tag("v2")
+        other[repo.uuid].branch("v2").commit()
+        for target, source in ((repo, other), (other, repo)):
+            with pytest.raises(AlreadyExistsError, match="'v2' is a branch in one of the repos and a version or tag"):
+                push(here(source), here(target))
+
+
 def test_by_the_command_line(repo: vzarr.Repo, server: Server, tmp_path: Path, capsys, monkeypatch):
     assert main(["clone", repo.url, server.url]) == 1
     assert "admin token" in capsys.readouterr().err

@@ -32,7 +32,7 @@ def create(root: str, alias: str, description: str, url: str) -> Plan:
 def child(node: str, parents: Sequence[str], branch: str | None, note: str) -> Plan:
     """A version `node` made from sealed ones: on the first parent's branch (None), or on a named one.
 
-    A branch's first version needs an unused name; the default branch may be joined by merges.
+    A branch's first version needs a name that no branch and no version has; the default branch may be joined by merges.
     """
 
     def plan(state: State) -> Sequence[Op]:
@@ -42,6 +42,8 @@ def child(node: str, parents: Sequence[str], branch: str | None, note: str) -> P
         taken = name in siblings if branch is None else branch != MASTER and state.leaf(branch) is not None
         if taken:
             raise AlreadyExistsError("branch already exists with given name")
+        if branch:
+            _check_unlike_versions(state, branch)
         check_free(state, node)
         return ({"op": "node", "id": node, "parents": list(parents), "branch": name, "note": note},)
 
@@ -63,8 +65,7 @@ def tag(name: str, node: str, record: str) -> Plan:
     """A sealed, empty child of `node` whose id is the tag; `record` is the hash of its seal."""
 
     def plan(state: State) -> Sequence[Op]:
-        check_parents(state, [node])
-        check_free(state, name)
+        check_tag(state, node, name)
         note = f'Tag of version {node} with "{name}"'
         return (
             {"op": "node", "id": name, "parents": [node], "branch": f"tag-{name}", "note": note},
@@ -274,7 +275,23 @@ def check_open(state: State, node: str) -> None:
         raise SealedError(f"version {node} is locked already")
 
 
+def check_tag(state: State, node: str, name: str) -> None:
+    """Refuse a tag of an open version, or one whose name or branch a version or another branch has."""
+    check_parents(state, [node])
+    check_free(state, name)
+    if state.leaf(f"tag-{name}") is not None:
+        raise AlreadyExistsError(f"the branch of the tag {name!r} would be 'tag-{name}', which exists already")
+    _check_unlike_versions(state, f"tag-{name}")
+
+
 def check_free(state: State, node: str) -> None:
-    """Refuse an id that a version has."""
+    """Refuse an id that a version has; or a branch, which could not be named any more."""
     if node in state.nodes:
         raise AlreadyExistsError(f"a version named {node} exists already")
+    if state.leaf(node) is not None:
+        raise AlreadyExistsError(f"a branch is named {node!r}, so no version can be: choose another name")
+
+
+def _check_unlike_versions(state: State, branch: str) -> None:
+    if branch in state.nodes:
+        raise AlreadyExistsError(f"a version or tag is named {branch!r}, so no branch can be: choose another name")

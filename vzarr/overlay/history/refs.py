@@ -79,6 +79,8 @@ def check_node_id(text: str) -> str:
     """
     if text == layout.UNVERSIONED:
         raise InvalidInputError(f"{text!r} is what belongs to no version; choose another name")
+    if text == "master":
+        raise InvalidInputError(f"{text!r} is the default branch, and can name no version or tag; choose another name")
     if not layout.NODE_ID.fullmatch(text):
         raise InvalidInputError(
             f"{text!r} cannot name a version: 1 to 128 letters, digits, '.', '_' and '-', the first a letter or digit"

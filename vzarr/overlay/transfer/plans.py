@@ -81,12 +81,13 @@ class Arrival:
         ConflictError
             If a branch grew on both sides, and `aside` is not given; ``conflicts`` names the branches.
         AlreadyExistsError
-            If both repos made an instance, or a version, of the same name.
+            If both repos made an instance, or a version, of the same name; or one a branch, the other a version.
         """
         source = self.source
         check_same(source, target, {a for n in self.nodes for a in ancestry(n, source.parents)})
         fresh = [n for n in self.nodes if n not in target.nodes]
         names = _branch_names(source, target, fresh, self.aside)
+        _check_refs(target, fresh, {names(source.nodes[n].branch) for n in fresh})
         ops: list[Op] = [] if target.nodes else [_repo(source)]
         ops += [_node(source, n, names(source.nodes[n].branch)) for n in fresh]
         return [*ops, *_instances(source, target, {*fresh, *target.nodes})]
@@ -138,6 +139,13 @@ def _instances(source: State, target: State, known: Collection[str]) -> list[Op]
             raise AlreadyExistsError(f"both repos made an instance {info.name!r} of their own: rename one of them")
         ops.append({"op": "instance", **info.to_json()})
     return ops
+
+
+def _check_refs(target: State, nodes: Iterable[str], branches: Iterable[str]) -> None:
+    """Refuse a tag that would hide a branch of the target, and a branch that a tag of the target would hide."""
+    both = [n for n in nodes if target.leaf(n) is not None] + [b for b in branches if b in target.nodes]
+    if both:
+        raise AlreadyExistsError(f"{both[0]!r} is a branch in one of the repos and a version or tag in the other")
 
 
 def _branch_names(source: State, target: State, fresh: Sequence[str], aside: str | None) -> Callable[[str], str]:
