@@ -152,3 +152,15 @@ def test_orient_puts_the_asked_axes_in_order(dims, channels):
     point = {axis: extent - 1 for axis, extent in zip(request.axes, request.size, strict=True)}
     there = tuple(point[axis] for axis in reversed(axes))
     assert np.array_equal(turned[there], volume[tuple(point.get(axis, 0) for axis in (2, 1, 0))])
+
+
+def test_points_of_json():
+    assert params.points_zyx([]).shape == (0, 3)
+    assert params.points_zyx([[1, 2, 3], [-4, 5, 6]]).tolist() == [[3, 2, 1], [6, 5, -4]]
+    assert params.points_zyx([[1, 2, 3], [4], [], [5, 6]]).tolist() == [[3, 2, 1], [0, 0, 4], [0, 0, 0], [0, 6, 5]]
+    for wrong in (None, {}, "abc", [1, 2, 3], ["abc"], [[1, 2, 3, 4]], [[1, 2, 3.0]], [[1, True, 3]], [[1, None, 3]]):
+        with pytest.raises(InvalidInputError, match="JSON list of points"):
+            params.points_zyx(wrong)
+    for far in (2**31, -(2**31) - 1, 10**30):
+        with pytest.raises(InvalidInputError, match="32 bits"):
+            params.points_zyx([[0, 0, 0], [1, far]])

@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ _AXES = re.compile(r"[0-2](_[0-2]){1,2}")
 _PLANES = {"xy": (0, 1), "xz": (0, 2), "yz": (1, 2), "vol": (0, 1, 2)}
 _FORMATS = {"png": "png", "jpg": "jpeg", "jpeg": "jpeg", "tif": "tiff", "tiff": "tiff", "bmp": "bmp"}
 _JPEG_QUALITY = 80
+_NO_POINTS = "the body should be a JSON list of points [x, y, z]"
 
 
 def parse_int(text: str, what: str = "number") -> int:
@@ -74,16 +76,16 @@ def parse_blocks_zyx(text: str) -> list[Coord]:
 
 def points_zyx(value: Any) -> NDArray[np.int64]:
     """JSON ``[[x, y, z], ...]`` as an array of (z, y, x); coordinates left out at the end are 0, as for DVID."""
-    if not isinstance(value, list) or not all(map(_is_point, value)):
-        raise InvalidInputError("the body should be a JSON list of points [x, y, z]")
-    if any(not -(1 << 31) <= c < 1 << 31 for p in value for c in p):
+    if not isinstance(value, list) or not set(map(type, value)) <= {list} or max(map(len, value), default=0) > 3:
+        raise InvalidInputError(_NO_POINTS)
+    numbers = [*chain.from_iterable(value)]
+    if not set(map(type, numbers)) <= {int}:
+        raise InvalidInputError(_NO_POINTS)
+    if numbers and (min(numbers) < -(1 << 31) or max(numbers) >= 1 << 31):
         raise InvalidInputError("coordinates should fit into 32 bits")
-    padded = [[*p, *[0] * (3 - len(p))] for p in value]
-    return np.array(padded, np.int64).reshape(-1, 3)[:, ::-1]
-
-
-def _is_point(value: Any) -> bool:
-    return isinstance(value, list) and len(value) <= 3 and all(type(c) is int for c in value)
+    if len(numbers) < 3 * len(value):
+        numbers = [c for p in value for c in (*p, 0, 0, 0)[:3]]
+    return np.array(numbers, np.int64).reshape(-1, 3)[:, ::-1]
 
 
 def parse_bool(text: str | None, default: bool = False) -> bool:
