@@ -13,7 +13,7 @@ import zarr
 import vzarr
 from vzarr.errors import InvalidInputError, SealedError
 from vzarr.overlay import layout
-from vzarr.overlay.care.rebuild import rebuild_pages
+from vzarr.overlay.care.rebuild import rebuild_version
 from vzarr.overlay.care.verify import verify
 from vzarr.overlay.fsspec import VersionFileSystem
 
@@ -231,7 +231,7 @@ def test_keys_are_any_other_text(painted: vzarr.Version):
     for version in (sealed, sealed.newversion()):
         assert all(version.store.read(key) == (key.encode(), len(key.encode())) for key in odd)
     assert not list(verify(painted.repo.objects))
-    rebuild_pages(painted.repo.objects, painted.repo.state, painted.uuid)
+    rebuild_version(painted.repo.objects, painted.repo.state, painted.uuid)
 
 
 @pytest.mark.parametrize("name", [b"a\nb", b"\xff\xfe"])

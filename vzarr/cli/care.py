@@ -116,13 +116,13 @@ def verify(
     ] = False,
     instance: Annotated[str | None, typer.Option(metavar="NAME", help="With --labels: only this instance.")] = None,
     rebuild: Annotated[
-        bool, typer.Option("--rebuild", help="Make damaged owner pages again from the folders, then check again.")
+        bool, typer.Option("--rebuild", help="Make again what the rest of the repo tells, then check again.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Check log, seals, pages and every stored object; the exit status is 1 if anything is damaged."""
     if labels and rebuild:
-        raise typer.BadParameter("pages are rebuilt, indices are not: leave --labels out", param_hint="--rebuild")
+        raise typer.BadParameter("objects are rebuilt, indices are not: leave --labels out", param_hint="--rebuild")
     found = list(_data(url, version or "master", instance) if labels else look(open_objects(url), version))
     rebuilt: list[str] = []
     if rebuild:

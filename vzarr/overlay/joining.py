@@ -90,7 +90,7 @@ class Merges:
             raise InvalidInputError("a merge needs at least two different versions")
         child, history = child or uuids.uuid4().hex, History(state.parents)
         tips = history.tips(parents)
-        joined = merge.Merger(child, tips, history, self.shelf.sealed_view, judge, _kinds(state)).join()
+        joined = merge.Merger(child, tips, history, self.shelf.sealed_view, judge, kinds(state)).join()
         decided = Decided()
         if len(tips) > 1:
             with self.authority.kv.snapshot() as moment:
@@ -117,7 +117,8 @@ class Merges:
         objects.put(layout.base(prepared.child), record.to_bytes())
 
 
-def _kinds(state: State) -> Callable[[str], Kind]:
+def kinds(state: State) -> Callable[[str], Kind]:
+    """What datatypes make of arrays, by path."""
     known = datatypes.known()
 
     def kind(path: str) -> Kind:

@@ -90,6 +90,11 @@ def owner_pages(uuid: str) -> str:
     return f"nodes/{uuid}/owners/pages"
 
 
+def masks(uuid: str) -> str:
+    """Key of which whole parts of arrays a node deleted at once."""
+    return f"nodes/{uuid}/owners/masks.json"
+
+
 def sums(uuid: str) -> str:
     """Key of the checksums of the objects that a node stored."""
     return f"nodes/{uuid}/sums/sha256"

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
+import orjson
+
 from vzarr.geometry import Coord, intersect, iter_coords
 from vzarr.overlay import layout
 from vzarr.overlay.hierarchy.marks import marked
@@ -14,7 +16,7 @@ from vzarr.overlay.keys.keylayers import KeyChanges
 from vzarr.overlay.owners.directory import DELETED, FIRST_OWNER, Changes, Owners, PackWriter
 from vzarr.overlay.sealing import seal
 from vzarr.overlay.sources.adopted import source_box
-from vzarr.overlay.views.base import View, nothing
+from vzarr.overlay.views.base import SealedView, View, nothing
 from vzarr.overlay.views.inventory import Inventory, Places, Row, sealable
 from vzarr.overlay.views.openview import OpenView
 from vzarr.overlay.views.rootview import RootView
@@ -56,6 +58,7 @@ def seal_version(view: OpenView | RootView, base: Base, parents: tuple[str, ...]
     kept_pages = _merge_pages(view, base)
     pack = PackWriter(node, len(kept_pages))
     table = pack.update(base.owners, _chunk_changes(view, tree, inventory), ids)
+    _write_masks(view, tree)
     if pack.parts:
         objects.put(layout.owner_pages(node), kept_pages + b"".join(pack.parts))
     record = base.record
@@ -128,11 +131,24 @@ def array_changes(view: OpenView | RootView, entry: ArrayEntry) -> Changes:
 
 
 def _masked(view: OpenView | RootView, entry: ArrayEntry) -> dict[Coord, str | int]:
-    if isinstance(view, RootView) or entry.id not in view.masks():
-        return {}
-    masks = view.masks()[entry.id]
+    return {} if isinstance(view, RootView) else mask_changes(view.base, entry, view.masks().get(entry.id, ()))
+
+
+def _write_masks(view: OpenView | RootView, tree: Tree) -> None:
+    """Note whole parts of arrays that were deleted at once: of them no chunk's folder keeps a trace."""
+    known = {} if isinstance(view, RootView) else view.masks()
+    rows = [[e.id.to_json(), sorted(known[e.id])] for _, e in sorted(tree.arrays().items()) if e.id in known]
+    if rows:
+        view.storage.objects.put(layout.masks(view.node), orjson.dumps(rows))
+
+
+def mask_changes(base: SealedView, entry: ArrayEntry, masks: Iterable[Coord]) -> dict[Coord, str | int]:
+    """The chunks of an array that a version had from its base and deleted by their leading coordinates (`masks`)."""
+    masks = list(masks)
     found: dict[Coord, str | int] = {}
-    for coords, page, local in view.base.owners.chunks(entry.id, entry.spec.ndim):
+    if not masks:
+        return found
+    for coords, page, local in base.owners.chunks(entry.id, entry.spec.ndim):
         for coord, code in zip(map(tuple, coords.tolist()), page.codes[local].tolist(), strict=True):
             if code >= FIRST_OWNER and any(coord[: len(m)] == m for m in masks):
                 found[coord] = DELETED
@@ -140,7 +156,7 @@ def _masked(view: OpenView | RootView, entry: ArrayEntry) -> dict[Coord, str | i
     if box is not None:
         for mask in masks:
             inside = (*mask, *box[0][len(mask) :]), (*(c + 1 for c in mask), *box[1][len(mask) :])
-            found |= {c: DELETED for c in iter_coords(intersect(box, inside)) if view.base.in_source(entry, c)}
+            found |= {c: DELETED for c in iter_coords(intersect(box, inside)) if base.in_source(entry, c)}
     return found
 
 
