@@ -41,6 +41,14 @@ def stored(version: vzarr.Version) -> dict[str, int]:
     return dict(version.repo.objects.walk(layout.zarr(version.uuid)))
 
 
+def goes_on(written: list[int]) -> None:
+    """Wait until every writer has written something more."""
+    before, end = list(written), time.monotonic() + 30
+    while not all(a > b for a, b in zip(written, before, strict=True)):
+        assert time.monotonic() < end, "a writer does not go on"
+        time.sleep(0.02)
+
+
 def test_nothing_changes_in_a_pause_and_nothing_is_refused(painted: vzarr.Version):
     """Threads of this handle and of another one write chunk after chunk."""
     stop, refused, written = threading.Event(), [], [0] * 4
@@ -58,19 +66,19 @@ def test_nothing_changes_in_a_pause_and_nothing_is_refused(painted: vzarr.Versio
         threads = [threading.Thread(target=write, args=item) for item in enumerate(handles)]
         for thread in threads:
             thread.start()
-        for _ in range(3):
-            time.sleep(0.3)
-            with paused(painted.repo.authority, [painted.uuid]):
-                before, counts = stored(painted), list(written)
-                assert not painted.repo.authority.leases(painted.uuid)
-                time.sleep(0.4)
-                assert stored(painted) == before
-                assert written == counts
-            time.sleep(0.3)
-            assert all(a > b for a, b in zip(written, counts, strict=True)), "writers go on"
-        stop.set()
-        for thread in threads:
-            thread.join()
+        try:
+            for _ in range(3):
+                goes_on(written)
+                with paused(painted.repo.authority, [painted.uuid]):
+                    before, counts = stored(painted), list(written)
+                    assert not painted.repo.authority.leases(painted.uuid)
+                    time.sleep(0.4)
+                    assert stored(painted) == before
+                    assert written == counts
+        finally:
+            stop.set()
+            for thread in threads:
+                thread.join()
     assert not refused
     assert painted.repo.authority.kv.get(layout.row_pause(painted.uuid)) is None
 
@@ -90,12 +98,14 @@ def test_a_write_of_several_steps_is_whole_or_not_there(painted: vzarr.Version):
 
     thread = threading.Thread(target=write)
     thread.start()
-    for _ in range(5):
-        time.sleep(0.1)
-        with paused(painted.repo.authority, [painted.uuid]), painted.repo.authority.kv.snapshot():
-            assert painted.read("a", (0, 0), (1, 1)).item() == int(painted.keys(info).get(b"n") or 0)
-    stop.set()
-    thread.join()
+    try:
+        for _ in range(5):
+            time.sleep(0.1)
+            with paused(painted.repo.authority, [painted.uuid]), painted.repo.authority.kv.snapshot():
+                assert painted.read("a", (0, 0), (1, 1)).item() == int(painted.keys(info).get(b"n") or 0)
+    finally:
+        stop.set()
+        thread.join()
 
 
 def test_a_commit_waits_for_the_end_of_a_pause(painted: vzarr.Version):
