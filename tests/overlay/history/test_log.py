@@ -161,19 +161,33 @@ def test_a_damaged_entry_is_named(objects: Objects, data: bytes):
         list(log.entries())
 
 
+@pytest.mark.parametrize("data", [b"", b"{", b"[]", b"\xff", b'{"checkpoint": 255, "head": 1}', b'{"checkpoint": "x"}'])
+def test_a_damaged_hint_is_none(objects: Objects, data: bytes, caplog: pytest.LogCaptureFixture):
+    log = _fill(objects, layout.CHECKPOINT_EVERY + 3)
+    whole = objects.get(layout.LATEST)
+    for harm in (data, whole[: len(whole) // 2]):
+        objects.put(layout.LATEST, harm)
+        again = RepoLog(objects)
+        assert again.open() == log.refresh()
+        assert f"{layout.LATEST} is damaged" in caplog.text
+        for _ in range(layout.HINT_EVERY):
+            again.publish(lambda _: (NOTE,))
+        caplog.clear()
+        assert RepoLog(objects).open() == log.refresh()
+        assert not caplog.text, "who writes next has mended it"
+
+
 @pytest.mark.parametrize("data", [b"", b"{", b"[]", b"\xff"])
-def test_a_damaged_checkpoint_is_named(objects: Objects, data: bytes):
-    _fill(objects, layout.CHECKPOINT_EVERY + layout.HINT_EVERY)
+def test_a_damaged_checkpoint_is_none(objects: Objects, data: bytes, caplog: pytest.LogCaptureFixture):
+    expected = _fill(objects, layout.CHECKPOINT_EVERY + layout.HINT_EVERY).refresh()
     objects.put(layout.checkpoint(layout.CHECKPOINT_EVERY - 1), data)
-    state = RepoLog(objects).open()
-    with pytest.raises(FormatError, match="checkpoint"):
-        list(state.nodes)
+    assert list(RepoLog(objects).open().nodes) == list(expected.nodes)
     # A hint of earlier releases does not repeat the checkpoint's head.
     hint = orjson.loads(objects.get(layout.LATEST) or b"")
     del hint["head"]
     objects.put(layout.LATEST, orjson.dumps(hint))
-    with pytest.raises(FormatError, match="checkpoint"):
-        RepoLog(objects).open()
+    assert RepoLog(objects).open() == expected
+    assert caplog.text.count(f"{layout.checkpoint(layout.CHECKPOINT_EVERY - 1)} is damaged") == 2
 
 
 def test_the_newest_versions_are_found_without_the_checkpoint(objects: Objects):

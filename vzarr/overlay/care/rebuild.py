@@ -14,6 +14,7 @@ import orjson
 from vzarr.errors import ConflictError, FormatError, InvalidInputError, StorageError, UnsupportedError
 from vzarr.geometry import Coord
 from vzarr.overlay import layout, merge
+from vzarr.overlay.care import shortcuts
 from vzarr.overlay.care.draft import Draft
 from vzarr.overlay.care.remakeseals import find_record, layers_of, list_sums
 from vzarr.overlay.care.remaketrees import find_tree
@@ -41,9 +42,10 @@ _NEAR = 16
 
 def rebuild_damaged(objects: Objects, findings: Iterable[Finding]) -> tuple[list[str], list[Finding]]:
     """Make again what `verify` found damaged, as far as that can be: the keys written, and what could not be made."""
-    harmed = {f.key.split("/")[1] for f in findings if f.damage and f.key.startswith("nodes/")}
+    damaged = [f for f in findings if f.damage]
+    harmed = {f.key.split("/")[1] for f in damaged if f.key.startswith("nodes/")}
+    written = shortcuts.renew(objects, damaged)
     state, _ = read_log(objects)
-    written: list[str] = []
     failed: list[Finding] = []
     for node in (n for n in state.nodes if n in harmed):  # parents first: others build on theirs
         done, lost = rebuild_version(objects, state, node)

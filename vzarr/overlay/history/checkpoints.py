@@ -6,6 +6,7 @@ the hint does not have: who opens the newest version of a deep history needs non
 
 from __future__ import annotations
 
+import logging
 from functools import partial
 from typing import Any
 
@@ -17,6 +18,7 @@ from vzarr.overlay.history.nodes import Packed
 from vzarr.overlay.history.state import Entry, State, replay
 from vzarr.overlay.objects.base import Objects
 
+_log = logging.getLogger(__name__)
 LONGEST_HEAD = 1 << 13
 """Bytes of a checkpoint's head up to which a hint repeats it."""
 
@@ -93,8 +95,12 @@ def read_checkpoint(objects: Objects, number: int) -> State | None:
 
 
 def _rows(objects: Objects, number: int, head: dict[str, Any]) -> Packed:
-    """Versions as of a checkpoint; where it is gone, the log says the same."""
-    state = read_checkpoint(objects, number)
+    """Versions as of a checkpoint; where it is gone or damaged, the log says the same."""
+    try:
+        state = read_checkpoint(objects, number)
+    except FormatError as e:
+        _log.warning("%s; the log is read instead, until vzarr verify --rebuild mends it", e)
+        state = None
     if state is None:
         state = replay(State(), (_entry(objects, n) for n in range(number + 1))).compact()
     rows = state.nodes.packed

@@ -2,11 +2,12 @@
 
 Whoever creates entry N has published it; whoever loses reads what won, validates again on the new state, and
 tries N + 1.  ``log/latest`` is a hint that saves a reader from walking the log: the number of the newest checkpoint
-and what changed since.  A stale hint costs probes, never truth.
+and what changed since.  A hint that is stale, lost or damaged costs probes, never truth.
 """
 
 from __future__ import annotations
 
+import logging
 import secrets
 import threading
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ from datetime import UTC, datetime
 
 import orjson
 
+from vzarr.errors import FormatError
 from vzarr.overlay import layout
 from vzarr.overlay.history.checkpoints import entry_of, head_of, parsed, read_hint, write_hint
 from vzarr.overlay.history.looks import once
@@ -21,6 +23,7 @@ from vzarr.overlay.history.plans import Plan
 from vzarr.overlay.history.state import Entry, State, replay
 from vzarr.overlay.objects.base import Objects
 
+_log = logging.getLogger(__name__)
 TOOL = "vzarr/0.1"
 """What entries record as the program that wrote them."""
 
@@ -137,10 +140,20 @@ class RepoLog:
 
     def _write_hints(self, entry: Entry) -> None:
         """Checkpoint and hint may lag behind or be lost; readers only probe a little more."""
-        number, last = entry.number, self._base.next - 1
+        number = entry.number
         # What is sealed is opened often, and each entry that the hint lacks is one more to read.
-        if (number + 1) % layout.HINT_EVERY and all(op["op"] != "seal" for op in entry.ops):
-            return
+        if (number + 1) % layout.HINT_EVERY == 0 or any(op["op"] == "seal" for op in entry.ops):
+            self._store_hints(number)
+
+    def renew_hints(self) -> None:
+        """Write checkpoint and hint as the entries have them, whatever is there: `open` must not have been called."""
+        with self._lock:
+            self._probe()
+            self._store_hints(self._base.next - 1)
+
+    def _store_hints(self, number: int) -> None:
+        """Store the hint, and the checkpoint if that is missing or ends with the entry `number`."""
+        last = self._base.next - 1
         if self._base.next and not self._base_stored:
             # Whoever published its last entry may have died before this, and the hint would name nothing.
             if number == last or self._objects.size(layout.checkpoint(last)) is None:
@@ -155,7 +168,11 @@ class RepoLog:
         write_hint(self._objects, self._base, self._state, self._head)
 
     def _start_from(self, data: bytes) -> None:
-        found = read_hint(self._objects, data)
+        try:
+            found = read_hint(self._objects, data)
+        except FormatError as e:
+            _log.warning("%s; all of the log is read instead, until vzarr verify --rebuild mends it", e)
+            found = None
         if found is not None:
             self._base, self._state = found
             self._base_stored = self._base.nodes.packed.at_hand

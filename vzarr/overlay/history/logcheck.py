@@ -84,7 +84,9 @@ def _against(objects: Objects, number: int, state: State) -> Iterator[Finding]:
         message = "it is not what the log's entries add up to"
     except (FormatError, StorageError) as e:
         message = f"it cannot be read: {e!r}"
-    yield Finding("checkpoint-damaged", layout.checkpoint(number), message)
+    table = layout.checkpoint(number)
+    key = layout.checkpoint_json(number) if objects.size(table) is None else table
+    yield Finding("checkpoint-damaged", key, message)
 
 
 def _hint(objects: Objects, entries: list[Entry], is_whole: bool) -> Iterator[Finding]:
