@@ -22,12 +22,13 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 import vzarr
 from tests.types.labelmap.labelmodel import Model
+from tests.types.labelmap.mergemodel import FIRST, LAST, MergeModel
 from tests.types.labelmap.soaking import compare_all
-from tests.types.labelmap.test_compose import _check_three_ways
-from vzarr.errors import ConflictError, InvalidInputError, NotFoundError
+from vzarr.errors import InvalidInputError, NotFoundError
 from vzarr.overlay.kv.memory import MemoryKV
 from vzarr.overlay.objects.memory import MemoryObjects
 from vzarr.types import registry
+from vzarr.types.labelmap.bodyconflict import BodyConflict
 from vzarr.types.labelmap.handle import LabelMap
 
 MANY = os.environ.get("HYPOTHESIS_PROFILE") == "thorough"
@@ -264,38 +265,24 @@ class Histories(RuleBasedStateMachine):
         self.forks.append((node, *sides))
 
     @precondition(lambda self: self.forks)
-    @rule(moment=MOMENT)
-    def join(self, moment: int) -> None:
+    @rule(moment=MOMENT, strategy=st.sampled_from(["ours", "theirs"]))
+    def join(self, moment: int, strategy: str) -> None:
         base, *heads = self.forks.pop()
         for head in heads:
             self._seal(head, 0)
         before = {v.uuid for v in self.repo.versions()}
+        conflicts = self.repo.merge_conflicts(heads)
 
         def attempt() -> None:
-            self.repo.merge([self.repo[h] for h in heads])
+            self.repo.merge([self.repo[h] for h in heads], strategy if conflicts else "fail")
 
-        try:
-            if not self.survive(attempt, moment) and {v.uuid for v in self.repo.versions()} == before:
-                attempt()
-        except ConflictError:
-            self.open[self.repo[heads[0]].newversion().uuid] = self.sealed[heads[0]].child()
-            return
+        if not self.survive(attempt, moment) and {v.uuid for v in self.repo.versions()} == before:
+            attempt()
         (made,) = {v.uuid for v in self.repo.versions()} - before
-        merged = self.seg(made)
-        _check_three_ways(merged, self.seg(base), [self.seg(h) for h in heads])
-        labels = self._joined(*(self.sealed[n].labels for n in (base, *heads)))
-        self.open[made] = Model(labels, dict(merged.mappings()))
-
-    def _joined(self, base: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndarray:
-        """Voxels block by block: those of the side that changed them, never of both."""
-        found = left.copy()
-        for z, x in CORNERS:
-            at = (slice(z * BLOCK, (z + 1) * BLOCK), slice(None), slice(x * BLOCK, (x + 1) * BLOCK))
-            if np.array_equal(left[at], base[at]):
-                found[at] = right[at]
-            else:
-                assert np.array_equal(right[at], base[at]) or np.array_equal(right[at], left[at])
-        return found
+        segs, models = [self.seg(h) for h in heads], [self.sealed[h] for h in heads]
+        merge = MergeModel(self.seg(made), segs, models, [self.seg(base)], [self.sealed[base]], LO)
+        bodies = [c for c in conflicts if isinstance(c, BodyConflict)]
+        self.open[made] = merge.check(LAST if strategy == "theirs" else FIRST, bodies)
 
     @invariant()
     def every_version_is_as_its_model(self) -> None:

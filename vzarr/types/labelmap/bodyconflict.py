@@ -1,4 +1,4 @@
-"""What merged versions disagree about in a segmentation: the body of a supervoxel."""
+"""What merged versions disagree about in a segmentation: bodies that hang together."""
 
 from __future__ import annotations
 
@@ -6,20 +6,22 @@ from typing import NamedTuple
 
 
 class BodyConflict(NamedTuple):
-    """A supervoxel that is in different bodies on the sides of a merge.
+    """Supervoxels that are in different bodies on the sides of a merge, and are decided about together.
 
     Parameters
     ----------
     instance
         Name of the labelmap.
     body
-        Body of the supervoxel before.
+        Body of the first of them before.
     supervoxel
-        The supervoxel.
+        The first of them.
     bodies
         Its bodies, side by side; 0 where it was cut up.
     changed
         Places of the sides that disagree.
+    others
+        The others, ascending.
     """
 
     instance: str
@@ -27,6 +29,7 @@ class BodyConflict(NamedTuple):
     supervoxel: int
     bodies: tuple[int, ...]
     changed: tuple[int, ...]
+    others: tuple[int, ...] = ()
 
     @property
     def name(self) -> str:
@@ -40,4 +43,5 @@ class BodyConflict(NamedTuple):
 
     def __str__(self) -> str:
         sides = " and ".join(f"body {b}" if b else "pieces" for b in self.bodies)
-        return f"{self.instance}: supervoxel {self.supervoxel} of body {self.body} went to {sides}"
+        more = f", and {len(self.others)} more with it" if self.others else ""
+        return f"{self.instance}: supervoxel {self.supervoxel} of body {self.body} went to {sides}{more}"

@@ -87,6 +87,11 @@ def _read(keys: InstanceKeys, supervoxels: Sequence[int]) -> dict[int, int]:
     }
 
 
+def existing_within(keys: InstanceKeys, supervoxels: Sequence[int]) -> dict[int, int]:
+    """Bodies of supervoxels as `lookup_existing` gives them, in a transaction or snapshot."""
+    return _read_existing(keys, supervoxels)
+
+
 def is_mapped(keys: InstanceKeys, supervoxel: int) -> bool:
     """Whether anything is said of an id, be it that it is no supervoxel."""
     return keys.get(rows.mapping_key(supervoxel)) is not None or bool(pages.lookup(keys, [supervoxel]))
