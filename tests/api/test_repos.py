@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
@@ -157,11 +160,56 @@ def test_resolve_decides_only_what_is_in_conflict(client: TestClient, root: str)
         assert client.get(f"/api/node/{child}/kv/key/gone").status_code == 404
 
 
-def test_resolve_leaves_voxels_alone(client: TestClient, root: str):
-    client.post(f"/api/repo/{root}/instance", json={"typename": "uint8blk", "dataname": "gray"})
+def joined(client: TestClient, verb: str, parents: Sequence[str], **fields: object) -> tuple[int, str]:
+    """Status of a merge, and the new version or what is said."""
+    body = {"mergeType": "conflict-free", "parents": parents, **fields}
+    answer = client.post(f"/api/repo/{parents[0]}/{verb}", json=body)
+    return answer.status_code, answer.json()["child"] if answer.status_code == 200 else answer.text
+
+
+def test_a_merge_names_bodies_that_were_changed_differently(client: TestClient, root: str):
+    client.post(f"/api/repo/{root}/instance", json={"typename": "labelmap", "dataname": "seg"})
+    volume = np.repeat(np.arange(1, 5, dtype=np.uint64), 64**3 // 4)
+    assert client.post(f"/api/node/{root}/seg/raw/0_1_2/64_64_64/0_0_0", content=volume.tobytes()).status_code == 200
     left, right = fork(client, root)
+    for node, bodies in ((left, [1, 2]), (right, [3, 2])):
+        assert client.post(f"/api/node/{node}/seg/merge", json=bodies).status_code == 200
+    spared = client.post(f"/api/node/{right}/seg/split-supervoxel/4", content=runs_of_one_line()).json()
     for node in (left, right):
         client.post(f"/api/node/{node}/commit", json={})
-    answer = client.post(f"/api/repo/{root}/resolve", json={"data": ["gray"], "parents": [left, right]})
-    assert (answer.status_code, "voxels" in answer.text) == (400, True)
+
+    status, said = joined(client, "merge", [left, right])
+    assert status == 409
+    assert "supervoxel 2 of body 2 went to body 1 and body 3" in said
+    assert "resolve" in said
     assert len(client.get(f"/api/repo/{root}/info").json()["DAG"]["Nodes"]) == 3
+
+    for parents, there, gone in (([left, right], 1, 0), ([right, left], 3, 0)):
+        status, child = joined(client, "resolve", parents, data=["seg"])
+        assert status == 200, child
+        sizes = client.request("GET", f"/api/node/{child}/seg/sizes", json=[1, 2, 3, 4]).json()
+        assert sizes == [n * 64**3 // 4 for n in (2 if there == 1 else 1, gone, 2 if there == 3 else 1, 1)]
+        parts = client.get(f"/api/node/{child}/seg/supervoxels/4").json()
+        assert sorted(parts) == sorted([spared["SplitSupervoxel"], spared["RemainSupervoxel"]])
+
+
+def runs_of_one_line() -> bytes:
+    """DVID's RLEs of one line of 64 voxels at the end of a block."""
+    return bytes([0, 3, 0, 0]) + np.array([0, 1, 0, 63, 63, 64], "<i4").tobytes()
+
+
+def test_resolve_decides_about_blocks(client: TestClient, root: str):
+    client.post(f"/api/repo/{root}/instance", json={"typename": "uint8blk", "dataname": "gray"})
+    client.post(f"/api/repo/{root}/instance", json={"typename": "uint8blk", "dataname": "other"})
+    left, right = fork(client, root)
+    raw = "gray/raw/0_1_2/32_32_32/0_0_0"
+    for node, value in ((left, b"L"), (right, b"R")):
+        assert client.post(f"/api/node/{node}/{raw}", content=value * 32**3).status_code == 200
+        client.post(f"/api/node/{node}/commit", json={})
+    for parents, value in (([left, right], b"L"), ([right, left], b"R")):
+        status, child = joined(client, "resolve", parents, data=["gray"])
+        assert status == 200, child
+        assert client.get(f"/api/node/{child}/{raw}").content == value * 32**3
+    status, said = joined(client, "resolve", [left, right], data=["other"])
+    assert status == 409
+    assert "gray" in said

@@ -61,6 +61,10 @@ class DependedOnError(ConflictError):
     """What is to be undone is what something later builds on; the conflicts that DVID knows are 400."""
 
 
+class UndecidedError(ConflictError):
+    """What versions that are to be merged disagree about, of a kind that a merge cannot leave open."""
+
+
 class RangeNotSatisfiableError(VzarrError):
     """The range that was asked for lies outside of the object.
 
@@ -80,6 +84,7 @@ STATUS: dict[type[Exception], int] = {
     NotFoundError: 404,
     UnknownReferenceError: 400,
     DependedOnError: 409,
+    UndecidedError: 409,
     RangeNotSatisfiableError: 416,
     StorageError: 500,
     FormatError: 500,

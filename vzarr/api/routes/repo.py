@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Response
 
 from vzarr.api import deps, repojson, wire
 from vzarr.api.bodies import log_lines, string
-from vzarr.api.errors import references
+from vzarr.api.errors import UndecidedError, references
 from vzarr.api.hub import Hub
 from vzarr.api.routes import instances, verbs
 from vzarr.api.routing import read
-from vzarr.errors import InvalidInputError
+from vzarr.errors import ConflictError, InvalidInputError
 from vzarr.overlay.repo import Repo
+from vzarr.overlay.threeway.disputes import Conflict, KeyConflict
 from vzarr.overlay.version import Version
 from vzarr.types import registry
 from vzarr.types.resolve import merge_preferring
@@ -88,29 +91,49 @@ def get_branch_versions(repo: InRepo, branch: str) -> Response:
 def post_merge(repo: InRepo, hub: Repos, body: Body, user: User, app: App) -> Response:
     """Join sealed versions in an open child (DVID: ``POST R/merge``).
 
-    Body ``{"mergeType": "conflict-free", "parents": [...], "note": "..."}``.  What was changed differently stays
-    in conflict until it is written.
+    Body ``{"mergeType": "conflict-free", "parents": [...], "note": "..."}``.  Keys and chunks that were changed
+    differently stay in conflict until they are written.  Bodies cannot: 409 names them, and nothing is made; then
+    ``POST R/resolve`` decides.
     """
     if body.get("mergeType") != "conflict-free":
         raise InvalidInputError('"mergeType" should be "conflict-free"')
     note = string(body, "note", "")
-    child = repo.merge(_parents(repo, hub, body), note=note, keep_conflicts=True, user=user, app=app)
+    parents = _parents(repo, hub, body)
+    with _undecided():
+        child = repo.merge(parents, note=note, keep_conflicts=_may_stay, user=user, app=app)
     return wire.json({"child": child.uuid})
 
 
 @router.post("/resolve")
 def post_resolve(repo: InRepo, hub: Repos, body: Body, user: User, app: App) -> Response:
-    """Join sealed versions and let the first one named win where keys are in conflict (DVID: ``POST R/resolve``).
+    """Join sealed versions and let the first one named win where they are in conflict (DVID: ``POST R/resolve``).
 
     Body ``{"data": ["name", ...], "parents": [...], "note": "..."}``; departs from DVID in what is no conflict.
+    Decides about keys, blocks and bodies of the instances under ``data``; conflicts in the blocks or bodies of others
+    are 409, and nothing is made.
     """
     names = body.get("data")
     if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
         raise InvalidInputError('"data" should list one or more instances')
     parents = _parents(repo, hub, body)
-    with references():
+    with references(), _undecided():
         child = merge_preferring(parents, names, string(body, "note", ""), user=user, app=app)
     return wire.json({"child": child.uuid})
+
+
+def _may_stay(conflict: Any) -> bool:
+    """Whether a conflict can be left open in the new version."""
+    return isinstance(conflict, Conflict | KeyConflict)
+
+
+@contextmanager
+def _undecided() -> Iterator[None]:
+    """Context in which conflicts are those of a merge."""
+    try:
+        yield
+    except ConflictError as error:
+        how = "POST resolve with the instances under data lets the first of the parents decide"
+        raise UndecidedError(f"{error}; {how}", error.conflicts) from error
 
 
 def _parents(repo: Repo, hub: Hub, body: dict[str, Any]) -> list[Version]:
