@@ -98,6 +98,12 @@ def rebuild_keys(
     done = rebuild(open_objects(url), keys=keys, accept_loss=accept_loss)
     text = [f"keys of {done.versions} sealed versions restored" if done.restored else "the keys are in their place"]
     text += [f"the damaged store is kept as {done.aside}"] if done.aside else []
+    text += [
+        f"unversioned instance {name}: its keys are as of the snapshot at {time}; what was written after that is lost"
+        if time
+        else f"unversioned instance {name}: there is no snapshot of its keys, and all that it had is lost"
+        for name, time in done.unversioned
+    ]
     text += [f"open version {n}: as the mirror held it, {done.time}" for n in done.reopened]
     text += [f"open version {n}: its metadata and keys are lost; its chunks are in nodes/{n}" for n in done.lost]
     if done.lost:

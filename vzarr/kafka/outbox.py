@@ -122,7 +122,7 @@ class Mutations:
         return (None for _ in self._records(self._start(stored), moment))
 
     def _start(self, stored: bytes | None) -> MutationCursor:
-        first = FIRST_MUTATION_ID + self.repo.stripe * STRIPE_MUTATIONS
+        first = FIRST_MUTATION_ID + self.repo.first_stripe * STRIPE_MUTATIONS
         return MutationCursor(first) if stored is None else MutationCursor.decode(stored)
 
     def _records(self, cursor: MutationCursor, moment: Moment) -> Iterator[Numbered]:

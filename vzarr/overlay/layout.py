@@ -19,6 +19,8 @@ MARKER = hashlib.sha256(b"vzarr deletion marker").digest()
 STRIPES = 1 << 13
 """How many clones of a repo there may be; each gives labels of 2^40 of its own."""
 STRIPE_LABELS = 1 << 40
+STRIPE_HOLDERS = "stripes"
+"""Folder of what is known of who has which of these ranges."""
 UNVERSIONED = "unversioned"
 """In place of a version's id: what belongs to no version.  No root and no tag is called so."""
 PENDING = b"L"
@@ -28,6 +30,11 @@ ARRIVED, UNFOLDED = b"", b"fold"
 
 HEX_ID = re.compile(r"[0-9a-f]{32}")
 NODE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+
+
+def stripe_holder(number: int) -> str:
+    """Key of the id of the clone that has range `number`."""
+    return f"{STRIPE_HOLDERS}/{number}"
 
 
 def log_entry(number: int) -> str:

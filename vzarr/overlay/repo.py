@@ -41,8 +41,9 @@ class Repo(Instances):
 
     def __init__(self, objects: Objects) -> None:
         meta = opening.read_meta(objects)
-        self.stripe = int(meta.get("stripe", 0))
-        """Which of the repo's clones this is, 0 for the first; each gives labels of its own range."""
+        self._stripe = int(meta.get("stripe", 0))
+        self.first_stripe = int(next(iter(meta.get("earlier", [])), self._stripe))
+        """What `stripe` was at first: none of the repo's mutation ids is of a lower one."""
         self.authority, objects = opening.reach_authority(objects, meta)
         self.objects, self.url = objects, objects.url
         self._log = RepoLog(objects)
@@ -129,6 +130,14 @@ class Repo(Instances):
     def moved(self) -> bool:
         """Whether the keys that this handle has open have moved elsewhere, as far as it knows; open the repo again."""
         return self.authority.number in self.known.moved
+
+    @property
+    def stripe(self) -> int:
+        """Which of the repo's clones this is, 0 for the first; each gives labels of its own range.
+
+        It is looked up each time, for a clone takes another number where one that it meets has the same.
+        """
+        return self._stripe and int(opening.read_meta(self.objects)["stripe"])
 
     @property
     def uuid(self) -> str:

@@ -62,6 +62,26 @@ def test_a_lost_database_is_not_opened_empty(folder: Path, capsys: pytest.Captur
     assert "vzarr rebuild-keys" in capsys.readouterr().err
 
 
+def test_who_rebuilds_is_told_of_when_unversioned_keys_are(folder: Path, capsys: pytest.CaptureFixture[str]):
+    with vzarr.open(str(folder)) as repo:
+        repo.record_instance(repo["master"], "later", "keyvalue", versioned=False)
+        written = repo["master"].keys("loose").get(b"x")
+    lose(folder)
+    assert main(["rebuild-keys", str(folder), "--json"]) == 0
+    told = dict(json.loads(capsys.readouterr().out)["unversioned"])
+    assert told["later"] == ""
+    assert told["loose"].startswith("20")
+    assert main(["rebuild-keys", str(folder)]) == 0
+    assert "unversioned" not in capsys.readouterr().out
+    with vzarr.open(str(folder)) as repo:
+        assert (written, repo.root.keys("loose").get(b"x")) == (b"2", b"1")
+    lose(folder)
+    assert main(["rebuild-keys", str(folder)]) == 0
+    said = capsys.readouterr().out
+    assert f"unversioned instance loose: its keys are as of the snapshot at {told['loose']}" in said
+    assert "unversioned instance later: there is no snapshot" in said
+
+
 def test_a_new_repo_that_was_cut_off_is_opened(tmp_path: Path):
     vzarr.create(str(tmp_path / "repo")).close()
     lose(tmp_path / "repo")

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 import vzarr
 from vzarr.overlay import opening
 from vzarr.overlay.layout import STRIPE_LABELS
+from vzarr.overlay.transfer import stripes
 from vzarr.overlay.transfer.places import open_place
-from vzarr.overlay.transfer.verbs import clone, fetch
+from vzarr.overlay.transfer.verbs import clone, fetch, push
 from vzarr.types.labelmap.verify import check_index
 from vzarr.types.registry import create
 
@@ -60,6 +63,60 @@ def test_what_labs_did_comes_together(tmp_path: Path):
         assert check_index(merged["seg"]) == []
 
 
+@pytest.fixture
+def drawn_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the numbers that are free the least is drawn: two who don't know of each other draw the same."""
+    monkeypatch.setattr(stripes.secrets, "choice", lambda free: free[0])
+
+
+@pytest.mark.usefixtures("drawn_in_turn")
+def test_the_source_of_clones_writes_down_who_has_which_labels(tmp_path: Path):
+    origin, *urls = (str(tmp_path / name) for name in ("origin", "one", "two", "three"))
+    with vzarr.create(origin) as repo:
+        repo.root.commit()
+    for source, url in zip((origin, origin, urls[0]), urls, strict=True):
+        clone(open_place(source), open_place(url))
+    # The third is a clone of the first, which knew nothing of the second and had the last word on neither.
+    numbers = [open_place(url).stripes().own for url in urls]
+    assert numbers[:2] == [1, 2]
+    assert set(open_place(origin).stripes().known) == {1, 2}
+    push(open_place(urls[1]), open_place(origin))
+    push(open_place(urls[2]), open_place(origin))
+    assert len({open_place(url).stripes().own for url in urls}) == 3
+    assert set(open_place(origin).stripes().known) >= {open_place(url).stripes().own for url in urls}
+
+
+@pytest.mark.usefixtures("drawn_in_turn")
+@pytest.mark.parametrize("receiver", ["one", "two"])
+def test_clones_with_one_number_part_when_they_meet(tmp_path: Path, receiver: str):
+    origin, one, two = (str(tmp_path / name) for name in ("origin", "one", "two"))
+    voxels = np.repeat(np.arange(1, 9, dtype=np.uint64), 8)[None, None, :] * np.ones((64, 64, 1), np.uint64)
+    with vzarr.create(origin) as repo:
+        create(repo.root, "seg", "labelmap").write((0, 0, 0), voxels)
+        for body in (1, 3, 5, 7):
+            repo.root["seg"].merge(body, [body + 1])
+        repo.root.commit()
+    for url in (one, two):
+        clone(open_place(origin), open_place(url))
+        shutil.rmtree(tmp_path / "origin" / "stripes")  # as if the origin could not be written
+    assert [open_place(url).stripes().own for url in (one, two)] == [1, 1]
+    sender = two if receiver == "one" else one
+    with vzarr.open(one) as a, vzarr.open(two) as b:
+        tips = [repo["master"].branch(name) for name, repo in (("a", a), ("b", b))]
+        before = [tip["seg"].cleave(1, [2]) for tip in tips]
+        assert before[0].body == before[1].body
+        fetch(open_place(sender), open_place(str(tmp_path / receiver)), "theirs")
+        after = [tip["seg"].cleave(3, [4]) for tip in tips]
+        assert len({STRIPE_LABELS, *(done.body // STRIPE_LABELS for done in after)}) == 3
+        assert after[0].mutation_id != after[1].mutation_id
+        assert all(new.mutation_id > old.mutation_id for old, new in zip(before, after, strict=True))
+        assert {a.stripe, b.stripe} == {1, 2}
+        known = [open_place(url).stripes().known for url in (one, two)]
+        assert known[0] == known[1]
+        assert set(known[0]) == {1, 2}
+
+
+@pytest.mark.usefixtures("drawn_in_turn")
 def test_a_clone_of_a_clone_has_a_stripe_of_its_own(tmp_path: Path):
     with vzarr.create(str(tmp_path / "a")) as repo:
         repo.root.commit()

@@ -127,6 +127,18 @@ def test_only_who_has_the_token_writes(repo: vzarr.Repo, server: Server):
     assert push(at(server, repo.uuid, token=""), here(repo)).versions == []
 
 
+def test_who_gives_which_labels_is_told_over_http(repo: vzarr.Repo, server: Server, tmp_path: Path):
+    clone(here(repo), at(server))
+    served = at(server, repo.uuid).stripes()
+    assert here(repo).stripes().known == {served.own: served.clone}
+    for name, token in (("known", TOKEN), ("unknown", "")):
+        clone(at(server, repo.uuid, token=token), here(tmp_path / name))
+    mine = [here(tmp_path / name).stripes().own for name in ("known", "unknown")]
+    assert set(at(server, repo.uuid).stripes().known) == {served.own, mine[0]}
+    push(here(tmp_path / "unknown"), at(server, repo.uuid))
+    assert set(at(server, repo.uuid).stripes().known) == {served.own, *mine}
+
+
 def test_two_labs_and_a_server(repo: vzarr.Repo, server: Server, tmp_path: Path):
     clone(here(repo), at(server))
     theirs = f"{server.url}/{repo.uuid[:8]}"

@@ -24,6 +24,7 @@ from vzarr.overlay.transfer import exchange, outside
 from vzarr.overlay.transfer.copying import Row
 from vzarr.overlay.transfer.places import StoredPlace
 from vzarr.overlay.transfer.served import SHA256
+from vzarr.overlay.transfer.stripes import Stripes
 
 router = APIRouter(prefix="/api/transfer", tags=["transfer"])
 
@@ -112,6 +113,20 @@ async def post_urls(hub: Repos, ref: str, request: Request) -> Response:
     """Signed URLs for writing the objects ``[[KEY, SIZE, SHA-256], ...]``, and no other bytes; administrators only."""
     body = deps.parse_json(await request.body())
     return await run_in_threadpool(_ways_to_write, hub, ref, body)
+
+
+@read(router, "/{ref}/stripes")
+def get_stripes(hub: Repos, ref: str) -> Response:
+    """Which clones the repo knows, and which one it is: ``{"own": N, "clone": ID, "known": {N: ID}}``."""
+    return wire.json(hub.place(ref).stripes().to_json())
+
+
+@router.post("/{ref}/stripes", dependencies=ADMIN)
+async def post_stripes(hub: Repos, ref: str, request: Request) -> Response:
+    """Tell the repo which clones another one knows, as `get_stripes` gives and gets them; administrators only."""
+    body = deps.parse_json(await request.body())
+    theirs = _checked(Stripes.from_json, body)
+    return wire.json((await run_in_threadpool(lambda: hub.place(ref).learn(theirs))).to_json())
 
 
 @router.post("/{root}", dependencies=ADMIN)

@@ -68,6 +68,9 @@ class Rebuilt:
         Ids of open versions that came back, as a mirror held them.
     time
         As of when (UTC); "" if none did.
+    unversioned
+        Names of unversioned instances whose keys are those of a snapshot, and of when that is (UTC): what was written
+        after it is lost.  "" where there is none, and nothing is left.
     """
 
     restored: bool
@@ -77,6 +80,7 @@ class Rebuilt:
     aside: str = ""
     reopened: tuple[str, ...] = ()
     time: str = ""
+    unversioned: tuple[tuple[str, str], ...] = ()
 
 
 def rebuild_keys(repo: Repo, *, keys: str | None = None, accept_loss: bool = False) -> Rebuilt:
@@ -134,7 +138,15 @@ def rebuild(objects: Objects, *, keys: str | None = None, accept_loss: bool = Fa
     versions = sum(info.sealed for info in state.nodes.values()) if reason else 0
     came = () if back is None else tuple(n for n in back.nodes if n != layout.UNVERSIONED)
     time = back.moment.time if back is not None else ""
-    return Rebuilt(bool(reason), versions, tuple(() if accept_loss else lost), tuple(accepted), aside, came, time)
+    outside = _unversioned(objects, state) if reason and back is None else ()
+    lost = [] if accept_loss else lost
+    return Rebuilt(bool(reason), versions, tuple(lost), tuple(accepted), aside, came, time, outside)
+
+
+def _unversioned(objects: Objects, state: State) -> tuple[tuple[str, str], ...]:
+    """Unversioned instances, and of when their snapshots are."""
+    taken = {instance: snapshot.time for instance, snapshot in unversioned.read(objects).items()}
+    return tuple((i.name, taken.get(i.data_uuid, "")) for i in state.kept_instances() if not i.versioned)
 
 
 def _defect(objects: Objects, meta: dict[str, Any]) -> str:

@@ -55,6 +55,7 @@ def mirror(source: Place, target: Place, *, opened: bool = False, progress: Prog
     source, target = _stored(source), _stored(target)
     state = existing(source)
     _claim(source, target)
+    target.learn(source.stripes())
     there, progress = target.state(), adding_up(progress)
     _check_follows(source.objects, target.objects, there)
     nodes = _sealed_since(state, there)

@@ -13,8 +13,9 @@ from vzarr.overlay.sealing.leftout import Limits
 from vzarr.overlay.transfer.copying import Row, lacks
 from vzarr.overlay.transfer.plans import Arrival
 from vzarr.overlay.transfer.shared import Shared
+from vzarr.overlay.transfer.stripes import Stripes
 
-NOTHING = Brought()
+NOTHING, NOBODY = Brought(), Stripes()
 
 
 class Place(ABC):
@@ -62,13 +63,24 @@ class Place(ABC):
         """Write an object of a version that the log does not know yet."""
 
     @abstractmethod
-    def begin(self, root: str, keys: str | None = None) -> None:
-        """Make the place for a clone of the repo with that root; may be done again.
+    def begin(self, root: str, keys: str | None = None, avoid: Stripes = NOBODY) -> None:
+        """Make the place for a clone of the repo with that root, none of those to `avoid`; may be done again.
 
         Raises
         ------
         AlreadyExistsError
             If there is another repo, or one that has versions.
+        """
+
+    @abstractmethod
+    def stripes(self) -> Stripes:
+        """Which clones it knows, and which one it is."""
+
+    @abstractmethod
+    def learn(self, theirs: Stripes) -> Stripes:
+        """Write down which clones another repo knows, and do not go on with a number that another one has.
+
+        Nothing happens where that cannot be written.  Gives what it knows then.
         """
 
     @abstractmethod

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext
@@ -23,18 +22,19 @@ from vzarr.overlay.objects.base import Objects, ReadOnly
 from vzarr.overlay.objects.sharing import share
 from vzarr.overlay.sealing.leftout import Limits, gone
 from vzarr.overlay.sealing.seal import load_record
+from vzarr.overlay.transfer import stripes
 from vzarr.overlay.transfer.copying import Row, check_whole, lacks, list_nodes
 from vzarr.overlay.transfer.direct import Way
-from vzarr.overlay.transfer.place import NOTHING
+from vzarr.overlay.transfer.place import NOBODY, NOTHING
 from vzarr.overlay.transfer.place import Place as Place
 from vzarr.overlay.transfer.plans import Arrival
 from vzarr.overlay.transfer.served import ServedPlace, is_served
 from vzarr.overlay.transfer.shared import Shared
+from vzarr.overlay.transfer.stripes import Stripes
 from vzarr.overlay.views.outside import read as read_outside
 
 MOST_SOUND = 200_000
 """Objects that are remembered to be sound; beyond that some are read again."""
-_READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 class StoredPlace(Place):
@@ -122,11 +122,11 @@ class StoredPlace(Place):
         check_whole(self, rows, lambda row: row[:3] in self._sound or self.objects.known_sha256(row.key) == row.digest)
         self._sound.clear()
 
-    def begin(self, root: str, keys: str | None = None) -> None:
+    def begin(self, root: str, keys: str | None = None, avoid: Stripes = NOBODY) -> None:
         """See `Place.begin`."""
-        self.begin_partly(root, keys, Limits())
+        self.begin_partly(root, keys, Limits(), avoid)
 
-    def begin_partly(self, root: str, keys: str | None, limits: Limits) -> None:
+    def begin_partly(self, root: str, keys: str | None, limits: Limits, avoid: Stripes = NOBODY) -> None:
         """The same for a clone that will not have everything.
 
         Raises
@@ -134,9 +134,9 @@ class StoredPlace(Place):
         InvalidInputError
             Also if it was begun with other limits.
         """
-        stripe = 1 + secrets.randbelow(layout.STRIPES - 1)
+        more = {"clone": secrets.token_hex(16), **({"partial": limits.to_json()} if limits else {})}
+        stripe = stripes.draw(avoid.known)
         where = opening.EMBEDDED if keys is None else opening.check_keys(self.objects, keys)
-        more = {"partial": limits.to_json()} if limits else {}
         if opening.claim(self.objects, root, where, stripe=stripe, **more) != root:
             raise AlreadyExistsError(f"{self.url} is another repo already")
         if self.limits() != limits:
@@ -146,6 +146,14 @@ class StoredPlace(Place):
             first = FIRST_MUTATION_ID + meta["stripe"] * STRIPE_MUTATIONS
             with closing(opening.open_authority(self.objects, meta)) as authority:
                 authority.kv.transact(lambda txn: begin_mutation_ids(txn, first))
+
+    def stripes(self) -> Stripes:
+        """See `Place.stripes`."""
+        return stripes.read(self.objects)
+
+    def learn(self, theirs: Stripes) -> Stripes:
+        """See `Place.learn`."""
+        return stripes.learn(self.objects, theirs)
 
     def limits(self) -> Limits:
         """See `Place.limits`."""
@@ -166,7 +174,7 @@ class StoredPlace(Place):
                     own = {info.data_uuid for info in self.state().every_instance() if info.versioned}
                     unversioned.take(objects, authority.kv, _outside(authority), own, locks)
                 except StorageError as e:
-                    if e.errno not in _READ_ONLY:
+                    if e.errno not in stripes.READ_ONLY:
                         raise  # else what the last commit found is the newest that can be had
         found = ((key[len(PLACE) + 1 :], (size, stamp)) for key, size, stamp in self.objects.stamped(PLACE))
         arrays = {key: each for key, each in found if "/" in key}  # beside folders lies the root group's document

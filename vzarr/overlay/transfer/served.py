@@ -11,16 +11,17 @@ from urllib.parse import quote, urlsplit
 import orjson
 
 from vzarr import errors
-from vzarr.errors import FormatError, InvalidInputError, NotFoundError, StorageError, VzarrError
+from vzarr.errors import ForbiddenError, FormatError, InvalidInputError, NotFoundError, StorageError, VzarrError
 from vzarr.overlay.history.state import State
 from vzarr.overlay.keys.brought import Brought
 from vzarr.overlay.transfer import exchange
 from vzarr.overlay.transfer.copying import Row
 from vzarr.overlay.transfer.direct import Way, Ways
 from vzarr.overlay.transfer.http import GONE, Host
-from vzarr.overlay.transfer.place import NOTHING, Place
+from vzarr.overlay.transfer.place import NOBODY, NOTHING, Place
 from vzarr.overlay.transfer.plans import Arrival
 from vzarr.overlay.transfer.shared import Shared
+from vzarr.overlay.transfer.stripes import Stripes
 
 KIND = "Vzarr-Error"
 """Header of an answer that is an error: which of `vzarr.errors` it is."""
@@ -128,8 +129,26 @@ class ServedPlace(Place):
         if not self._writes.put(key, data):
             self._ask("PUT", f"{self._object(key)}?sha256={sha256(data).hexdigest()}", data)
 
-    def begin(self, root: str, keys: str | None = None) -> None:
-        """See `Place.begin`; where the keys lie is the server's to say."""
+    def stripes(self) -> Stripes:
+        """See `Place.stripes`."""
+        try:
+            return Stripes.from_json(self._json("GET", f"{self._repo()}/stripes"))
+        except (NotFoundError, FormatError):
+            return NOBODY  # there is no repo yet, or the server's release is an earlier one
+
+    def learn(self, theirs: Stripes) -> Stripes:
+        """See `Place.learn`; only who has the server's token can tell it anything."""
+        if theirs.known and self._headers:
+            try:
+                return Stripes.from_json(self._json("POST", f"{self._repo()}/stripes", orjson.dumps(theirs.to_json())))
+            except FormatError:
+                return NOBODY  # of an earlier release
+            except ForbiddenError:
+                pass  # a wrong token does no harm to who reads; who writes is told soon enough
+        return self.stripes()
+
+    def begin(self, root: str, keys: str | None = None, avoid: Stripes = NOBODY) -> None:
+        """See `Place.begin`; where the keys lie is the server's to say, and `avoid` is told it later, by `learn`."""
         if keys is not None:
             raise InvalidInputError(f"{self.url} is a server's, which says itself where the keys lie: leave them out")
         if not root.startswith(self._ref):

@@ -72,9 +72,10 @@ def clone(
     if limits:
         if not isinstance(target, StoredPlace):
             raise InvalidInputError("a server takes whole repos: limits are for a clone in a folder or on a store")
-        target.begin_partly(state.root, keys, settled(state, tips, limits))
+        target.begin_partly(state.root, keys, settled(state, tips, limits), source.stripes())
     else:
-        target.begin(state.root, keys)
+        target.begin(state.root, keys, source.stripes())
+    source.learn(target.stripes())  # before another clone of it draws the same number
     return _transfer(source, state, target, tips, progress)
 
 
@@ -119,6 +120,14 @@ def fetch(
     return _transfer(source, state, target, heads(state, branches), progress, aside, replace=unversioned)
 
 
+def _introduce(source: Place, target: Place) -> None:
+    """Let both know who gives which labels; no two do that with one number from now on."""
+    before = source.stripes()
+    after = source.learn(target.learn(before))
+    if after.own != before.own:
+        target.learn(after)
+
+
 def _transfer(
     source: Place, state: State, target: Place, tips: Sequence[str], progress: Progress | None,
     aside: str | None = None, *, replace: bool = False,
@@ -127,6 +136,7 @@ def _transfer(
     nodes = missing(state, there, tips)
     plan = Arrival(state, nodes, aside)
     ops = plan(there)  # what is refused is refused before anything is copied
+    _introduce(source, target)
     told = adding_up(progress)
     limits = target.limits() if isinstance(target, StoredPlace) else WHOLE
     if limits and isinstance(target, StoredPlace):

@@ -95,9 +95,15 @@ def read(instance: Instance) -> Labelling:
 
 def _known(instance: Instance, value: bytes | None) -> Labelling:
     """What the row says; where it was lost with its key store, or never came with a copy, what all versions say."""
-    if value is not None:
-        return _decode(value)
     repo = instance.version.repo
+    if value is not None:
+        known = _decode(value)
+        last = known.ceiling // STRIPE_LABELS
+        if not last or (known.ceiling + 1) % STRIPE_LABELS or known.given // STRIPE_LABELS != last:
+            return known
+        stripe = repo.stripe
+        # Another clone turned out to have the range that labels came from.
+        return known if stripe in (0, last) else Labelling(known.largest, *_range(stripe))
     leaves = _leaves(instance)
     largest = max(max_label(leaf) for leaf in leaves)
     if not repo.stripe:
@@ -105,8 +111,13 @@ def _known(instance: Instance, value: bytes | None) -> Labelling:
             return Labelling(largest)
         below = max(_largest_within(leaf, 0, STRIPE_LABELS) for leaf in leaves)
         return Labelling(largest, max(below, 1), STRIPE_LABELS - 1)  # the largest may be one that a clone gave
-    low, high = repo.stripe * STRIPE_LABELS, (repo.stripe + 1) * STRIPE_LABELS - 1
+    low, high = _range(repo.stripe)
     return Labelling(largest, largest if low <= largest <= high else low, high)
+
+
+def _range(stripe: int) -> tuple[int, int]:
+    """A clone's labels lie above the first and go up to the second."""
+    return stripe * STRIPE_LABELS, (stripe + 1) * STRIPE_LABELS - 1
 
 
 def _leaves(instance: Instance) -> list[Instance]:
