@@ -30,6 +30,31 @@ STEPS = st.lists(
 )
 
 
+@pytest.mark.parametrize("value", [None, "text", 5, ["a"]])
+def test_only_bytes_are_values(value: object):
+    kv = registry.create(vzarr.create(f"memory://{uuid.uuid4().hex}").root, "kv", "keyvalue")
+    with pytest.raises(InvalidInputError, match="key 'a' should be bytes"):
+        kv.put_many([("b", b"1"), ("a", value)])
+    assert kv.list_keys() == []
+
+
+@pytest.mark.parametrize("key", [None, b"bytes", 5])
+def test_only_strings_are_keys(key: object):
+    kv = registry.create(vzarr.create(f"memory://{uuid.uuid4().hex}").root, "kv", "keyvalue")
+    for call in (lambda: kv.put(key, b"1"), lambda: kv.get(key), lambda: kv.delete(key), lambda: kv.writer(key)):
+        with pytest.raises(InvalidInputError, match="a key should be a string"):
+            call()
+
+
+def test_what_is_like_bytes_is_a_value():
+    kv = registry.create(vzarr.create(f"memory://{uuid.uuid4().hex}").root, "kv", "keyvalue")
+    large = bytes(5 << 20)
+    kv.put_many(
+        [("a", bytearray(b"1")), ("b", memoryview(b"22")), ("c", memoryview(large)), ("d", memoryview(b"1234")[::2])]
+    )
+    assert [kv.get(key) for key in "abcd"] == [b"1", b"22", large, b"13"]
+
+
 def _open(version, name: str = "kv") -> keyvalue.KeyValue:
     return registry.open_instance(version, name)
 

@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from vzarr.api import errors, openapi
 from vzarr.api.activity import Activity, CountRequests, ReportRequests
-from vzarr.api.dispatch import NodeDispatcher, RepoDispatcher
+from vzarr.api.dispatch import NodeDispatcher, RepoDispatcher, routed
 from vzarr.api.hot import HotRoutes
 from vzarr.api.hub import Hub
 from vzarr.api.jobs import Jobs
@@ -58,6 +58,8 @@ class Server:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         scope["app"] = self.framework
+        if scope["type"] == "http":
+            scope["path"] = routed(scope["path"])
         await (self._reports or self._guard)(scope, receive, send)
 
     def at_once(self, scope: Scope, body: bytes, send: SendWhole) -> bool:

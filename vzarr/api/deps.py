@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Annotated, Any
+from urllib.parse import quote
 
 import orjson
 from fastapi import Depends, Query
@@ -66,6 +67,23 @@ async def instance(request: Request) -> Any:
 async def segments(request: Request) -> tuple[str, ...]:
     """Decoded segments of the path from the keyword on; a ``%2F`` does not split."""
     return _target(request).segments
+
+
+async def key(segments: Annotated[tuple[str, ...], Depends(segments)]) -> str:
+    """The segment after the keyword, as a key; one that would be cut off is refused, for it may mean another's."""
+    if len(segments) > 2:
+        wanted = quote("/".join(segments[1:]), safe="")
+        raise InvalidInputError(f"a slash in a key is sent as %2F: {segments[0]}/{wanted:.200}")
+    return segments[1]
+
+
+async def first_and_last(segments: Annotated[tuple[str, ...], Depends(segments)]) -> tuple[str, str]:
+    """The two segments after the keyword, as the ends of a range of keys."""
+    if len(segments) != 3:
+        raise InvalidInputError(
+            "a range of keys is named by its first and its last key, {first}/{last}; a slash in a key is sent as %2F"
+        )
+    return segments[1], segments[2]
 
 
 async def voxel_request(request: Request) -> VoxelRequest:

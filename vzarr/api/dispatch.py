@@ -8,6 +8,7 @@ of its datatype, found by entry point; `RepoDispatcher` does the same for ``/api
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -30,6 +31,7 @@ from vzarr.errors import InvalidInputError, NotFoundError, SealedError
 from vzarr.types.atonce import will_wait
 
 _NODE_KEYWORDS, _REPO_KEYWORDS = keywords(node.router), keywords(repo.router)
+_NO_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _ON_SEALED = frozenset({"branch", "newversion", "tag"})
 _ALWAYS_OPEN = frozenset({"blobstore"})  # content-addressed: DVID looks at it before the lock
 
@@ -68,10 +70,14 @@ class Path:
         Raises
         ------
         InvalidInputError
-            If they are no UTF-8: two such keys must never be taken for one.
+            If they are no UTF-8, or badly encoded: two such keys must never be taken for one.
         """
         mounted_at = (scope["root_path"] if mount is None else mount).count("/") + 1
         raw = scope.get("raw_path") or scope["path"].encode()
+        if b"%" in raw and _NO_ESCAPE.search(raw):
+            raise InvalidInputError(
+                "in the path of a URL, % should be followed by two hexadecimal digits (% itself: %25)"
+            )
         try:
             if b"%" in raw:
                 parts = [unquote_to_bytes(part).decode() for part in raw.split(b"/")[mounted_at:]]
@@ -159,9 +165,14 @@ def entered(scope: Scope, consumed: Sequence[str], rest: Sequence[str], target: 
     return {
         **scope,
         "root_path": root,
-        "path": "/".join([root, *rest]) if rest else f"{root}/",
+        "path": routed("/".join([root, *rest]) if rest else f"{root}/"),
         TARGET: target,
     }
+
+
+def routed(path: str) -> str:
+    """A path as routes are matched with it, for their patterns end at a line break; `Path` takes it as it was sent."""
+    return path.replace("\n", "%0A")
 
 
 def _not_found() -> Response:

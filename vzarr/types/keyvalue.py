@@ -70,7 +70,7 @@ class KeyValue(LenientInstance):
         Raises
         ------
         InvalidInputError
-            If the key is empty or not UTF-8.
+            If the key is empty or not UTF-8, or the value no bytes.
         SealedError
             If the version is not open.
         """
@@ -86,13 +86,13 @@ class KeyValue(LenientInstance):
         SealedError
             If the version is not open.
         """
-        rows: list[tuple[bytes, str, bytes | Upload]] = [(_row(key), key, value) for key, value in pairs]
+        rows: list[tuple[bytes, str, bytes | Upload]] = [(_row(key), key, _content(key, value)) for key, value in pairs]
         uploads: list[Upload] = []
         try:
-            for at, (key, value) in enumerate(pairs):
-                if not largevalues.fits(value):
+            for at, (row, key, value) in enumerate(rows):
+                if isinstance(value, bytes) and not largevalues.fits(value):
                     uploads.append(largevalues.store(self, value))
-                    rows[at] = (rows[at][0], key, uploads[-1])
+                    rows[at] = (row, key, uploads[-1])
             self._put(rows, user, app)
         except BaseException:
             for upload in uploads:
@@ -235,6 +235,8 @@ KEYVALUE = Datatype(
 
 
 def _row(key: str) -> bytes:
+    if not isinstance(key, str):
+        raise InvalidInputError(f"a key should be a string, not {key!r:.100}")
     try:
         encoded = key.encode()
     except UnicodeEncodeError as error:
@@ -242,6 +244,12 @@ def _row(key: str) -> bytes:
     if not encoded:
         raise InvalidInputError("a key must not be empty")
     return _VALUE + encoded
+
+
+def _content(key: str, value: object) -> bytes:
+    if not isinstance(value, bytes | bytearray | memoryview):
+        raise InvalidInputError(f"the value of key {key!r:.100} should be bytes, not {type(value).__name__}")
+    return bytes(value)
 
 
 def _span(first: str | None, last: str | None) -> tuple[bytes, bytes]:

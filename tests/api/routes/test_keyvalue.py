@@ -173,6 +173,46 @@ def test_keys_that_are_no_text_are_refused(client: TestClient, key: str):
     assert client.get("keys").json() == []
 
 
+def test_a_key_may_hold_line_breaks(client: TestClient):
+    keys = ["a%0Ab", "b%0A", "%0A", "%0D%0A", "c%0A%2Fd", "e%250A"]
+    for key in keys:
+        assert client.post(f"key/{key}", content=key.encode()).status_code == 200, key
+    for key in keys:
+        assert client.get(f"key/{key}").content == key.encode()
+        assert client.head(f"key/{key}").status_code == 200
+    assert client.get("keyrange/a%0A/c").json() == ["a\nb", "b\n"]
+    assert client.get("keyrange/%0A/%0A").json() == ["\n"]
+    for key in keys:
+        assert client.delete(f"key/{key}").status_code == 200
+    assert client.get("keys").json() == []
+
+
+def test_a_slash_that_is_not_encoded_means_no_other_key(client: TestClient):
+    client.post("key/x", content=b"x")
+    for answer in (client.post("key/x/y", content=b"y"), client.delete("key/x/y"), client.get("key/x/y")):
+        assert (answer.status_code, "x%2Fy" in answer.text) == (400, True)
+    assert (client.get("key/x").content, client.get("keys").json()) == (b"x", ["x"])
+    assert client.get("key/x/").content == b"x"
+    assert client.get("keyrange/a/b/c").status_code == 400
+    client.post("key/x%2Fy", content=b"y")
+    assert client.get("key/x%2Fy").content == b"y"
+
+
+@pytest.mark.parametrize("key", ["%zz", "%", "a%2", "%%30", "%G0x"])
+def test_a_percent_sign_that_encodes_nothing_is_refused(client: TestClient, key: str):
+    where = str(client.base_url.join(f"key/{key}"))
+    request = client.build_request("POST", "key/z", content=b"1")
+    request.url = request.url.copy_with(raw_path=f"{client.base_url.path}key/{key}".encode())
+    answer = client.send(request)
+    assert (answer.status_code, "%25" in answer.text) == (400, True), where
+    assert client.get("keys").json() == []
+
+
+def test_info_can_be_posted(client: TestClient):
+    answer = client.post("info", content=b"{}")
+    assert (answer.status_code, answer.json()) == (200, client.get("info").json())
+
+
 def test_a_missing_key_is_no_error_of_the_path(client: TestClient):
     assert client.post("key/", content=b"1").status_code == 400
     assert client.get("keys").json() == []

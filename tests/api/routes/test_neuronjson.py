@@ -36,6 +36,17 @@ def _get(client: TestClient, path: str, body: object):
     return client.request("GET", path, content=content)
 
 
+def test_info_can_be_posted(client: TestClient):
+    answer = client.post("info", content=b"{}")
+    assert (answer.status_code, answer.json()) == (200, client.get("info").json())
+
+
+def test_a_slash_in_a_key_is_refused(client: TestClient, everything: object):
+    for answer in (client.post("key/1/2?u=u", json={"bodyid": 1}), client.delete("key/1/2")):
+        assert (answer.status_code, "%2F" in answer.text) == (400, True)
+    assert client.get("all?show=all").json() == everything
+
+
 def test_bodies_are_sorted_as_numbers(client: TestClient):
     assert client.get("keys").json() == ["5", "30", str(BIG)]
     assert [record["bodyid"] for record in client.get("all").json()] == [5, 30, BIG]

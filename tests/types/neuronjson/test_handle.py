@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 
 import vzarr
@@ -42,6 +43,41 @@ def _indexed(version: vzarr.Version, body: int) -> set[bytes]:
     """Index rows that lead to a body."""
     keys = _open(version).keys.without_conflicts()
     return {row for row in keys.scan_keys(rows.INDEX, b"y") if rows.body_of(row) == body}
+
+
+def test_bodies_may_be_numbers_of_numpy(repo, neurons):
+    body = np.uint64(2**63 + 9)
+    neurons.put(body, {"bodyid": body, "type": "a"}, user="u")
+    assert neurons.get(body) == neurons.get(int(body))
+    assert neurons.get(body)["bodyid"] == 2**63 + 9
+    assert [b for b, _ in neurons.select(np.array([body, 3], np.uint64))] == [int(body)]
+    assert neurons.bodies(body, body) == [int(body)]
+    assert neurons.get(neurons.to_frame().index[0])["type"] == "a"
+    neurons.delete(body)
+    assert neurons.bodies() == []
+
+
+@pytest.mark.parametrize("body", ["5", 5.0, True, None, np.float64(5), np.bool_(True)])
+def test_what_is_no_integer_is_no_body(repo, neurons, body):
+    neurons.put(5, {"bodyid": 5}, user="u")
+    for call in (
+        lambda: neurons.get(body),
+        lambda: neurons.put(body, {"bodyid": 5}, user="u"),
+        lambda: neurons.delete(body),
+        lambda: neurons.bodies(body),
+        lambda: list(neurons.select([body])),
+    ):
+        with pytest.raises(InvalidInputError, match="a body id should be an integer"):
+            call()
+    with pytest.raises(InvalidInputError, match="'bodyid' is"):
+        neurons.put(1, {"bodyid": body}, user="u")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), [1.0, float("nan")], {"a": [{"b": float("-inf")}]}])
+def test_numbers_that_json_does_not_have_are_refused(repo, neurons, value):
+    with pytest.raises(InvalidInputError, match=r"which has no number .* field 'x'"):
+        neurons.put(1, {"bodyid": 1, "x": value}, user="u")
+    assert neurons.bodies() == []
 
 
 def test_merged_records_are_found_by_what_either_side_said(repo, neurons):

@@ -28,19 +28,6 @@ _TAR = "application/tar"
 _PROTOBUF = "application/octet-stream"
 
 
-# A key may hold a slash (sent as %2F), so it is taken from the segments and not from the decoded path.
-
-
-async def _key(segments: Annotated[tuple[str, ...], Depends(deps.segments)]) -> str:
-    return segments[1]
-
-
-async def _first_and_last(segments: Annotated[tuple[str, ...], Depends(deps.segments)]) -> tuple[str, str]:
-    if len(segments) < 3:
-        raise InvalidInputError("a range of keys is named by its first and its last key: {first}/{last}")
-    return segments[1], segments[2]
-
-
 async def _batch_format(json: str | None = None, tar: str | None = None, jsontar: str | None = None) -> str:
     """How a batch is sent, by ``?json=``, ``?tar=`` or ``?jsontar=``; protobuf by default."""
     as_json, as_tar = parse_bool(json), parse_bool(tar) or parse_bool(jsontar)
@@ -58,8 +45,8 @@ Handle = Annotated[KeyValue, Depends(_lenient)]
 Body = Annotated[bytes, Depends(deps.body)]
 User = Annotated[str, Depends(deps.user)]
 App = Annotated[str, Depends(deps.app_name)]
-Key = Annotated[str, Depends(_key)]
-FirstAndLast = Annotated[tuple[str, str], Depends(_first_and_last)]
+Key = Annotated[str, Depends(deps.key)]
+FirstAndLast = Annotated[tuple[str, str], Depends(deps.first_and_last)]
 BatchFormat = Annotated[str, Depends(_batch_format)]
 Check = Annotated[str | None, Query(description="true refuses values that are no JSON")]
 ByteRange = Annotated[str | None, Header(alias="Range")]
@@ -125,6 +112,12 @@ def delete_key(handle: Handle, key: Key, user: User, app: App) -> Response:
     """Remove a key (DVID: ``DELETE D/key/{key}``); an absent one is no error."""
     handle.delete(key, user=user, app=app)
     return wire.empty()
+
+
+@router.post("/info")
+def post_info(handle: Handle) -> Response:
+    """The same as ``GET D/info``: there are no settings to change (DVID: ``POST D/info``)."""
+    return wire.json(handle.info_json())
 
 
 @read(router, "/keys")

@@ -36,14 +36,8 @@ async def _lenient(handle: Annotated[NeuronJson, Depends(deps.instance)]) -> Neu
     return replace(handle, lenient=True)
 
 
-async def _key(segments: Annotated[tuple[str, ...], Depends(deps.segments)]) -> str:
-    return segments[1]
-
-
-async def _bounds(segments: Annotated[tuple[str, ...], Depends(deps.segments)]) -> tuple[int, int]:
-    if len(segments) < 3:
-        raise InvalidInputError("a range of bodies is named by its first and its last: {first}/{last}")
-    return _bound(segments[1]), _bound(segments[2])
+async def _bounds(ends: Annotated[tuple[str, str], Depends(deps.first_and_last)]) -> tuple[int, int]:
+    return _bound(ends[0]), _bound(ends[1])
 
 
 def _bound(text: str) -> int:
@@ -94,7 +88,7 @@ Handle = Annotated[NeuronJson, Depends(_lenient)]
 Body = Annotated[bytes, Depends(deps.body)]
 User = Annotated[str, Depends(deps.user)]
 App = Annotated[str, Depends(deps.app_name)]
-Key = Annotated[str, Depends(_key)]
+Key = Annotated[str, Depends(deps.key)]
 Bounds = Annotated[tuple[int, int], Depends(_bounds)]
 Fields = Annotated[Shown, Depends(_shown)]
 BatchFormat = Annotated[str, Depends(_batch_format)]
@@ -145,6 +139,12 @@ def _json_text(content: bytes) -> Response:
 
 
 # ---------------------------------------------------------------- many records
+
+
+@router.post("/info")
+def post_info(handle: Handle) -> Response:
+    """The same as ``GET D/info``: there are no settings to change (DVID: ``POST D/info``)."""
+    return wire.json(handle.info_json())
 
 
 @read(router, "/keys")

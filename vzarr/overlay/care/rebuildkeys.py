@@ -119,11 +119,7 @@ def rebuild(objects: Objects, *, keys: str | None = None, accept_loss: bool = Fa
     if reason and not keys and opening.lacks_keys(objects, meta):
         raise InvalidInputError(f"{reason}; name a place for the new ones")
     if keys is not None:
-        keys = opening.check_keys(objects, keys)
-        if not reason:
-            raise InvalidInputError(
-                f"the keys of {objects.url} are in their place: they can be rebuilt elsewhere only when they are lost"
-            )
+        keys = _check_place(objects, keys, reason)
     back = Reopening.of(objects, state) if reason else None
     if reason:
         meta, aside = _make(objects, meta, state, keys, back)
@@ -139,8 +135,19 @@ def rebuild(objects: Objects, *, keys: str | None = None, accept_loss: bool = Fa
     came = () if back is None else tuple(n for n in back.nodes if n != layout.UNVERSIONED)
     time = back.moment.time if back is not None else ""
     outside = _unversioned(objects, state) if reason and back is None else ()
-    lost = [] if accept_loss else lost
-    return Rebuilt(bool(reason), versions, tuple(lost), tuple(accepted), aside, came, time, outside)
+    return Rebuilt(
+        bool(reason), versions, tuple(() if accept_loss else lost), tuple(accepted), aside, came, time, outside
+    )
+
+
+def _check_place(objects: Objects, keys: str, reason: str) -> str:
+    """URL of a new place for keys, if they are not where they should be."""
+    keys = opening.check_keys(objects, keys)
+    if not reason:
+        raise InvalidInputError(
+            f"the keys of {objects.url} are in their place: they can be rebuilt elsewhere only when they are lost"
+        )
+    return keys
 
 
 def _unversioned(objects: Objects, state: State) -> tuple[tuple[str, str], ...]:

@@ -58,18 +58,18 @@ class NeuronJson(LenientInstance):
     def bodies(self, first: int = 0, last: int = LAST_BODY) -> list[int]:
         """Bodies from `first` to `last`, both included, that have records; ascending."""
         with self._named():
-            return [rows.body_of(row) for row in self.keys.scan_keys(*rows.record_range(first, last))]
+            return [rows.body_of(row) for row in self.keys.scan_keys(*_range(first, last))]
 
     def items(self, first: int = 0, last: int = LAST_BODY) -> Iterator[Found]:
         """Bodies from `first` to `last`, both included, and their records as JSON; ascending."""
         with self._named():
-            for row, content in self.keys.scan(*rows.record_range(first, last)):
+            for row, content in self.keys.scan(*_range(first, last)):
                 yield rows.body_of(row), content
 
     def select(self, bodies: Iterable[int]) -> Iterator[Found]:
         """Records of bodies as JSON, in their order; those without one are left out."""
         with self._named():
-            yield from search.fetch(self.keys, bodies)
+            yield from search.fetch(self.keys, map(records.integer, bodies))
 
     def query(self, query: Any) -> Iterator[Record]:
         """Records that a query asks for (`vzarr.types.neuronjson.queries`), with all their fields.
@@ -353,3 +353,8 @@ NEURONJSON = Datatype(
     key_name=_name,
     tags=True,
 )
+
+
+def _range(first: int, last: int) -> tuple[bytes, bytes]:
+    """Rows of the records of bodies `first` to `last`."""
+    return rows.record_range(records.integer(first), records.integer(last))

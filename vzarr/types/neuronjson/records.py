@@ -5,10 +5,12 @@ The rules are those of DVID (DVID HTTP API, neuronjson, ``POST D/key/{id}``).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+import numpy as np
 import orjson
 
 from vzarr.errors import InvalidInputError
@@ -20,17 +22,33 @@ _SHOWS = {"": (), "user": ("_user",), "time": ("_time",), "all": ("_user", "_tim
 _UNMARKED = frozenset({"bodyid", "user"})
 
 
-def check_body(body: int) -> int:
-    """A body that may have a record.
+def check_body(body: object) -> int:
+    """A body that may have a record, as a Python integer.
 
     Raises
     ------
     InvalidInputError
-        If it is 0, negative or of more than 64 bits.
+        If it is no integer, 0, negative or of more than 64 bits.
     """
-    if not 0 < body < 1 << 64:
-        raise InvalidInputError(f"a body id should be between 1 and 18446744073709551615, not {body}")
-    return body
+    found = integer(body)
+    if not 0 < found < 1 << 64:
+        raise InvalidInputError(f"a body id should be between 1 and 18446744073709551615, not {found}")
+    return found
+
+
+def integer(body: object) -> int:
+    """A body as a Python integer.
+
+    Raises
+    ------
+    InvalidInputError
+        If it is none.
+    """
+    if type(body) is int:
+        return body
+    if isinstance(body, bool) or not isinstance(body, int | np.integer):
+        raise InvalidInputError(f"a body id should be an integer, not {body!r:.100}")
+    return int(body)
 
 
 def decode(content: bytes, body: int) -> Record:
@@ -56,17 +74,33 @@ def checked(posted: Any, body: int) -> Record:
     InvalidInputError
         If it is no object, its ``bodyid`` is not `body`, a field's name cannot be kept, or it holds what JSON cannot.
     """
-    check_body(body)
+    body = check_body(body)
     if not isinstance(posted, dict):
         raise InvalidInputError(f"the record of body {body} should be a JSON object, not {type(posted).__name__}")
     if "bodyid" not in posted:
         raise InvalidInputError("neuronjson data must have 'bodyid' field")
-    if type(posted["bodyid"]) is not int or posted["bodyid"] != body:
-        raise InvalidInputError(f"'bodyid' is {posted['bodyid']!r:.100} in the record of body {body}")
-    for field in posted:
+    named = posted["bodyid"]
+    if isinstance(named, bool) or not isinstance(named, int | np.integer) or named != body:
+        raise InvalidInputError(f"'bodyid' is {named!r:.100} in the record of body {body}")
+    record = {**posted, "bodyid": body}
+    for field, value in record.items():
         _check_field(field)
-    encode(posted)
-    return dict(posted)
+        _check_numbers(field, value)
+    encode(record)
+    return record
+
+
+def _check_numbers(field: str, value: Any) -> None:
+    """Refuse what JSON has no number for; it would be kept as null."""
+    waiting = [value]
+    while waiting:
+        each = waiting.pop()
+        if isinstance(each, float) and not math.isfinite(each):
+            raise InvalidInputError(f"a record should be JSON, which has no number {each}: field {field!r:.100}")
+        if isinstance(each, dict):
+            waiting += each.values()
+        elif isinstance(each, list | tuple):
+            waiting += each
 
 
 def _check_field(field: object) -> None:
