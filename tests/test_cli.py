@@ -377,3 +377,20 @@ def test_a_port_in_use_is_an_error_of_one_line(tmp_path: Path, capsys: pytest.Ca
     assert (status, out) == (1, "")
     assert "cannot listen" in err
     assert err.count("\n") == 1
+
+
+def test_what_is_missing_is_called_as_on_the_command_line(repo: Path, capsys: pytest.CaptureFixture[str]):
+    status, _, err = run(capsys, "fetch", repo, repo)
+    assert (status, "--as" in err) == (2, True)
+
+
+@pytest.mark.parametrize("keys", ["postgresql://[bad/x", "bogus", "mysql://host/db"])
+def test_keys_that_cannot_be_named_so_are_told_in_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str], keys: str):
+    status, _, err = run(capsys, "init", tmp_path / "x", "--keys", keys)
+    assert (status, err.count("\n"), "key" in err) == (1, 1, True)
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_protocol_that_needs_more_than_a_url_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    status, _, err = run(capsys, "clone", "ftp://x/y", tmp_path / "x")
+    assert (status, err) == (1, "vzarr: ftp:// needs host, and so cannot hold a repo\n")

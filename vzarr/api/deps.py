@@ -114,7 +114,8 @@ async def is_admin(request: Request) -> bool:
 async def admin(request: Request) -> None:
     """Refuse who is not an administrator; for ``dependencies=[Depends(deps.admin)]``."""
     if not await is_admin(request):
-        raise ForbiddenError("this request needs the admin token of the server (?admintoken= or Authorization: Bearer)")
+        wrong = "another admin token than the one given" if security.token_in(request.scope) else "the admin token"
+        raise ForbiddenError(f"this request needs {wrong} (?admintoken= or Authorization: Bearer)")
 
 
 async def body(request: Request) -> bytes:

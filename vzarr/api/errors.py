@@ -114,7 +114,8 @@ def error_response(error: Exception, path: str) -> Response:
     if isinstance(error, RangeNotSatisfiableError):
         response.headers["Content-Range"] = f"bytes */{error.size}"
     if status >= 500:
-        log.error("%s: %s", path, error, exc_info=error)
+        # What cannot be reached from here is no fault of this program.
+        log.error("%s: %s", path, error, exc_info=None if status == 503 else error)
     return response
 
 

@@ -254,6 +254,8 @@ class Hub:
         AlreadyExistsError, InvalidInputError
             As `create`.
         """
+        if any(repo.uuid == root for repo in self.repos()):
+            raise AlreadyExistsError(f"the server has repo {root} already: push to it, or pull from it")
         self._check_new(root)
         StoredPlace(open_objects(self._url(root))).begin(root, self._keys)
 

@@ -31,11 +31,16 @@ _METHODS = "GET, HEAD, POST, PUT, DELETE, OPTIONS"
 
 def is_admin(scope: Scope, settings: Settings) -> bool:
     """Whether ``?admintoken=`` or ``Authorization: Bearer`` is the server's token; never, when it has none."""
-    given = QueryParams(scope["query_string"]).get("admintoken", "").encode()
-    kind, _, token = dict(scope["headers"]).get(b"authorization", b"").partition(b" ")
+    return bool(settings.admin_token) and hmac.compare_digest(token_in(scope), settings.admin_token.encode())
+
+
+def token_in(scope: Scope) -> bytes:
+    """The admin token that a request has; empty if none."""
+    given: bytes = dict(scope["headers"]).get(b"authorization", b"")
+    kind, _, token = given.partition(b" ")
     if kind.lower() == b"bearer":
-        given = token
-    return bool(settings.admin_token) and hmac.compare_digest(given, settings.admin_token.encode())
+        return token
+    return QueryParams(scope["query_string"]).get("admintoken", "").encode()
 
 
 class Guard:

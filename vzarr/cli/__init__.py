@@ -98,7 +98,8 @@ def main(args: Sequence[str] | None = None) -> int:
 
 def _usage(error: Exception) -> str:
     context = getattr(error, "ctx", None)
-    return f"{error} (see {context.command_path} --help)" if context else str(error)
+    told = error.format_message() if hasattr(error, "format_message") else str(error)
+    return f"{told} (see {context.command_path} --help)" if context else told
 
 
 def _fail(message: str, status: int) -> int:

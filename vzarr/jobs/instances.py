@@ -9,7 +9,7 @@ from vzarr.errors import AlreadyExistsError, InvalidInputError, SealedError, Uns
 from vzarr.jobs.arguments import Arguments
 from vzarr.jobs.runner import Order, Telling
 from vzarr.overlay.extract.content import load_region
-from vzarr.overlay.extract.duplicate import duplicate, is_unchanged
+from vzarr.overlay.extract.duplicate import check_divisible, duplicate, is_unchanged
 from vzarr.overlay.version import Version
 from vzarr.types import settings
 
@@ -48,6 +48,8 @@ def copy(version: Version, given: Mapping[str, Any], *, user: str = "", app: str
     if to in version.repo.state.instances:
         raise AlreadyExistsError(f"an instance named {to!r} exists already")
     within = load_region(source, arguments.roi())
+    if within is not None:
+        check_divisible(source, name)
 
     def work(told: Telling) -> dict[str, Any]:
         made = duplicate(source, name, target, to, within=within, progress=told, user=user, app=app)

@@ -61,6 +61,8 @@ def push(version: Version, given: Mapping[str, Any], allowed: Collection[str] = 
     limits = Limits(instances=names, roi=roi)
     state = version.repo.state
     versions = heads(state, None) if transmit == ALL else [version.uuid]
+    if not versions:
+        raise SealedError(f"nothing in repo {version.repo.uuid} is sealed yet: commit first")
     if limits:
         limits = settled(state, versions, limits)
 

@@ -29,7 +29,7 @@ from vzarr.overlay.keys import handover
 from vzarr.overlay.keys.authority import Authority
 from vzarr.overlay.keys.locks import FileLocks, Locks, ProcessLocks
 from vzarr.overlay.keys.postgreslocks import PostgresLocks
-from vzarr.overlay.kv import OrderedKV, open_kv
+from vzarr.overlay.kv import FORMS, OrderedKV, knows, open_kv
 from vzarr.overlay.kv.postgres import PostgresKV
 from vzarr.overlay.kv.section import Section, Unreachable
 from vzarr.overlay.objects.base import Objects, ReadOnly
@@ -246,8 +246,8 @@ def _embedded(objects: Objects, number: str, is_mirror: bool, durability: str) -
         return Authority(open_kv(f"memory://{number}"), objects, ProcessLocks(objects.url), number)
     if not isinstance(objects, FileObjects):
         raise AuthorityUnavailableError(
-            f"the keys of {objects.url} lie in the folder from which it was copied; to give this one keys of its own,"
-            " run `vzarr rebuild-keys REPO --keys URL`"
+            f"{objects.url} has no keys, as a clone on an object store that was made without any, or a folder that was"
+            " copied there without its own; `vzarr rebuild-keys REPO --keys URL` gives it some"
         )
     database = objects.path(layout.database())
     if not os.path.exists(database):  # noqa: PTH110 - quicker, and every opening comes here
@@ -294,7 +294,13 @@ def check_keys(objects: Objects, given: str | None) -> str:
         raise InvalidInputError("keys in memory would end with this process: use sqlite:///PATH")
     if scheme in ("sqlite", "lmdb") and len(rest) > 1 and rest.startswith("/"):
         return f"{scheme}:///{Path(rest[1:]).expanduser().absolute()}"
-    if urlsplit(given).password is not None:
+    try:
+        password = urlsplit(given).password
+    except ValueError as e:
+        raise InvalidInputError(f"the URL of the keys cannot be read: {e}") from e
+    if not knows(given):
+        raise InvalidInputError(f"a key store is {FORMS}, not {given!r}")
+    if password is not None:
         raise InvalidInputError(
             "the URL of the keys is recorded in the repo for all to read: leave the password out of it, and give it to"
             " the database's client, such as in ~/.pgpass"

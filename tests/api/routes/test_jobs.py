@@ -33,6 +33,9 @@ def repo(client: TestClient, root: str, hub: Hub) -> vzarr.Repo:
         (0, 0, 0), np.full((16, 16, 16), 1, "u1")
     )
     first.create_instance("notes", "keyvalue").put("k", b"1")
+    first.create_instance("seg", "labelmap", config={"BlockSize": "16,16,16"}).write(
+        (0, 0, 0), np.ones((16, 16, 16), "u8")
+    )
     first.create_instance("hot", "roi", config={"BlockSize": "8,8,8"}).replace(np.array([[0, 0, 0, 0]]))
     first.commit()
     second = first.newversion()
@@ -182,6 +185,10 @@ def test_repos_that_cannot_come_together(client: TestClient, repo: vzarr.Repo, t
         ("migrate-keys", {}, "InvalidInputError"),
         ("migrate-keys", {"keys": "embedded"}, "InvalidInputError"),
         ("migrate-keys", {"keys": "memory://x"}, "InvalidInputError"),
+        ("migrate-keys", {"keys": "bogus"}, "InvalidInputError"),
+        ("migrate-keys", {"keys": "mysql://host/db"}, "InvalidInputError"),
+        ("migrate-keys", {"keys": "postgresql://[bad/x"}, "InvalidInputError"),
+        ("copy", {"source": "seg", "target": "x", "filter": "roi:hot"}, "UnsupportedError"),
         ("migrate-keys", {"keys": "postgresql://ann:secret@host/db"}, "InvalidInputError"),
         ("migrate-keys", {"keys": "sqlite:////x", "drop": 1}, "InvalidInputError"),
         ("limit-versions", {"target": "/x"}, "InvalidInputError"),
@@ -197,6 +204,15 @@ def test_what_is_asked_wrongly_starts_nothing(
     assert (answer.status_code, answer.headers["vzarr-error"]) == (400, kind), answer.text
     assert client.get("/api/jobs", headers=ADMIN).json() == {"jobs": []}
     assert not Path("/x").exists()
+
+
+def test_nothing_is_pushed_where_nothing_is_sealed(client: TestClient, root: str):
+    answer = client.post(f"/api/repo/{root}/push", json={"target": "/x"}, headers=ADMIN)
+    assert (answer.status_code, answer.headers["vzarr-error"], "commit first" in answer.text) == (
+        400,
+        "SealedError",
+        True,
+    )
 
 
 def test_only_administrators_start_and_see_jobs(client: TestClient, repo: vzarr.Repo, tmp_path: Path):

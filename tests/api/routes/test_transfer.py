@@ -11,7 +11,9 @@ from starlette.testclient import TestClient
 
 import vzarr
 from tests.api.conftest import TOKEN
+from vzarr.api.errors import error_response
 from vzarr.api.hub import Hub
+from vzarr.errors import AuthorityUnavailableError, StorageError
 from vzarr.overlay import layout
 from vzarr.overlay.keys import unversioned
 from vzarr.overlay.keys.brought import Brought
@@ -217,3 +219,18 @@ def test_nobody_brings_the_labels_that_a_versioned_instance_gave(client: TestCli
     body = {**arrival(other), "nodes": [], "unversioned": brought.to_json()}
     assert client.post(f"/api/transfer/{other.uuid}/publish", json=body, headers=ADMIN).json() == {"kept": []}
     assert served["side"]["seg"].reserve_labels(1) == (4, 4)
+
+
+def test_who_is_refused_is_told_why(client: TestClient, sealed: str, tmp_path: Path):
+    where = f"/api/transfer/{'a' * 32}"
+    assert "needs the admin token" in client.post(where).text
+    for how in ({"headers": {"Authorization": "Bearer wrong"}}, {"params": {"admintoken": "wrong"}}):
+        assert "another admin token than the one given" in client.post(where, **how).text
+    told = client.post(f"/api/transfer/{sealed}", headers=ADMIN).text
+    assert f"the server has repo {sealed} already: push to it" in told
+
+
+def test_what_cannot_be_reached_is_logged_in_a_line(client: TestClient, root: str, hub: Hub, caplog):
+    error_response(AuthorityUnavailableError("the keys are elsewhere"), "/x")
+    error_response(StorageError("the disk is full"), "/x")
+    assert [record.exc_info is None for record in caplog.records] == [True, False]

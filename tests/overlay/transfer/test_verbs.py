@@ -172,6 +172,24 @@ class Dying(Place):
         self.inner.put(key, data)
 
 
+def test_a_clone_is_made_in_an_empty_folder(repo: vzarr.Repo, tmp_path: Path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "letters.txt").write_text("dear")
+    with pytest.raises(AlreadyExistsError, match=r"not empty: it holds letters\.txt"):
+        clone(place(repo), place(str(tmp_path / "mine")))
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["letters.txt"]
+    (tmp_path / "mine" / "letters.txt").unlink()
+    clone(place(repo), place(str(tmp_path / "mine")))
+
+
+def test_what_is_fetched_needs_a_name(repo: vzarr.Repo, second: str):
+    clone(place(repo), place(second))
+    with pytest.raises(InvalidInputError, match="--as NAME"):
+        fetch(place(second), place(repo), "")
+    with pytest.raises(InvalidInputError, match="branch name"):
+        fetch(place(second), place(repo), "a:b")
+
+
 @pytest.mark.parametrize("writes", [0, 1, 5, 20, 40])
 def test_a_transfer_that_was_cut_off_shows_nothing_and_is_resumed(repo: vzarr.Repo, second: str, writes: int):
     with pytest.raises(StorageError, match="cable"):

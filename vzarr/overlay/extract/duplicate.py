@@ -71,8 +71,8 @@ def duplicate(
     info = source.instance_info(name)
     folder = folder_in(info, repo.state, lambda: view.entries)
     arrays = [path for path in below(view.entries, folder) if isinstance(view.entries[path], ArrayEntry)]
-    if within is not None and any(datatypes.known().is_indexed(repo.state, path) for path in arrays):
-        raise UnsupportedError(f"{name!r} is counted as a whole: copy all of it")
+    if within is not None:
+        check_divisible(source, name)
     with target.writing(), _begun(target, info, to, user, app) as made:
         copy = _Copy(view, folder, target, made, within)
         copy.write_metadata()
@@ -105,6 +105,20 @@ def is_unchanged(version: Version, name: str) -> bool:
     arrays = [entry for entry in here.values() if isinstance(entry, ArrayEntry)]
     written = any(view.masks().get(entry.id) or next(view.own_chunks(entry), None) for entry in arrays)
     return here == there and not written and next(version.repo.keys.changed(version.uuid, info), None) is None
+
+
+def check_divisible(source: Version, name: str) -> None:
+    """Refuse to copy a part of space of an instance that counts what is in all of it.
+
+    Raises
+    ------
+    UnsupportedError
+        Saying so.
+    """
+    entries, state = source.view.entries, source.repo.state
+    folder = folder_in(source.instance_info(name), state, lambda: entries)
+    if any(datatypes.known().is_indexed(state, path) for path in below(entries, folder)):
+        raise UnsupportedError(f"{name!r} is counted as a whole: copy all of it")
 
 
 class _Copy:

@@ -17,7 +17,9 @@ from vzarr.overlay.kv.memory import MemoryKV
 from vzarr.overlay.kv.postgres import PostgresKV
 from vzarr.overlay.kv.sqlite import SqliteKV
 
-__all__ = ["OrderedKV", "is_at_hand", "open_kv"]
+__all__ = ["FORMS", "OrderedKV", "is_at_hand", "knows", "open_kv"]
+
+FORMS = "sqlite:///PATH, lmdb:///PATH or postgresql://HOST/DATABASE"
 
 
 def open_kv(url: str, *, create: bool = True, durability: str = "process") -> OrderedKV:
@@ -53,9 +55,15 @@ def open_kv(url: str, *, create: bool = True, durability: str = "process") -> Or
     for found in entry_points(group="vzarr.kv", name=scheme):
         opened: OrderedKV = found.load()(url, create=create, durability=durability)
         return opened
-    raise InvalidInputError(
-        f"a key store is memory://NAME, sqlite:///PATH, lmdb:///PATH or postgresql://HOST/DATABASE, not {url!r}"
-    )
+    raise InvalidInputError(f"a key store is memory://NAME, {FORMS}, not {url!r}")
+
+
+def knows(url: str) -> bool:
+    """Whether `url` names a store that may be opened, whether or not it is there."""
+    scheme, _, rest = url.partition("://")
+    if scheme in _FILES:
+        return len(rest) > 1 and rest.startswith("/")
+    return bool(rest) and (scheme in ("memory", "postgresql") or bool(entry_points(group="vzarr.kv", name=scheme)))
 
 
 def is_at_hand(kv: OrderedKV) -> bool:

@@ -134,6 +134,9 @@ class StoredPlace(Place):
         InvalidInputError
             Also if it was begun with other limits.
         """
+        strange = () if self.objects.get(layout.REPO) else self._strange()
+        if strange:
+            raise AlreadyExistsError(f"{self.url} is no repo, and not empty: it holds {', '.join(strange[:3])}")
         more = {"clone": secrets.token_hex(16), **({"partial": limits.to_json()} if limits else {})}
         stripe = stripes.draw(avoid.known)
         where = opening.EMBEDDED if keys is None else opening.check_keys(self.objects, keys)
@@ -146,6 +149,10 @@ class StoredPlace(Place):
             first = FIRST_MUTATION_ID + meta["stripe"] * STRIPE_MUTATIONS
             with closing(opening.open_authority(self.objects, meta)) as authority:
                 authority.kv.transact(lambda txn: begin_mutation_ids(txn, first))
+
+    def _strange(self) -> Sequence[str]:
+        """What lies where a repo is to be made, and is not what another attempt left."""
+        return [name for names in self.objects.list_dir("") for name in names if name not in ("keys", "tmp")]
 
     def stripes(self) -> Stripes:
         """See `Place.stripes`."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from http.client import HTTPResponse
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 import orjson
 
@@ -215,12 +215,14 @@ class ServedPlace(Place):
                 " the same command goes on where this one stopped"
             ) from e
         if answer.status >= 300:
-            raise self._error(answer, content)
+            raise self._error(answer, content, path)
         return answer, content
 
-    def _error(self, answer: HTTPResponse, content: bytes) -> VzarrError:
+    def _error(self, answer: HTTPResponse, content: bytes, path: str) -> VzarrError:
         """What an answer stands for, as the error that the server raised."""
         text = content[:2000].decode(errors="replace").strip()
+        where = f" ({unquote(f'/api/transfer{path}'.partition('?')[0])})."  # of no use to who asked for a transfer
+        text = f"{self._address()}: {text.removesuffix(where)}" if text.endswith(where) else text
         kind = getattr(errors, answer.headers.get(KIND, ""), None)
         if isinstance(kind, type) and issubclass(kind, VzarrError):
             return kind(text or f"{self._address()} answered {answer.status}")

@@ -113,7 +113,9 @@ def fetch(
     progress: Progress | None = None,
 ) -> Transferred:  # fmt: skip
     """As `push`, but what grew on both sides arrives on branches of its own, named ``ASIDE-BRANCH``, to be merged."""
-    check_branch(aside)
+    if not aside:
+        raise InvalidInputError("name what is fetched, such as by the lab that it comes from (--as NAME)")
+    check_branch(f"{aside}-master")
     state = existing(source)
     target.choose(state.root)
     existing(target)

@@ -11,6 +11,7 @@ import atexit
 import os
 import threading
 from collections.abc import Coroutine
+from inspect import Parameter, signature
 from typing import Any, TypeVar
 
 import fsspec
@@ -69,12 +70,20 @@ def run(work: Coroutine[Any, Any, T], seconds: float) -> T:
         raise
 
 
+_NAMED = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
+
+
 def _opened(protocol: str) -> Any:
     options: dict[str, Any] = {"use_listings_cache": False, "skip_instance_cache": True}
     if protocol == "s3":
         given = (conf.get("s3") or {}).get("config_kwargs", {})
         options |= {"asynchronous": True, "config_kwargs": {**_S3_CONFIG, **given}}
     try:
+        kind = fsspec.get_filesystem_class(protocol)
+        _, *asked = signature(kind.__init__).parameters.values()
+        lacking = [p.name for p in asked if p.default is p.empty and p.kind in _NAMED]
+        if lacking:
+            raise UnsupportedError(f"{protocol}:// needs {', '.join(lacking)}, and so cannot hold a repo")
         system = fsspec.filesystem(protocol, **options)
     except (ImportError, ValueError, TypeError, OSError) as e:  # some file systems need more than a name
         raise UnsupportedError(f"cannot open {protocol}://: {e}") from e
