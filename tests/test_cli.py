@@ -393,4 +393,4 @@ def test_keys_that_cannot_be_named_so_are_told_in_a_line(tmp_path: Path, capsys:
 
 def test_a_protocol_that_needs_more_than_a_url_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     status, _, err = run(capsys, "clone", "ftp://x/y", tmp_path / "x")
-    assert (status, err) == (1, "vzarr: ftp:// needs host, and so cannot hold a repo\n")
+    assert (status, err) == (1, "vzarr: cannot open ftp://: it needs host, and so cannot hold a repo\n")

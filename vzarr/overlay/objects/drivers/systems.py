@@ -79,11 +79,11 @@ def _opened(protocol: str) -> Any:
         given = (conf.get("s3") or {}).get("config_kwargs", {})
         options |= {"asynchronous": True, "config_kwargs": {**_S3_CONFIG, **given}}
     try:
-        kind = fsspec.get_filesystem_class(protocol)
-        _, *asked = signature(kind.__init__).parameters.values()
+        _, *asked = signature(fsspec.get_filesystem_class(protocol).__init__).parameters.values()
+        # Asked before, for some fall over what they lack when they are thrown away.
         lacking = [p.name for p in asked if p.default is p.empty and p.kind in _NAMED]
         if lacking:
-            raise UnsupportedError(f"{protocol}:// needs {', '.join(lacking)}, and so cannot hold a repo")
+            raise TypeError(f"it needs {', '.join(lacking)}, and so cannot hold a repo")
         system = fsspec.filesystem(protocol, **options)
     except (ImportError, ValueError, TypeError, OSError) as e:  # some file systems need more than a name
         raise UnsupportedError(f"cannot open {protocol}://: {e}") from e
