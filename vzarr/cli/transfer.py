@@ -140,7 +140,7 @@ def pull(
 ) -> None:  # fmt: skip
     """Get the sealed versions that another repo has; refused where a branch grew on both sides."""
     with _place(remote, token) as source, _place(url, token) as target, bar() as told:
-        done = verbs.push(source, target, branches=branch, unversioned=unversioned, progress=told)
+        done = verbs.push(source, target, branches=branch, unversioned=unversioned, progress=told, pulling=True)
     _say(done, f"pulled from {remote}", as_json)
 
 

@@ -14,6 +14,7 @@ from vzarr.jobs.runner import Order, Telling
 from vzarr.overlay.extract.content import load_region
 from vzarr.overlay.extract.flat import flatten
 from vzarr.overlay.history.refs import check_branch
+from vzarr.overlay.history.state import State
 from vzarr.overlay.repo import Repo
 from vzarr.overlay.sealing.leftout import Limits
 from vzarr.overlay.transfer import verbs
@@ -60,9 +61,7 @@ def push(version: Version, given: Mapping[str, Any], allowed: Collection[str] = 
         return Order("push", arguments.shown(), lambda told: _flatten(version, target, token, names, roi, keys, told))
     limits = Limits(instances=names, roi=roi)
     state = version.repo.state
-    versions = heads(state, None) if transmit == ALL else [version.uuid]
-    if not versions:
-        raise SealedError(f"nothing in repo {version.repo.uuid} is sealed yet: commit first")
+    versions = _all_sealed(state) if transmit == ALL else [version.uuid]
     if limits:
         limits = settled(state, versions, limits)
 
@@ -79,6 +78,14 @@ def push(version: Version, given: Mapping[str, Any], allowed: Collection[str] = 
         return _result(done)
 
     return Order("push", arguments.shown(), work)
+
+
+def _all_sealed(state: State) -> list[str]:
+    """The newest sealed versions of all branches."""
+    found = heads(state, None)
+    if not found:
+        raise SealedError(f"nothing in repo {state.root} is sealed yet: commit first")
+    return found
 
 
 def pull(repo: Repo, given: Mapping[str, Any], allowed: Collection[str] = ()) -> Order:
@@ -101,7 +108,9 @@ def pull(repo: Repo, given: Mapping[str, Any], allowed: Collection[str] = ()) ->
     def work(told: Telling) -> dict[str, Any]:
         how: dict[str, Any] = {"branches": branches, "unversioned": unversioned, "progress": told}
         with open_place(source, token) as there, open_place(repo.url) as here:
-            return _result(verbs.fetch(there, here, aside, **how) if aside else verbs.push(there, here, **how))
+            return _result(
+                verbs.fetch(there, here, aside, **how) if aside else verbs.push(there, here, pulling=True, **how)
+            )
 
     return Order("pull", arguments.shown(), work)
 

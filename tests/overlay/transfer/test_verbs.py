@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
@@ -145,6 +147,8 @@ def test_an_open_version_of_ones_own_stops_a_pull(repo: vzarr.Repo, second: str)
         repo["master"].commit()
         with pytest.raises(ConflictError, match="not fast-forward"):
             push(place(repo), place(second))
+        with pytest.raises(ConflictError, match=f"`vzarr commit {other.url} master`, then `vzarr fetch"):
+            other.pull(repo.url)
 
 
 class Dying(Place):
@@ -299,3 +303,33 @@ def test_by_the_command_line(repo: vzarr.Repo, tmp_path: Path, capsys: pytest.Ca
     assert "not fast-forward" in capsys.readouterr().err
     assert main(["fetch", repo.url, second, "--as", "lab2"]) == 0
     assert main(["merge", repo.url, "master", "lab2-master"]) == 0
+
+
+def told(capsys: pytest.CaptureFixture[str]) -> list[list[str]]:
+    """Commands that an error tells to run."""
+    return [shlex.split(line)[1:] for line in re.findall("`(.*?)`", capsys.readouterr().err)]
+
+
+@pytest.mark.parametrize("verb", ["push", "pull"])
+def test_what_is_told_about_branches_that_grew_apart_works(
+    repo: vzarr.Repo, tmp_path: Path, capsys: pytest.CaptureFixture[str], verb: str
+):
+    other = str(tmp_path / "a second one")
+    assert main(["clone", repo.url, other]) == 0
+    assert main(["commit", repo.url, "master"]) == 0
+    for growth in range(2):
+        assert main(["newversion", other, "master"]) == main(["commit", other, "master"]) == 0
+        assert main([verb, repo.url, other]) == 1
+        commands = told(capsys)
+        assert commands == [
+            ["fetch", repo.url, f"file://{other}", "--as", "theirs"],
+            ["merge", repo.url, "master", "theirs-master"],
+        ]
+        assert main(commands[0]) == 0
+        if not growth and verb == "push":
+            assert main(["push", repo.url, other]) == 1
+            assert told(capsys) == commands[1:], "it has been fetched"
+        if growth:
+            assert main(commands[1]) == 0
+    assert main(["commit", repo.url, "master"]) == 0
+    assert main(["push", repo.url, other]) == 0

@@ -154,8 +154,7 @@ def _branch_names(source: State, target: State, fresh: Sequence[str], aside: str
     if grown and aside is None:
         shown = ", ".join(b or "master" for b in grown)
         raise ConflictError(
-            f"not fast-forward: branch {shown} grew on both sides; fetch it beside your own and merge the two:"
-            " vzarr fetch REPO REMOTE --as THEIRS, then vzarr merge REPO BRANCH THEIRS-BRANCH",
+            f"not fast-forward: branch {shown} grew on both sides; fetch it beside your own and merge the two",
             [b or "master" for b in grown],
         )
     renamed: Mapping[str, str] = {b: f"{aside}-{b or 'master'}" for b in grown}

@@ -35,7 +35,7 @@ def pull(
         If a branch grew on both sides; `fetch` and `merge` bring it together.
     """
     with open_place(repo.url) as here, open_place(url, token) as there:
-        return verbs.push(there, here, branches=branches, unversioned=unversioned, progress=progress)
+        return verbs.push(there, here, branches=branches, unversioned=unversioned, progress=progress, pulling=True)
 
 
 def fetch(

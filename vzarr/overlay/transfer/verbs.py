@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from vzarr.errors import AlreadyExistsError, InvalidInputError, NotFoundError
+from vzarr.errors import AlreadyExistsError, ConflictError, InvalidInputError, NotFoundError
 from vzarr.overlay.history.refs import check_branch
 from vzarr.overlay.history.state import State
 from vzarr.overlay.sealing.leftout import Limits
 from vzarr.overlay.transfer import outside
+from vzarr.overlay.transfer.advice import commands
 from vzarr.overlay.transfer.copying import Progress, adding_up, copy_nodes
 from vzarr.overlay.transfer.partial import copy_partly, settled
 from vzarr.overlay.transfer.places import Place, StoredPlace, existing
@@ -82,6 +83,7 @@ def clone(
 def push(
     source: Place, target: Place, *, branches: Collection[str] | None = None,
     versions: Collection[str] | None = None, unversioned: bool = False, progress: Progress | None = None,
+    pulling: bool = False,
 ) -> Transferred:  # fmt: skip
     """Give another repo the sealed versions that it misses; pulling is the same the other way round.
 
@@ -92,6 +94,8 @@ def push(
     unversioned
         Let the sender's data of unversioned instances take the place of the receiver's; by default the receiver keeps
         what it has, and gets the sender's only of instances of which it has none.
+    pulling
+        Whether it is the receiver's user who asks: then what grew on both sides is to be merged there.
 
     Raises
     ------
@@ -104,8 +108,17 @@ def push(
     """
     state = existing(source)
     target.choose(state.root)
-    existing(target)
-    return _transfer(source, state, target, heads(state, branches, versions), progress, replace=unversioned)
+    there, tips = existing(target), heads(state, branches, versions)
+    try:
+        return _transfer(source, state, target, tips, progress, replace=unversioned)
+    except ConflictError as e:
+        if not set(e.conflicts) <= set(state.branches()):
+            raise  # not of branches
+        mine, theirs = (
+            ((target.url, there), (source.url, state)) if pulling else ((source.url, state), (target.url, there))
+        )
+        how = commands(*mine, *theirs, list(e.conflicts))
+        raise ConflictError(f"{str(e).partition(';')[0]}; bring it together here: {how}", e.conflicts) from e
 
 
 def fetch(
