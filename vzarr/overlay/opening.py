@@ -300,6 +300,10 @@ def check_keys(objects: Objects, given: str | None) -> str:
         raise InvalidInputError(f"the URL of the keys cannot be read: {e}") from e
     if not knows(given):
         raise InvalidInputError(f"a key store is {FORMS}, not {given!r}")
+    if scheme != "postgresql" and not rest.startswith("/"):
+        raise InvalidInputError(
+            f"a key store of another package is named SCHEME:///PATH, not {given!r}: locks lie there"
+        )
     if password is not None:
         raise InvalidInputError(
             "the URL of the keys is recorded in the repo for all to read: leave the password out of it, and give it to"

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import vzarr
 from vzarr.errors import InvalidInputError, StorageError
 from vzarr.overlay.kv import open_kv
 from vzarr.overlay.kv.base import stamp_of
@@ -327,3 +328,17 @@ def test_long_keys_leave_nothing_behind(kv):
 def test_bad_url(url):
     with pytest.raises(InvalidInputError):
         open_kv(url)
+
+
+@pytest.mark.usefixtures("installed")
+def test_a_repo_has_its_keys_in_a_store_from_outside(tmp_path):
+    with vzarr.create(str(tmp_path / "repo"), keys=f"shelf:///{tmp_path}/keys") as repo:
+        notes = repo.record_instance(repo.root, "notes", "keyvalue")
+        repo.root.transact(notes, lambda tx: tx.put(b"a", b"1"))
+        child = repo.root.commit().newversion()
+        child.transact(notes, lambda tx: tx.put(b"b", b"2"))
+    with vzarr.open(str(tmp_path / "repo")) as repo:
+        assert dict(repo["master"].keys("notes").scan()) == {b"a": b"1", b"b": b"2"}
+    with pytest.raises(InvalidInputError, match="SCHEME:///PATH"):
+        vzarr.create(str(tmp_path / "other"), keys="shelf://host/keys")
+    assert not (tmp_path / "other" / "vzarr.json").exists()
