@@ -254,6 +254,8 @@ def test_an_empty_version_is_an_empty_dataset(tmp_path: Path):
         ({"version": "nonesuch"}, "nonesuch"),
         ({"instance": "notes"}, "no voxel instance 'notes' of scale 0 .* there are: gray, seg"),
         ({"instance": "gray", "scale": 9}, "no voxel instance 'gray' of scale 9 .* there is none"),
+        ({"scale": 99}, "nothing has a scale 99 in 'master'; there are: gray, seg"),
+        ({"scale": -1}, "nothing has a scale -1"),
     ],
 )
 def test_what_is_not_there_is_not_found(url: Path, options, message: str):

@@ -148,7 +148,10 @@ def _dataset(
 ) -> xr.Dataset:
     """Dataset of one version; what the backend's method says of its parameters holds."""
     version = manager.acquire()[ref]
-    names = [name for name in _voxel_instances(version, scale) if name not in dropped]
+    there = _voxel_instances(version, scale)
+    names = [name for name in there if name not in dropped]
+    if instance is None and scale and not there:
+        raise NotFoundError(f"nothing has a scale {scale} in {ref!r}; {_list(_voxel_instances(version, 0))}")
     if instance is not None and not _has(version, instance, scale):
         raise NotFoundError(f"no voxel instance {instance!r} of scale {scale} in {ref!r}; {_list(names)}")
     chosen = names if instance is None else [instance]

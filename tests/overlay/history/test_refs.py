@@ -70,6 +70,8 @@ def test_a_ref_names_one_version(state: State, ref: str, node: str):
         (":nosuch", NotFoundError, "no branch 'nosuch'"),
         ("nosuch:side", NotFoundError, "nosuch"),
         ("master~2", NotFoundError, 'parent 2 is out of range for branch "master"'),
+        ("master~" + "9" * 20, NotFoundError, f'parent {"9" * 20} is out of range for branch "master"'),
+        (":master~" + "9" * 5000, NotFoundError, "out of range"),
         ("nosuch~1", NotFoundError, "no branch 'nosuch'"),
         ("a1~1", NotFoundError, "counts back from a branch"),
         ("master~", NotFoundError, None),
@@ -122,12 +124,19 @@ def test_branch_names(name: str):
 
 @pytest.fixture(scope="module")
 def dated() -> State:
-    """A, B and D on master, made at noon of 1, 2 and 4 November; C on side, made on the 3rd."""
+    """A, B and D on master, made in the morning of 1, 2 and 4 November and sealed at noon; C on side, on the 3rd.
+
+    On the 5th an open one follows on each.
+    """
     nodes = [(A, [], "", 1), (B, [A], "", 2), (C, [A], "side", 3), (D, [B], "", 4)]
-    entries = []
-    for number, (node, parents, branch, day) in enumerate(nodes):
-        op = {"op": "node", "id": node, "parents": parents, "branch": branch, "note": ""}
-        entries.append(Entry(number, "x", f"2026-11-0{day}T12:00:00.000000Z", "", "", "", (op,)))
+    opened = [("e" * 32, [D], "", 5), ("f" * 32, [C], "side", 5)]
+    entries: list[Entry] = []
+    for node, parents, branch, day in [*nodes, *opened]:
+        made = {"op": "node", "id": node, "parents": parents, "branch": branch, "note": ""}
+        entries.append(Entry(len(entries), "x", f"2026-11-0{day}T06:00:00.000000Z", "", "", "", (made,)))
+        if (node, parents, branch, day) in nodes:
+            sealed = {"op": "seal", "id": node, "sha256": "0"}
+            entries.append(Entry(len(entries), "x", f"2026-11-0{day}T12:00:00.000000Z", "", "", "", (sealed,)))
     return replay(State(), entries)
 
 
@@ -145,6 +154,8 @@ def dated() -> State:
         ("side@2026-11-04", C),
         ("a1:side@2026-11-04", C),
         (":master@2026-11-01", A),
+        ("@2026-11-03", B),
+        (":@2026-11-03", B),
     ],
 )
 def test_a_moment_names_the_newest_version_of_then(dated: State, ref: str, node: str):
@@ -156,6 +167,7 @@ def test_a_moment_names_the_newest_version_of_then(dated: State, ref: str, node:
     [
         ("master@2026-10-31", NotFoundError),
         ("side@2026-11-03T11:59", NotFoundError),
+        ("@2026-11-01T11:59", NotFoundError),
         ("nothing@2026-11-03", NotFoundError),
         ("master@2026-11-31", InvalidInputError),
         ("master@2026-11-03Tnoon", InvalidInputError),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
+from vzarr.errors import FormatError, StorageError
 from vzarr.overlay import layout
 from vzarr.overlay.hierarchy.tree import RESERVED
 from vzarr.overlay.history.state import State
@@ -41,6 +42,13 @@ def usage(objects: Objects, state: State, nodes: Iterable[str]) -> Iterator[Usag
 
     Sealed versions are counted by their list of checksums, open ones by their folder, and so is what belongs to none
     (`layout.UNVERSIONED` among `nodes`).
+
+    Raises
+    ------
+    FormatError
+        If a seal or list of checksums is damaged.
+    StorageError
+        If a seal is missing.
     """
     names = {i.data_uuid: i.name for i in state.instances.values()}
     for node in nodes:
@@ -70,9 +78,14 @@ def _stored(objects: Objects, node: str, *, sealed: bool) -> Iterator[tuple[str,
     if data is None:
         yield from ((key[len(folder) + 1 :], max(0, size)) for key, size in objects.walk(folder))
         return
+    record = objects.get(layout.seal(node))
+    if record is None:
+        raise StorageError(f"{layout.seal(node)} is missing")
+    if seal.sha256(data) != seal.Record.from_bytes(record).sums:
+        raise FormatError(f"{layout.sums(node)} is damaged: its checksum differs from the seal's")
     yield from ((key, size) for key, size, _digest in seal.read_sums(data))
     yield "sums/sha256", len(data)
-    yield "seal.json", objects.size(layout.seal(node)) or 0
+    yield "seal.json", len(record)
 
 
 def _instance(key: str, names: dict[str, str]) -> str:

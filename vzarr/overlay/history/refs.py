@@ -7,14 +7,17 @@
 ``3f8:side``, ``:side``       the newest version of the branch in the repo that holds ``3f8``
 ``3f8:side~2``, ``side~2``    its third entry in `State.branch_versions`
 ``ANY@sealed``                the version itself or its nearest sealed ancestor by first parents
-``side@2026-11-01T12:00``     the newest version of the branch made at or before that moment (UTC unless
+``side@2026-11-01T12:00``     the newest version of the branch sealed at or before that moment (UTC unless
                               it names an offset; a date alone means the end of that day)
 ============================  ==========================================================================
+
+A time without a name before it means the default branch: ``@2026-11-01`` is ``master@2026-11-01``.
 """
 
 from __future__ import annotations
 
 import re
+import sys
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 
@@ -25,6 +28,7 @@ from vzarr.overlay.history.state import State
 
 LONGEST_BRANCH = 255
 _DATED = re.compile(r"\d{4}-\d{2}-\d{2}")
+_DIGITS = 18
 _BACK = re.compile(r"(.*?)(?:~(\d+))?")
 
 
@@ -127,18 +131,19 @@ def _on_branch(state: State, branch: str) -> str:
         raise NotFoundError(f"no branch {name!r}")
     found = next(islice(state.back_from(name), back or 0, None), None)
     if found is None:
-        raise NotFoundError(f'parent {back} is out of range for branch "{name}"')
+        raise NotFoundError(f'parent {branch.rpartition("~")[2]} is out of range for branch "{name}"')
     return found
 
 
 def _split(text: str) -> tuple[str, int | None]:
     match = _BACK.fullmatch(text)
     name, back = match.groups() if match else (text, None)
-    return name, None if back is None else int(back)
+    # What has more digits than any number of versions is as good as the largest that can be counted to.
+    return name, None if back is None else int(back) if len(back) <= _DIGITS else sys.maxsize
 
 
 def _at(state: State, name: str, moment: str) -> str:
-    """Newest version of a branch that was made at or before a moment; `name` may begin with an id and a colon."""
+    """Newest version of a branch that was sealed at or before a moment; `name` may begin with an id and a colon."""
     prefix, colon, branch = name.rpartition(":")
     if colon and prefix:
         by_prefix(state, prefix)
@@ -152,10 +157,12 @@ def _at(state: State, name: str, moment: str) -> str:
         time += timedelta(days=1) - timedelta.resolution
     last = time.replace(tzinfo=time.tzinfo or UTC)
     line = "" if branch == "master" else branch
-    made = [n for n in state.nodes.values() if n.branch == line and datetime.fromisoformat(n.created) <= last]
-    if not made:
-        raise NotFoundError(f"branch {branch!r} had no version yet at {moment}")
-    return made[-1].id
+    # A version's last change is its seal.
+    sealed = (n for n in state.nodes.values() if n.branch == line and n.sealed)
+    found = [n.id for n in sealed if datetime.fromisoformat(n.updated) <= last]
+    if not found:
+        raise NotFoundError(f"branch {branch or 'master'!r} had no sealed version yet at {moment}")
+    return found[-1]
 
 
 def _sealed(state: State, node: str) -> str:
