@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import signal
 import socket
@@ -15,11 +16,14 @@ import numpy as np
 import pytest
 import zarr
 from PIL import Image
+from rich.console import Console
 
 import vzarr
 from tests.serving import TOKEN, serving, start, stop
 from vzarr.cli import VERBS, application, main
+from vzarr.cli.output import columns, print_table
 from vzarr.overlay import layout
+from vzarr.types import registry
 
 
 @pytest.fixture
@@ -394,3 +398,93 @@ def test_keys_that_cannot_be_named_so_are_told_in_a_line(tmp_path: Path, capsys:
 def test_a_protocol_that_needs_more_than_a_url_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     status, _, err = run(capsys, "clone", "ftp://x/y", tmp_path / "x")
     assert (status, err) == (1, "vzarr: cannot open ftp://: it needs host, and so cannot hold a repo\n")
+
+
+def test_nothing_is_cut_where_nobody_looks(repo: Path, capsys: pytest.CaptureFixture[str]):
+    with closing(vzarr.open(str(repo))) as opened:
+        opened["master"].branch("b" * 40, "a note that is rather long, " * 10)
+        uuid = opened["b" * 40].uuid
+    _, out, _ = run(capsys, "log", repo)
+    line = next(line for line in out.splitlines() if uuid[:9] in line)
+    assert "b" * 40 in line
+    assert line.endswith(("a note that is rather long, " * 10).strip())
+    (repo / layout.zarr("root") / "volume/c/0/0/0").write_bytes(b"?")
+    _, out, _ = run(capsys, "verify", repo)
+    assert f"{layout.zarr('root')}/volume/c/0/0/0" in out
+
+
+def test_on_a_narrow_terminal_only_the_last_column_is_broken():
+    table = columns("finding", "where", "what")
+    table.add_row("object-differs", "nodes/" + "7a" * 16 + "/zarr/c/0/0/0", "its checksum differs from what was sealed")
+    shown = io.StringIO()
+    print_table(table, Console(file=shown, force_terminal=True, width=40, color_system=None))
+    lines = shown.getvalue().splitlines()
+    assert any("nodes/" + "7a" * 16 + "/zarr/c/0/0/0" in line for line in lines)
+    assert " ".join(shown.getvalue().split()).endswith("was sealed")
+    assert max(map(len, lines)) < 14 + 46 + 30
+
+
+def test_the_log_and_its_graph_tell_of_one_version(repo: Path, capsys: pytest.CaptureFixture[str]):
+    run(capsys, "branch", repo, "one")
+    run(capsys, "branch", repo, "two")
+    everything, of_root = answer(capsys, "log", repo, "--entries"), answer(capsys, "log", repo, "root", "--entries")
+    assert (len(everything), len(of_root)) == (4, 2)
+    assert [e["number"] for e in answer(capsys, "log", repo, "two", "--entries")] == [0, 1, 3]
+    assert [row["uuid"] for row in answer(capsys, "log", repo, "root", "--graph")] == ["root"]
+
+
+def test_conflicts_and_keys_are_named(repo: Path, capsys: pytest.CaptureFixture[str]):
+    with closing(vzarr.open(str(repo))) as opened:
+        made = opened["master"].newversion()
+        opened_keys = registry.create(made, "notes", "keyvalue")
+        for n in range(7):
+            opened_keys.put(f"k{n}", b"1")
+        made.zarr.create_array("point", shape=(), dtype="u1")[...] = 1
+        made.commit()
+        sides = [made.newversion(), made.branch("side")]
+        for value, side in enumerate(sides, 2):
+            side.write_chunks("volume", {(0, 0, 0): np.full((4, 4, 4), value, "u1")})
+            side.zarr["point"][...] = value
+            side.commit()
+        assert "point its only voxel" in run(capsys, "merge", repo, "master", "side", "--dry-run")[1]
+        merged = opened.merge(sides, keep_conflicts=True)
+        merged.commit()
+    _, out, _ = run(capsys, "diff", repo, "root", made.uuid)
+    assert "keys     notes: 14 written, among them k0, k1, k2, k3, k4 and 2 more" in out
+    assert "the only voxel" in out
+    assert answer(capsys, "diff", repo, "root", made.uuid)["key_names"] == {"notes": [f"k{n}" for n in range(7)]}
+    rows = answer(capsys, "blame", repo, "volume", "--version", merged.uuid)
+    assert [(row["uuid"], row["chunks"], row["note"]) for row in rows] == [(None, 1, "in conflict")]
+    assert "in conflict" in run(capsys, "blame", repo, "volume", "--version", merged.uuid)[1]
+    status, _, err = run(capsys, "flatten", repo, merged.uuid, repo.parent / "flat")
+    assert status == 1
+    assert "conflict" in err
+
+
+@pytest.mark.parametrize("hours", ["nan", "1e400", "-5"])
+def test_a_grace_is_a_number_of_hours(repo: Path, capsys: pytest.CaptureFixture[str], hours: str):
+    status, _, err = run(capsys, "gc", repo, "--grace", hours)
+    assert status == 1
+    assert "younger than" in err
+
+
+@pytest.mark.parametrize(("url", "why"), [("s3://", "names no source"), ("ftp://x/y", "it needs host")])
+def test_sources_that_cannot_be_opened_are_named(tmp_path: Path, capfd: pytest.CaptureFixture[str], url: str, why: str):
+    main(["init", str(tmp_path / "r")])
+    assert main(["adopt", str(tmp_path / "r"), "x", url]) == 1
+    err = capfd.readouterr().err
+    assert why in err
+    assert "Traceback" not in err
+
+
+def test_a_refused_init_leaves_nothing_and_names_the_place(
+    repo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    status, _, err = run(capsys, "init", repo, "--keys", f"sqlite:///{tmp_path / 'keys.sqlite'}")
+    assert status == 1
+    assert "is a repo already" in err
+    assert not (tmp_path / "keys.sqlite").exists()
+    (tmp_path / "file").write_bytes(b"")
+    status, _, err = run(capsys, "init", tmp_path / "file/x")
+    assert status == 1
+    assert str(tmp_path / "file/x") in err

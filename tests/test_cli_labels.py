@@ -71,3 +71,17 @@ def test_what_labels_at_scale_refuse(
     names = {"REPO": str(place), "TABLE": str(tmp_path / "t.csv")}
     assert cli.main([names.get(word, word) for word in words]) == status
     assert said in capsys.readouterr().err
+
+
+def test_voxels_that_zarr_wrote_are_named_and_counted_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    with vzarr.create(str(tmp_path / "repo")) as repo:
+        seg = registry.create(repo.root, "seg", "labelmap", config={"BlockSize": "16,16,16"})
+        seg.write((0, 0, 0), np.full((16, 16, 16), 5, np.uint64))  # type: ignore[attr-defined]
+        child = repo.root.commit().newversion()
+        child.zarr["seg/0"][:4] = 6
+        place = str(tmp_path / "repo")
+        assert cli.main(["verify", "--labels", place]) == 1
+        assert "supervoxel 6 of body 6 is indexed wrongly" in capsys.readouterr().out
+        assert cli.main(["index", place, "master", "seg"]) == 0
+        assert cli.main(["verify", "--labels", place]) == 0
+        assert (child["seg"].size(5), child["seg"].size(6)) == (12 * 256, 4 * 256)  # type: ignore[attr-defined]

@@ -10,6 +10,7 @@ from rich.markup import escape
 
 import vzarr
 from vzarr.cli.output import AsJson, RepoUrl, columns, emit, examples, moment, short, version_json
+from vzarr.overlay.compare.blame import UNRESOLVED
 from vzarr.overlay.compare.text import lines
 
 
@@ -38,11 +39,16 @@ def blame(
     """Tell which versions wrote the chunks of an array, and how many each."""
     with closing(vzarr.open(url)) as repo:
         found = repo[version].blame(path)
-        rows = [{**version_json(repo[found.versions[n].id]), "chunks": c} for n, c in found.counts().items()]
+        counts = found.counts()
+        open_ones = counts.pop(UNRESOLVED, 0)
+        rows = [{**version_json(repo[found.versions[n].id]), "chunks": c} for n, c in counts.items()]
         table = columns("version", "chunks", "branch", "created", "note")
         for row in rows:
             what = short(row["uuid"]), str(row["chunks"]), row["branch"], moment(row["created"]), row["note"]
             table.add_row(*map(escape, what))
+        if open_ones:
+            rows.append({"uuid": None, "chunks": open_ones, "note": "in conflict"})
+            table.add_row("-", str(open_ones), "", "", "in conflict: merged versions changed them differently")
         emit(rows, table, as_json=as_json)
 
 

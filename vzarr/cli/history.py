@@ -118,7 +118,7 @@ def log(
     """List the versions, newest first, or the entries of the repo's log."""
     with closing(vzarr.open(url)) as repo:
         if entries:
-            emit(*_entries(repo), as_json=as_json)
+            emit(*_entries(repo, None if ref is None else repo.resolve(ref)), as_json=as_json)
             return
         versions = repo.versions() if ref is None else _ancestry(repo, repo.resolve(ref))
         newest_first = sorted(versions, key=lambda version: -version.info.version_id)
@@ -154,9 +154,13 @@ def _ancestry(repo: Repo, node: str) -> list[Version]:
     return [repo[each] for each in found]
 
 
-def _entries(repo: Repo) -> tuple[list[dict[str, Any]], Table]:
+def _entries(repo: Repo, node: str | None) -> tuple[list[dict[str, Any]], Table]:
+    """Entries of the log; of one version those about it and its ancestors, or about what was made in them."""
+    mine = None if node is None else {version.uuid for version in _ancestry(repo, node)}
     rows, table = [], columns("entry", "time", "user", "what")
     for entry in repo.log():
+        if mine is not None and not any(mine & {op.get("id"), op.get("root"), op.get("version")} for op in entry.ops):
+            continue
         rows.append({**asdict(entry), "ops": list(entry.ops)})
         what = "; ".join(map(_in_words, entry.ops))
         table.add_row(str(entry.number), moment(entry.time), escape(entry.user), escape(what))

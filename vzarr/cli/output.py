@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
+from rich.text import Text
 
 from vzarr.overlay.version import Version
 
@@ -21,6 +22,8 @@ Ref = Annotated[
 ]
 Note = Annotated[str, typer.Option("--message", "-m", metavar="NOTE", help="What the version is about.")]
 User = Annotated[str, typer.Option("--user", "-u", help="Who; `vzarr config user NAME` sets a default.")]
+_LEAST = 20
+"""Width that a table's last column has at least, where it needs so much."""
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
 
 
@@ -34,9 +37,22 @@ def emit(value: Any, text: str | Table, *, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(value, indent=2))
     elif isinstance(text, Table):
-        Console().print(text)
+        print_table(text, Console())
     else:
         typer.echo(text)
+
+
+def print_table(table: Table, console: Console) -> None:
+    """Print a table of which nothing is cut: in files and pipes no line is broken, on a terminal only the last column.
+
+    Where a terminal is too narrow for the columns before the last, lines are longer than it, and it wraps them.
+    """
+    wide = [max(Text.from_markup(str(c)).cell_len for c in (col.header, *col.cells)) + 2 for col in table.columns]
+    least = sum(wide[:-1]) + min(wide[-1], _LEAST)
+    console.width = max(console.width, least) if console.is_terminal else sum(wide)
+    with console.capture() as drawn:
+        console.print(table)
+    console.file.write("".join(f"{line.rstrip()}\n" for line in drawn.get().splitlines()))
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import uuid as uuids
@@ -18,6 +19,7 @@ from vzarr.errors import (
     FormatError,
     InvalidInputError,
     NotFoundError,
+    StorageError,
 )
 from vzarr.overlay import layout, passcodes
 from vzarr.overlay.hierarchy import arrays
@@ -147,10 +149,15 @@ def claim(objects: Objects, root: str, keys: str, *, stripe: int = 0, **more: An
     if stripe:
         meta["stripe"] = stripe
     objects.check_writable()
-    _claim(meta)  # first: keys that cannot be reached leave nothing behind, and keys without a claim serve nobody
-    if objects.create(layout.REPO, orjson.dumps(meta, option=orjson.OPT_INDENT_2)):
-        return root
-    _claim(meta, drop=True)
+    if objects.size(layout.REPO) is None:  # or a refusal would leave an empty key store behind
+        _claim(meta)  # first: keys that cannot be reached leave nothing behind, and keys without a claim serve nobody
+        try:
+            is_new = objects.create(layout.REPO, orjson.dumps(meta, option=orjson.OPT_INDENT_2))
+        except StorageError as e:
+            raise StorageError(e.errno or errno.EIO, f"no repo can be made at {objects.url}: {e.strerror or e}") from e
+        if is_new:
+            return root
+        _claim(meta, drop=True)
     meta = read_meta(objects)
     begun = str(meta["root"])
     if begun == root and objects.get(layout.log_entry(0)) is not None:

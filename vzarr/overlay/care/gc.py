@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from collections.abc import Iterator, Sequence
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import orjson
 
-from vzarr.errors import SealedError
+from vzarr.errors import InvalidInputError, SealedError
 from vzarr.overlay import layout
 from vzarr.overlay.hierarchy.tree import ArrayEntry, Entry
 from vzarr.overlay.history.state import State
@@ -59,7 +60,14 @@ def find(objects: Objects, authority: Authority, state: State, grace: float = GR
     grace
         Seconds for which nothing may have been written to what looks unfinished.  Where the store does not tell when
         an object was written, such things count only with a grace of 0.
+
+    Raises
+    ------
+    InvalidInputError
+        If the grace is no number of seconds.
     """
+    if not 0 <= grace < math.inf:
+        raise InvalidInputError(f"what is left alone is younger than 0 or more seconds, not {grace}")
     old = time.time() - grace
     return [
         *_nodes(objects, state, old, grace),

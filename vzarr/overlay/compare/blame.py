@@ -49,10 +49,10 @@ class Blame:
     versions: Mapping[int, NodeInfo]
 
     def counts(self) -> dict[int, int]:
-        """Number -> how many chunks the version wrote, of those in `versions`."""
+        """Number -> how many chunks the version wrote, of those in `versions`; last `UNRESOLVED`, if there are any."""
         numbers, counts = np.unique(self.owners, return_counts=True)
         found = dict(zip(numbers.tolist(), counts.tolist(), strict=True))
-        return {number: found[number] for number in self.versions}
+        return {number: found[number] for number in (*self.versions, UNRESOLVED) if number in found}
 
     def zarr(self) -> zarr.Group:
         """The same as a Zarr group in memory, read-only.

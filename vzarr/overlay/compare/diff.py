@@ -6,7 +6,7 @@ chunk counts as changed when another version owns it: written again with the sam
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -126,6 +126,8 @@ class Diff:
         Other keys of the hierarchy -> `CREATED`, `REMOVED` or `CHANGED`.
     keys
         Instance -> number of its keys that were written in versions behind only one of the two.
+    key_names
+        Instance -> what its datatype calls them; those that follow from others have no name.
     """
 
     a: str
@@ -133,6 +135,7 @@ class Diff:
     paths: tuple[PathDiff, ...]
     loose: Mapping[str, str] = field(default_factory=dict)
     keys: Mapping[str, int] = field(default_factory=dict)
+    key_names: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
         return bool(self.paths or self.loose or self.keys)
@@ -149,15 +152,18 @@ class Diff:
     def to_json(self, *, boxes: bool = True) -> dict[str, Any]:
         """Plain data."""
         paths = [p.to_json(boxes=boxes) for p in self.paths]
-        return {"a": self.a, "b": self.b, "paths": paths, "loose": dict(self.loose), "keys": dict(self.keys)}
+        keys = {"keys": dict(self.keys), "key_names": {name: list(found) for name, found in self.key_names.items()}}
+        return {"a": self.a, "b": self.b, "paths": paths, "loose": dict(self.loose), **keys}
 
 
-def diff_views(a: View, b: View, keys: Mapping[str, int]) -> Diff:
-    """Compare two versions; `keys` is the number of keys of each instance that differ."""
+def diff_views(a: View, b: View, keys: Mapping[str, tuple[int, Sequence[str]]]) -> Diff:
+    """Compare two versions; `keys` is the number of keys of each instance that differ, and their names."""
     old, new = a.entries, b.entries
     pairs = sorted(_pairs(old, new), key=lambda p: p[1] if p[1] is not None else str(p[0]))
     found = (_compare(a, b, _at(old, p), _at(new, q), p, q) for p, q in pairs)
-    return Diff(a.node, b.node, tuple(f for f in found if f), _loose(a.loose(), b.loose()), keys)
+    counts = {name: count for name, (count, _) in keys.items()}
+    names = {name: called for name, (_, called) in keys.items()}
+    return Diff(a.node, b.node, tuple(f for f in found if f), _loose(a.loose(), b.loose()), counts, names)
 
 
 def changed_chunks(a: Grid, b: Grid, shape: Coord | None) -> Chunks:

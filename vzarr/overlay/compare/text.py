@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from vzarr.overlay.compare.diff import Diff, PathDiff
 
 MOST_BOXES = 20
+MOST_KEYS = 5
 _INDENT = " " * 9
 
 
@@ -28,7 +29,13 @@ def lines(found: Diff, *, boxes: bool = True) -> Iterator[str]:
     for path in found.paths:
         yield from _of_path(path, boxes)
     yield from (f"{kind:9}{key} (loose)" for key, kind in found.loose.items())
-    yield from (f"keys     {name}: {count} written" for name, count in found.keys.items())
+    yield from (f"keys     {name}: {count} written{_named(found, name)}" for name, count in found.keys.items())
+
+
+def _named(found: Diff, instance: str) -> str:
+    names = found.key_names.get(instance, ())
+    more = len(names) - MOST_KEYS
+    return f", among them {', '.join(names[:MOST_KEYS])}{f' and {more} more' if more > 0 else ''}" if names else ""
 
 
 def _of_path(path: PathDiff, boxes: bool) -> Iterator[str]:
@@ -60,4 +67,4 @@ def _space(side: Mapping[str, Any]) -> str:
 
 
 def _corners(box: Box) -> str:
-    return "..".join(",".join(map(str, corner)) for corner in box)
+    return "..".join(",".join(map(str, corner)) for corner in box) if box[0] else "the only voxel"

@@ -9,7 +9,7 @@ from itertools import groupby, islice
 from typing import TypeVar
 
 from vzarr.errors import AuthorityUnavailableError
-from vzarr.overlay import layout
+from vzarr.overlay import datatypes, layout
 from vzarr.overlay.history import plans
 from vzarr.overlay.history.dag import Position, ancestry
 from vzarr.overlay.history.state import InstanceInfo, NodeInfo, State
@@ -183,18 +183,26 @@ class RepoKeys:
             found = [*unversioned.read(self._objects)]
         return [instance for instance in found if instance not in known]
 
-    def written(self, a: str, b: str) -> dict[str, int]:
-        """Instance -> number of keys that were written in versions behind only one of two versions."""
+    def written(self, a: str, b: str) -> dict[str, tuple[int, tuple[str, ...]]]:
+        """Instance -> number of keys that were written in versions behind only one of two versions, and their names.
+
+        What follows from other keys has no name.
+        """
         state = self._state()
-        names = {i.data_uuid: i.name for i in state.instances.values()}
+        infos = {i.data_uuid: i for i in state.instances.values()}
         if self.reachable:
             for node in (a, b):
                 self._upkeep.ready(node, state)
         touched: dict[str, set[bytes]] = {}
         for node in set(ancestry(a, state.parents)) ^ set(ancestry(b, state.parents)):
             for instance, keys in self._keys_of(state.nodes[node]).items():
-                touched.setdefault(names.get(instance, instance), set()).update(keys)
-        return {name: len(keys) for name, keys in sorted(touched.items())}
+                touched.setdefault(instance, set()).update(keys)
+        found = {}
+        for instance, keys in touched.items():
+            info, name_of = infos.get(instance), datatypes.known().key_name
+            names = (name_of(info, key) for key in keys) if info is not None else ()
+            found[info.name if info is not None else instance] = len(keys), tuple(sorted(filter(None, names)))
+        return dict(sorted(found.items()))
 
     def _keys_of(self, info: NodeInfo) -> dict[str, Iterable[bytes]]:
         """Keys that a version wrote, by data id."""

@@ -32,6 +32,8 @@ def open_files(url: str | os.PathLike[str]) -> Files:
     path = local_path(text)
     if path is not None:
         return LocalFiles(path)
+    if not text.partition("://")[2].strip("/"):
+        raise InvalidInputError(f"{text} names no source: a host or bucket, and mostly a path, follow the protocol")
     parts = urlsplit(text)
     if parts.password or (parts.username and parts.scheme in ("http", "https")):
         raise InvalidInputError("a source's URL is written into the repo: give credentials by the environment instead")

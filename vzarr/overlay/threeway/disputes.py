@@ -45,7 +45,8 @@ class Conflict(_Place):
 
     def __str__(self) -> str:
         if self.box is not None:
-            return f"{self.path} " + "..".join(",".join(map(str, corner)) for corner in self.box)
+            corners = (",".join(map(str, corner)) for corner in self.box)
+            return f"{self.path} " + ("..".join(corners) if self.box[0] else "its only voxel")
         return f"{self.path or '/'}: {self.why}" if self.why else self.path or "/"
 
 

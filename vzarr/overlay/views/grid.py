@@ -107,7 +107,8 @@ class Grid:
             unresolved = np.flatnonzero(page.codes == CONFLICT)
             if unresolved.size:
                 coords = [tuple(c) for c in self.coords(at, unresolved).tolist()]
-                raise ConflictError(f"{self.array.path} has {len(coords)} or more chunks in conflict", coords)
+                some = ", ".join(map(str, coords[:3])) + (", ..." if len(coords) > 3 else "")
+                raise ConflictError(f"{self.array.path} has chunks in conflict, at chunk coordinates {some}", coords)
             local = np.flatnonzero(page.codes >= FIRST_OWNER)
             if local.size:
                 owners = [page.owners[c - FIRST_OWNER] for c in page.codes[local].tolist()]
