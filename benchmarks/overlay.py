@@ -3,6 +3,7 @@
     python benchmarks/overlay.py                  about five minutes
     python benchmarks/overlay.py --quick          small volumes, no deep history: does it run at all?
     python benchmarks/overlay.py --json out.json  also every single timing
+    python benchmarks/overlay.py --check          exit status 1 if a bar is missed
 
 See benchmarks/README.md for what is measured and how to read it.
 """
@@ -25,11 +26,20 @@ from typing import Any
 
 import numpy as np
 from backends import BACKENDS, OPEN, ROOT, SEALED, Backend, Reader
+from bars import Bars
 from numpy.typing import NDArray
 from results import Results
 from volumes import blocks, image, labels
 
 CHUNK = 64
+HELD = (
+    ("vzarr", "TensorStore", 1.0, ("W2", "W3", "W4", "W5", "W7 read")),
+    ("vzarr", "TensorStore", 1.15, ("W1", "W7 write", "W8")),
+    ("vzarr", "LocalStore", 1.0, ("W9",)),
+    ("vzarr", "OCDBT", 1.2, ("W6",)),
+    ("vzarr Store", "LocalStore", 1.2, ("W1", "W2", "W3", "W4", "W5", "W7")),
+)
+"""Whose time is held against whose, the ratio that the median may have, and beginnings of the workloads."""
 Coord = tuple[int, ...]
 Boxes = list[tuple[Coord, Coord]]
 
@@ -176,6 +186,17 @@ def machine() -> str:
     return f"Python {platform.python_version()}, {os.cpu_count()} CPUs, load {load:.1f}; {', '.join(versions)}"
 
 
+def bars_of(results: Results) -> Bars:
+    """Ratios round by round with their bars, of all backends that were measured."""
+    bars = Bars()
+    for name, base, bar, workloads in HELD:
+        for workload in (w for w in results.rows if w.startswith(workloads)):
+            found = results.ratios(workload, name, base)
+            if found:
+                bars.add(f"{workload}: {name} / {base}", found, "x", bar)
+    return bars
+
+
 def run(bench: Bench, depth: int, label_size: int) -> list[str]:
     """All workloads in order; the lines to print below the table."""
     notes = []
@@ -197,8 +218,8 @@ def run(bench: Bench, depth: int, label_size: int) -> list[str]:
     return notes
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Parse arguments, run, print."""
+def main(arguments: list[str] | None = None) -> int:
+    """Parse arguments, run, print; the exit status is 1 where bars were missed and --check asks for that."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--rounds", type=int, default=9, help="pairs per row (default 9)")
     parser.add_argument("--size", type=int, default=512, help="voxels a side of the image volume")
@@ -207,6 +228,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--only", default="", help="names of backends, comma-separated; the first is the base")
     parser.add_argument("--folder", help="where to work (default: the system's folder for temporary files)")
     parser.add_argument("--json", help="file for every single timing")
+    parser.add_argument("--check", action="store_true", help="exit status 1 if a bar is missed")
     parser.add_argument("--quick", action="store_true", help="small and short, for a first look")
     given = parser.parse_args(arguments)
     if given.quick:
@@ -224,7 +246,8 @@ def main(arguments: list[str] | None = None) -> None:
     print("\n" + "\n\n".join(notes))
     if given.json:
         Path(given.json).write_text(json.dumps({"machine": machine(), "seconds": bench.results.rows}))
+    return bars_of(bench.results).report("\n# Bars", check=given.check)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

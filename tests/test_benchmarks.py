@@ -82,6 +82,18 @@ def test_the_overlay_benchmark_runs_every_workload(tmp_path: Path) -> None:
     for row, times in seconds.items():
         assert set(times) == {"LocalStore", "vzarr Store", "vzarr"}, row
         assert f"| {row} | " in done.stdout
+    assert "| W4 unaligned 128^3 cutout, sealed tip: vzarr Store / LocalStore |" in done.stdout
+
+
+def test_the_overlay_benchmark_holds_every_workload_against_its_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    overlay, results = importlib.import_module("overlay"), importlib.import_module("results").Results("LocalStore")
+    for workload in ("W1 write whole", "W3 random chunk, root", "W6 100 chunks and commit", "W9 list, root"):
+        results.rows[workload] = {name: [1.0, 1.0] for name in ("LocalStore", "TensorStore", "OCDBT", "vzarr Store")}
+        results.rows[workload]["vzarr"] = [1.1, 1.1]
+    bars = overlay.bars_of(results)
+    assert bars.missed == ["W3 random chunk, root: vzarr / TensorStore", "W9 list, root: vzarr / LocalStore"]
+    assert {name.split(":")[0] for name, *_ in bars.rows} == set(results.rows)
 
 
 @pytest.mark.exhaustive
