@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import random
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from http.client import HTTPConnection
 from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import urlopen
@@ -139,6 +143,38 @@ def test_a_value_whose_sender_gives_up_is_never_seen(tmp_path: Path):
             wait_until(lambda: _parts_of(tmp_path / "kv") > 0)
         wait_until(lambda: _parts_of(tmp_path / "kv") == 0)
         assert urlopen(server.url + url).read() == b"old"
+
+
+@pytest.mark.exhaustive
+def test_a_value_of_a_gigabyte_is_never_in_memory(tmp_path: Path):
+    """Written and read in pieces; the server's memory grows by some parts of a value at most."""
+    piece, count = random.Random(1).randbytes(1 << 20), 1 << 10
+    with vzarr.create(str(tmp_path / "kv"), root="root") as repo:
+        registry.create(repo.root, "kv", "keyvalue")
+    with serving(tmp_path / "kv") as server:
+        url, host = "/api/node/root/kv/key/big", urlsplit(server.url).netloc
+        assert urlopen(f"{server.url}/api/node/root/kv/keys").read() == b"[]"
+        before, peak = _resident(server.process.pid), []
+
+        def pieces() -> Iterator[bytes]:
+            for n in range(count):
+                if n % 32 == 0:
+                    peak.append(_resident(server.process.pid))
+                yield n.to_bytes(4, "big") + piece[4:]
+
+        with closing(HTTPConnection(host)) as connection:
+            connection.request("POST", url, pieces(), {"Content-Length": str(count << 20)})
+            assert connection.getresponse().status == 200
+        with urlopen(server.url + url) as found:
+            for n, expected in enumerate(pieces()):
+                assert found.read(len(piece)) == expected, n
+            assert found.read() == b""
+        assert max(peak) - before < 128 << 20
+
+
+def _resident(process: int) -> int:
+    """Bytes of a process that are in memory."""
+    return int(Path(f"/proc/{process}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 def _parts_of(place: Path) -> int:
