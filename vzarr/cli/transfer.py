@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
 from typing import Annotated, Any
 
 import typer
@@ -9,15 +11,14 @@ import typer
 from vzarr.cli.output import AsJson, RepoUrl, bar, emit, examples
 from vzarr.config import Settings
 from vzarr.errors import InvalidInputError
+from vzarr.overlay.extract.across import at_hand, delivered
 from vzarr.overlay.extract.content import load_region
 from vzarr.overlay.extract.flat import flatten
 from vzarr.overlay.extract.limited import limit
-from vzarr.overlay.repo import Repo
 from vzarr.overlay.sealing.leftout import Limits
 from vzarr.overlay.transfer import mirror as mirroring
 from vzarr.overlay.transfer import region, verbs
 from vzarr.overlay.transfer.places import Place, open_place
-from vzarr.overlay.transfer.served import is_served
 
 Remote = Annotated[str, typer.Argument(metavar="REMOTE", help="Folder or URL of the other repo.", show_default=False)]
 Branches = Annotated[
@@ -95,7 +96,7 @@ def clone(
     if opened and not mirror:
         raise InvalidInputError("--open goes with --mirror: a clone begins with what is sealed")
     if flat or versions:
-        _extract(remote, url, flat, versions, limits, keys, as_json)
+        _extract(remote, url, token, flat, versions, limits, keys, as_json)
         return
     with _place(remote, token) as source, _place(url, token) as target, bar() as told:
         if mirror:
@@ -106,19 +107,23 @@ def clone(
 
 
 def _extract(
-    remote: str, url: str, ref: str | None, refs: str | None, limits: Limits, keys: str | None, as_json: bool
-) -> None:
-    if is_served(remote) or is_served(url):
-        raise InvalidInputError("this works on folders and stores: clone from the server first, or to it later")
-    with Repo.open(remote) as source, bar() as told:
+    remote: str, url: str, token: str | None, ref: str | None, refs: str | None, limits: Limits, keys: str | None,
+    as_json: bool,
+) -> None:  # fmt: skip
+    token = token or Settings.from_environment().admin_token
+    wanted = [ref] if ref is not None else (refs or "").split(",")
+    needed = replace(limits, depth=1) if ref is not None else limits
+    with bar() as told, at_hand(remote, wanted, needed, told) as source:
         if ref is not None:
             version = source[ref]
             within = load_region(version, limits.roi)
-            root = flatten(version, url, keys=keys, instances=limits.instances, within=within, progress=told)
+            flat = partial(flatten, version, instances=limits.instances, within=within, progress=told)
+            root = delivered(url, token, keys, lambda place, its: flat(place, keys=its), told)
             value: dict[str, Any] = {"root": root}
             text = f"version {version.uuid} is the root {root} of {url}"
         else:
-            nodes = limit(source, (refs or "").split(","), url, keys=keys, progress=told)
+            some = partial(limit, source, wanted, progress=told)
+            nodes = delivered(url, token, keys, lambda place, its: some(place, keys=its), told)
             value = {"versions": nodes}
             text = f"{url} has {len(nodes)} versions and the root {nodes[0]}"
     emit(value, text, as_json=as_json)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Collection, Mapping
-from pathlib import Path
 from typing import Any
 
 from vzarr.errors import ConflictError, InvalidInputError, SealedError
 from vzarr.jobs.arguments import Arguments, check_remote
 from vzarr.jobs.runner import Order, Telling
+from vzarr.overlay.extract.across import delivered
 from vzarr.overlay.extract.content import load_region
 from vzarr.overlay.extract.flat import flatten
 from vzarr.overlay.history.refs import check_branch
@@ -22,7 +20,6 @@ from vzarr.overlay.transfer.partial import settled
 from vzarr.overlay.transfer.place import Place
 from vzarr.overlay.transfer.places import existing, open_place
 from vzarr.overlay.transfer.plans import heads, missing
-from vzarr.overlay.transfer.served import is_served
 from vzarr.overlay.version import Version
 
 ALL, BRANCH, FLATTEN, VERSION = "all", "branch", "flatten", "version"
@@ -140,15 +137,8 @@ def _flatten(
     keys: str | None, told: Telling,
 ) -> dict[str, Any]:  # fmt: skip
     within = load_region(version, roi)
-    if not is_served(target):
-        return {"root": flatten(version, target, keys=keys, instances=names, within=within, progress=told)}
-    # A server takes whole repos: it gets a clone of one that is made beside, for as long as that takes.
-    folder = tempfile.mkdtemp(prefix="vzarr-flatten-")
-    try:
-        draft = str(Path(folder) / "repo")
-        root = flatten(version, draft, instances=names, within=within, progress=told)
-        with open_place(draft) as here, open_place(target, token) as there:
-            verbs.clone(here, there, keys=keys, progress=told)
-        return {"root": root}
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+
+    def make(url: str, its: str | None) -> str:
+        return flatten(version, url, keys=its, instances=names, within=within, progress=told)
+
+    return {"root": delivered(target, token, keys, make, told)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import tempfile
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -323,6 +324,33 @@ def test_no_name_that_arrives_hides_another(repo: vzarr.Repo, tmp_path: Path):
         for target, source in ((repo, other), (other, repo)):
             with pytest.raises(AlreadyExistsError, match="'v2' is a branch in one of the repos and a version or tag"):
                 push(here(source), here(target))
+
+
+def test_parts_of_a_history_come_from_a_server_and_go_to_one(
+    repo: vzarr.Repo, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+):
+    clone(here(repo), at(server))
+    there, before = f"{server.url}/{repo.uuid}", at(server, repo.uuid).stripes()
+    monkeypatch.setenv("VZARR_ADMIN_TOKEN", TOKEN)
+    sealed = [v for v in repo.versions() if v.sealed]
+    tip, chosen = sealed[-1], [sealed[1].uuid, sealed[-1].uuid]
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    assert main(["clone", there, str(tmp_path / "flat"), "--flatten", tip.uuid]) == 0
+    assert main(["clone", there, str(tmp_path / "some"), "--versions", ",".join(chosen)]) == 0
+    with vzarr.open(str(tmp_path / "flat")) as flat, vzarr.open(str(tmp_path / "some")) as some:
+        box = tip.bounds("a")
+        assert flat.root.read("a", *box).tobytes() == tip.read("a", *box).tobytes()
+        assert [v.uuid for v in some.versions()] == chosen
+        for each in some.versions():
+            assert each.read("a", *box).tobytes() == repo[each.uuid].read("a", *box).tobytes()
+            assert dict(each.keys("notes 1").scan()) == dict(repo[each.uuid].keys("notes 1").scan())
+    capsys.readouterr()
+    assert main(["clone", repo.url, server.url, "--flatten", tip.uuid, "--json"]) == 0
+    made = orjson.loads(capsys.readouterr().out)["root"]
+    with vzarr.clone(f"{server.url}/{made}", str(tmp_path / "back")) as back:
+        assert back.root.read("a", *box).tobytes() == tip.read("a", *box).tobytes()
+    assert at(server, repo.uuid).stripes() == before, "drafts are no clones"
+    assert not list(tmp_path.glob("vzarr-draft-*"))
 
 
 def test_by_the_command_line(repo: vzarr.Repo, server: Server, tmp_path: Path, capsys, monkeypatch):
