@@ -149,11 +149,11 @@ def test_a_value_whose_sender_gives_up_is_never_seen(tmp_path: Path):
 def test_a_value_of_a_gigabyte_is_never_in_memory(tmp_path: Path):
     """Written and read in pieces; the server's memory grows by some parts of a value at most."""
     piece, count = random.Random(1).randbytes(1 << 20), 1 << 10
-    with vzarr.create(str(tmp_path / "kv"), root="root") as repo:
+    with vzarr.create(str(tmp_path / "kv"), root="first") as repo:
         registry.create(repo.root, "kv", "keyvalue")
     with serving(tmp_path / "kv") as server:
-        url, host = "/api/node/root/kv/key/big", urlsplit(server.url).netloc
-        assert urlopen(f"{server.url}/api/node/root/kv/keys").read() == b"[]"
+        url, host = "/api/node/first/kv/key/big", urlsplit(server.url).netloc
+        assert urlopen(f"{server.url}/api/node/first/kv/keys").read() == b"[]"
         before, peak = _resident(server.process.pid), []
 
         def pieces() -> Iterator[bytes]:
