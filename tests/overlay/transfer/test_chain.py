@@ -79,7 +79,7 @@ def test_both_edit_one_pulls_and_merges_and_no_label_is_given_twice(origin: vzar
     assert all(made)
     assert len(set.union(*made)) == sum(map(len, made)), "no label is given twice"
     for name, other in zip(("one", "two"), clones, strict=True):
-        with pytest.raises(vzarr.errors.ConflictError, match="vzarr merge .* master theirs-master"):
+        with pytest.raises(vzarr.errors.ConflictError, match=r"vzarr merge .* master theirs-master"):
             origin.pull(other.url)
         origin.fetch(other.url, name)
         other.close()
