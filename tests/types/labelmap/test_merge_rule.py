@@ -94,7 +94,7 @@ def merged_in_all_ways(repo: vzarr.Repo, base: Sealed, sides: Sequence[Sealed], 
     return made
 
 
-@settings(max_examples=200 if MANY else 10, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=400 if MANY else 60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(data=st.data())
 def test_any_merge(data: st.DataObject):
     """Two or three branches, or two of which one is a merge of others already."""
