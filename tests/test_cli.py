@@ -247,7 +247,8 @@ def test_merges_list_conflicts_and_decide_them(repo: Path, capsys: pytest.Captur
         assert ("2 conflicts" in err and "--strategy ours" in err) == (not more)
     status, out, _ = run(capsys, "merge", repo, "master", "side", "--dry-run")
     assert (status, "volume 0,0,0..4,4,4" in out.splitlines()) == (1, True)
-    assert run(capsys, "merge", repo, "master", "side", "--strategy", "mine")[0] == 1
+    code, _, err = run(capsys, "merge", repo, "master", "side", "--strategy", "mine")
+    assert (code, "--strategy is fail, ours or theirs, not 'mine'" in err) == (1, True)
     assert len(answer(capsys, "log", repo)) == 3
     answer(capsys, "merge", repo, "master", "side", "--strategy", "theirs")
     with closing(vzarr.open(str(repo))) as opened:

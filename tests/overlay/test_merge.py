@@ -277,7 +277,7 @@ def test_a_function_decides_chunk_by_chunk(base: vzarr.Version):
     assert not [f for f in verify(base.repo.objects) if f.damage]
 
 
-@pytest.mark.parametrize("answer", ["nothing", "base", "shape", "dtype", "raise"])
+@pytest.mark.parametrize("answer", ["nothing", "base", "shape", "dtype", "raise", "range", "below", "fraction", "nan"])
 def test_a_function_that_does_not_decide(base: vzarr.Version, answer: str):
     heads = three(base, {(0, 0): 2}, {(0, 0): 3})
     errors = {"nothing": ConflictError, "raise": ZeroDivisionError}
@@ -285,6 +285,9 @@ def test_a_function_that_does_not_decide(base: vzarr.Version, answer: str):
     def decide(dispute: Dispute) -> object:
         if answer == "raise":
             raise ZeroDivisionError
+        full = {"range": 65536, "below": -1, "fraction": 0.5, "nan": np.nan}
+        if answer in full:
+            return np.full((4, 4), full[answer])
         return {"base": dispute.base, "shape": np.zeros(4), "dtype": "text"}.get(answer)
 
     before = dict(base.repo.objects.walk())

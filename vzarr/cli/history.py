@@ -30,11 +30,11 @@ from vzarr.cli.output import (
     version_json,
 )
 from vzarr.cli.settings import default_user
-from vzarr.errors import ConflictError
+from vzarr.errors import ConflictError, InvalidInputError
 from vzarr.overlay.history.graph import draw
 from vzarr.overlay.history.state import InstanceInfo
 from vzarr.overlay.repo import Repo
-from vzarr.overlay.threeway.disputes import FAIL
+from vzarr.overlay.threeway.disputes import FAIL, OURS, THEIRS
 from vzarr.overlay.version import Version
 
 DURABILITY = "What an acknowledged change outlasts: the end of any process, or power loss too (slower)."
@@ -273,6 +273,8 @@ def merge(
     as_json: AsJson = False,
 ) -> None:
     """Merge sealed versions into a new one; conflicts that nobody decides are listed, and then nothing is written."""
+    if strategy not in (FAIL, OURS, THEIRS):
+        raise InvalidInputError(f"--strategy is {FAIL}, {OURS} or {THEIRS}, not {strategy!r}")
     with closing(vzarr.open(url)) as repo:
         versions = [repo[ref] for ref in refs]
         if not dry_run:

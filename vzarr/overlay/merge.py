@@ -162,9 +162,13 @@ class Merger:
     def _make_chunk(self, conflict: Conflict, entry: ArrayEntry, coord: Coord, value: Any) -> Owner:
         codec = codec_of(entry)
         try:
-            voxels = np.ascontiguousarray(value, codec.dtype)
-        except (TypeError, ValueError) as e:
+            given = np.asarray(value)
+            with np.errstate(invalid="ignore"):  # NaN and the like as integers: seen by comparing
+                voxels = np.ascontiguousarray(given, codec.dtype)
+        except (TypeError, ValueError, OverflowError) as e:
             raise InvalidInputError(f"{conflict}: no {codec.dtype} can be made of the answer: {e}") from e
+        if codec.dtype.kind in "iu" and not np.array_equal(voxels, given):
+            raise InvalidInputError(f"{conflict}: the answer has values that no {codec.dtype} is equal to")
         if voxels.shape != codec.shape:
             raise InvalidInputError(f"{conflict}: the answer has shape {voxels.shape}, the chunk {codec.shape}")
         self._made[self._load(self._tips[0]).storage.chunk_key(self._child, entry, coord)] = codec.encode(voxels)

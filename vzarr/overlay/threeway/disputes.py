@@ -136,7 +136,9 @@ class Dispute:
 
 
 Resolver = Callable[[Dispute], Any]
-"""Given a dispute: one of its `sides`, or a value of the same kind as theirs, or None to leave it a conflict."""
+"""Given a dispute: one of its `sides`, or a value of the same kind as theirs, or None to leave it a conflict.
+
+A base is no side: answer with its value."""
 Strategy = str | Resolver
 
 
@@ -217,7 +219,10 @@ def _answered(dispute: Dispute, answer: Any) -> int | Value | None:
         return None if answer is None else Value(answer)
     place = next((i for i, side in enumerate(dispute.sides) if side is answer), None)
     if place is None:
-        raise InvalidInputError(f"{dispute.conflict}: the answer is none of the sides of this conflict")
+        raise InvalidInputError(
+            f"{dispute.conflict}: the answer is none of the sides of this conflict; what a base holds is a value,"
+            " as base.value"
+        )
     return place
 
 
