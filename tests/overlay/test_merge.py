@@ -78,7 +78,7 @@ def test_a_merge_goes_on_like_any_version(sides: tuple[vzarr.Version, vzarr.Vers
 def test_what_both_changed_is_listed_by_box_and_nothing_is_written(sides: tuple[vzarr.Version, vzarr.Version]):
     left, right = sides
     paint(left, {(0, 0): 2, (1, 1): 2, (-1, -1): 2})
-    paint(right, {(0, 0): 3, (2, 2): 3, (-1, -1): 2})
+    paint(right, {(0, 0): 3, (2, 2): 3, (-1, -1): 3})
     left.delete_chunks("a", [(2, 2)])
     left.commit()
     right.commit()
@@ -381,6 +381,48 @@ def test_metadata(
         assert arrays(joined) == list(expected.values())[place]
     repo.merge(list(sides), keep_conflicts=True).commit()
     assert not [f for f in verify(repo.objects) if f.damage]
+
+
+# -- equal changes
+
+
+def test_what_several_wrote_alike_is_no_conflict(base: vzarr.Version):
+    heads = [base.branch(f"s{n}") for n in range(3)]
+    for n, head in enumerate(heads):
+        paint(head, {(0, 0): 7, (1, 0): 8 if n else 9, (n, 2): 6})
+        head.store.write("notes", b"alike")
+        head.store.write("new", b"alike")
+        notes = head.create_instance("kv", "keyvalue") if not n else head["kv"]
+        notes.put("same", b"1")
+        notes.put("other", bytes([n > 0]))
+        head.commit()
+    _, two, three = heads
+    assert base.repo.merge_conflicts([two, three]) == []
+    assert [str(c) for c in base.repo.merge_conflicts(heads)] == ["a 4,0..8,4", "kv: key 'other'"]
+    for pair in ([two, three], [three, two]):
+        joined = base.repo.merge(pair)
+        for at in (joined, joined.commit()):
+            assert [value(at, c) for c in ((0, 0), (1, 0), (1, 2), (2, 2))] == [7, 8, 6, 6]
+            assert at.owners("a", [(0, 0)]) == [pair[0].uuid]
+            assert (at.store.read("notes"), at.store.read("new")) == ((b"alike", 5),) * 2
+            assert (at["kv"].get("same"), at["kv"].get("other")) == (b"1", b"\1")
+    joined = base.repo.merge(heads, "theirs").commit()
+    assert [value(joined, c) for c in ((0, 0), (1, 0))] == [7, 8]
+    assert not [f for f in verify(base.repo.objects) if f.damage]
+
+
+def test_equal_chunks_are_told_by_the_lists_of_checksums(base: vzarr.Version, monkeypatch: pytest.MonkeyPatch):
+    """However many chunks both wrote alike, none of them is read."""
+    coords = [(y, x) for y in range(3) for x in range(3)]
+    heads = three(base, *(dict.fromkeys(coords, 5) | {(0, 0): n} for n in (6, 7)))
+    kind = type(base.repo.objects)
+    read: dict[str, list[str]] = {"get": [], "fetch": [], "size": []}
+    for name, keys in read.items():
+        ask = getattr(kind, name)
+        monkeypatch.setattr(kind, name, lambda self, k, *a, ask=ask, keys=keys: (keys.append(k), ask(self, k, *a))[1])
+    assert base.repo.merge_conflicts(heads) == [("a", ((0, 0), (4, 4)))]
+    assert sorted(k for k in read["get"] if "/sums/" in k) == sorted(layout.sums(h.uuid) for h in heads)
+    assert not [k for keys in read.values() for k in keys if "/zarr/a/c/" in k]
 
 
 # -- histories

@@ -169,20 +169,36 @@ class Outcome:
     loose: dict[str, str] = field(default_factory=dict)
     keys: dict[str, Any] = field(default_factory=dict)
     conflicts: set[Any] = field(default_factory=set)
+    alike: set[Any] = field(default_factory=set)
 
 
-def merge(joiner: Joiner, heads: Sequence[str], strategy: str, box: Callable[[Any, Coord], Box]) -> Outcome:
-    """Join versions and decide by a strategy: ``ours``, ``theirs``, or ``fail``, where conflicts decide nothing."""
+def merge(
+    joiner: Joiner,
+    heads: Sequence[str],
+    strategy: str,
+    box: Callable[[Any, Coord], Box],
+    content: Callable[[str, Any], Any],
+) -> Outcome:
+    """Join versions and decide by a strategy: ``ours``, ``theirs``, or ``fail``, where conflicts decide nothing.
+
+    `content` gives what a version holds at a place, a chunk's being ``(name, coordinate)``: where it is the same for
+    all, the first is right.
+    """
     tips = joiner.tips(heads)
     whole, own = joiner.joined(tips), {t: joiner.load(t) for t in tips}
     base = joiner.bases(set.intersection(*map(joiner.above, tips)), joiner.above(tips[0]))
     found = Outcome()
 
-    def choose(value: Any, at: Callable[[Whole], Any], conflict: Any, holders: Sequence[str] = tips) -> Any:
+    def choose(
+        value: Any, at: Callable[[Whole], Any], conflict: Any, holders: Sequence[str] = tips, place: Any = None
+    ) -> Any:
         if not isinstance(value, Clash):
             return value
-        found.conflicts.add(conflict)
         places = {min(i for i, t in enumerate(holders) if at(own[t]) == v): v for v in value.values}
+        if place and None not in value.values and len({content(holders[i], place) for i in places}) == 1:
+            found.alike.add(conflict)
+            return places[min(places)]
+        found.conflicts.add(conflict)
         return places[max(places) if strategy == "theirs" else min(places)]
 
     for kind in _groups(whole, own, [joiner.load(b) for b in base], tips):
@@ -194,7 +210,9 @@ def merge(joiner: Joiner, heads: Sequence[str], strategy: str, box: Callable[[An
                 for k, v in thing.attrs.items()
             }
             chunks = {
-                c: choose(v, lambda w, c=c, name=name: w.things[name].chunks.get(c), (path, box(name, c)), holders)
+                c: choose(
+                    v, lambda w, c=c, name=name: w.things[name].chunks.get(c), (path, box(name, c)), holders, (name, c)
+                )
                 for c, v in thing.chunks.items()
             }
             attrs, chunks = ({k: v for k, v in d.items() if v is not None} for d in (attrs, chunks))
@@ -206,8 +224,8 @@ def merge(joiner: Joiner, heads: Sequence[str], strategy: str, box: Callable[[An
             holder = next((t for t in tips if _at(own[t], above) is not None), None)
             if above not in found.things and holder is not None:
                 found.things[above] = _at(own[holder], above)
-    loose = {k: choose(v, lambda w, k=k: w.loose.get(k), (k, None)) for k, v in whole.loose.items()}
-    keys = {k: choose(v, lambda w, k=k: w.keys.get(k), ("kv", k)) for k, v in whole.keys.items()}
+    loose = {k: choose(v, lambda w, k=k: w.loose.get(k), (k, None), tips, (k,)) for k, v in whole.loose.items()}
+    keys = {k: choose(v, lambda w, k=k: w.keys.get(k), ("kv", k), tips, ("kv", k)) for k, v in whole.keys.items()}
     found.loose, found.keys = ({k: v for k, v in d.items() if v is not None} for d in (loose, keys))
     return found
 

@@ -423,7 +423,7 @@ class RepoMachine(RuleBasedStateMachine):
         """Merge, and give the new version, which the model has too; None where conflicts stood against it."""
         said = "ours" if strategy == "asked" else strategy
         joiner = dense.Joiner(lambda n: self.models[n].whole(), lambda n: self.models[n].parents)
-        outcome = dense.merge(joiner, heads, said, _box_of)
+        outcome = dense.merge(joiner, heads, said, _box_of, self._content)
         if outcome.conflicts and strategy == "fail":
             with pytest.raises(ConflictError) as caught:
                 self.repo.merge(heads)
@@ -435,6 +435,17 @@ class RepoMachine(RuleBasedStateMachine):
         merged = self.repo.merge(heads, first_who_changed if strategy == "asked" else strategy)
         self.models[merged.uuid] = self._modelled(merged.uuid, heads, outcome)
         return merged.uuid
+
+    def _content(self, node: str, place: Any) -> Any:
+        """What a version holds at a place of `dense.merge`."""
+        model = self.models[node]
+        if place[0] == "kv":
+            return model.keys[place[1]][1]
+        if len(place) == 1:
+            return model.loose[place[0]][1]
+        (_, identity, kind), coord = place
+        array = next(a for a in model.arrays.values() if (a.id, a.kind) == (identity, kind))
+        return array.chunks[coord][1].tobytes()
 
     def _modelled(self, node: str, heads: list[str], outcome: dense.Outcome) -> Model:
         model = Model(tuple(heads), True, {}, {})
@@ -458,7 +469,7 @@ class RepoMachine(RuleBasedStateMachine):
         for key, seen in outcome.keys.items():
             owner, value = next(s.keys[key] for s in sides if key in s.keys and s.keys[key][0] in seen)
             # What was decided about a conflict is a write of the merge.
-            model.keys[key] = (node if ("kv", key) in outcome.conflicts else owner), value
+            model.keys[key] = (node if ("kv", key) in outcome.conflicts | outcome.alike else owner), value
         return model
 
     @rule()

@@ -1,7 +1,8 @@
 """Joining versions: metadata trees, owner pages and loose keys by the three-way rule; cost by what differs.
 
 A chunk that one side changed since the common ancestors takes that side's owner.  Changed on both, it takes the owner
-that descends from the other, if one does; else it is a conflict, and so is a deletion against a change.
+that descends from the other, if one does; else it is a conflict, and so is a deletion against a change.  Where both
+stored the same bytes the first named is right: neither would see a difference.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,7 @@ from vzarr.overlay.threeway.disputes import Conflict, Dispute, Held, Judge, Valu
 from vzarr.overlay.threeway.pages import Owner, PageJoin, join_array
 from vzarr.overlay.threeway.rule import Clash, History, Tips, decide, latest
 from vzarr.overlay.threeway.trees import Placed, TreeJoin
-from vzarr.overlay.views.base import SealedView
+from vzarr.overlay.views.base import SealedView, loose_place
 
 
 class Kind(Enum):
@@ -89,6 +90,8 @@ class Merger:
         self._judge, self._kind = judge, kind
         self._bases = history.bases(tips)
         self._made: dict[str, bytes] = {}
+        self._storage = load(tips[0]).storage
+        self._digests = cache(partial(seal.object_digests, self._storage.objects))
 
     def join(self) -> Joined:
         """Join everything; nothing is written.
@@ -132,6 +135,8 @@ class Merger:
         # A side that was left in conflict itself can decide nothing.
         values = [v for v in clash.values if v != CONFLICT]
         owners = [self._owner(t, entry, coord) for t in tips]
+        if self._kind(path) == Kind.PLAIN and self._alike(clash, lambda n: self._storage.chunk_key(n, entry, coord)):
+            return next(o for o in owners if o in clash.values)
         changed = tuple(self._tips.index(tips[i]) for i in first_places(owners, values or clash.values))
         conflict = Conflict.at(path, box_of(coord, entry))
         held = [tuple(self._held(n, entry, coord) for n in nodes) for nodes in (self._tips, self._bases)]
@@ -171,8 +176,14 @@ class Merger:
             raise InvalidInputError(f"{conflict}: the answer has values that no {codec.dtype} is equal to")
         if voxels.shape != codec.shape:
             raise InvalidInputError(f"{conflict}: the answer has shape {voxels.shape}, the chunk {codec.shape}")
-        self._made[self._load(self._tips[0]).storage.chunk_key(self._child, entry, coord)] = codec.encode(voxels)
+        self._made[self._storage.chunk_key(self._child, entry, coord)] = codec.encode(voxels)
         return self._child
+
+    def _alike(self, clash: Clash, place: Callable[[str], str]) -> bool:
+        """Whether what is in conflict are objects of the same bytes, by the lists of checksums."""
+        nodes = [v for v in clash.values if isinstance(v, str)]
+        found = {self._digests(node).get(place(node)) for node in nodes}
+        return len(nodes) == len(clash.values) and len(found) == 1 and None not in found
 
     # -- loose keys
 
@@ -192,6 +203,8 @@ class Merger:
 
     def _decide_loose(self, key: str, clash: Clash) -> str | None:
         owners = [self._loose_owner(key, t) for t in self._tips]
+        if self._alike(clash, lambda n: loose_place(self._storage, n, key)):
+            return next(o for o in owners if o in clash.values)
         held = [tuple(self._held_loose(n, key) for n in nodes) for nodes in (self._tips, self._bases)]
         dispute = Dispute(
             Conflict.at(key, None, "a key beside arrays"), held[0], held[1], first_places(owners, clash.values)

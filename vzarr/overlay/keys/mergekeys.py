@@ -161,6 +161,8 @@ class KeyMerge:
         seen = [self._seen(data_id, key, tip) for tip in self._tips]
         # A side that was left in conflict itself can decide nothing.
         able = [s for s in clash.values if s is None or len(s) == 1]
+        if self._alike(data_id, key, seen, clash):
+            return Choice(key, next(t for t, s in zip(self._tips, seen, strict=True) if s in clash.values))
         sides, bases = (tuple(self._held(n, data_id, key) for n in nodes) for nodes in (self._tips, self._bases))
         answer = judge.decide(Dispute(conflict, sides, bases, first_places(seen, able or clash.values)))
         if answer is None:
@@ -171,6 +173,13 @@ class KeyMerge:
             return Choice(key, None, answer.value)
         side = seen[answer]
         return Choice(key, self._tips[answer]) if side is None or len(side) == 1 else None
+
+    def _alike(self, data_id: bytes, key: bytes, seen: Sequence[_Seen | None], clash: Clash) -> bool:
+        """Whether all who changed a key gave it the same value."""
+        if any(s is None or len(s) > 1 for s in clash.values):
+            return False
+        tips = [self._tips[seen.index(s)] for s in clash.values]
+        return len({self._held(tip, data_id, key).value for tip in tips}) == 1
 
     def _held(self, node: str, data_id: bytes, key: bytes) -> Held:
         position = self._state.position(node)

@@ -191,6 +191,24 @@ def read_sums(data: bytes) -> Iterator[tuple[str, int, str]]:
         yield key, int(size), digest
 
 
+def object_digests(objects: Objects, node: str) -> dict[str, str]:
+    """Hash of each object of a sealed version's folder, by its key; nothing where the list of them is missing.
+
+    Raises
+    ------
+    StorageError
+        If the seal is missing.
+    FormatError
+        If the list is not what was sealed.
+    """
+    data = objects.get(layout.sums(node))
+    if data is None:
+        return {}
+    if sha256(data) != load_record(objects, layout.seal(node), None).sums:
+        raise FormatError(f"{layout.sums(node)} is damaged: its checksum differs from the seal's")
+    return {f"{layout.node(node)}/{key}": digest for key, _size, digest in read_sums(data)}
+
+
 def _digest(objects: Objects, key: str) -> tuple[str, int]:
     buffer: bytearray | None = getattr(_local, "buffer", None)
     if buffer is None:
