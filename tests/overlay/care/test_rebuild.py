@@ -149,3 +149,19 @@ def test_what_nothing_else_tells_is_named_with_what_to_do(repo: vzarr.Repo):
     assert {f.key for f in failed} >= {layout.sums(node)}
     assert all("clone or mirror" in f.message for f in failed)
     assert repo.objects.get(layout.owner_pages(node)) is None
+
+
+def test_a_merge_that_was_decided_by_hand_cannot_be_done_again(repo: vzarr.Repo):
+    last = repo["master"]
+    one, other = last.newversion(), last.branch("b")
+    for version, value in ((one, 2), (other, 5)):
+        version.write_chunks("b", {(0, 0, 0): value * ONES, (value, 0, 0): ONES})
+        version.commit()
+    merged = repo.merge([one, other], lambda _dispute: 9 * ONES).commit()
+    table = f"{layout.node(merged.uuid)}/base/owners/table.json"
+    Path(repo.objects.path(layout.owner_pages(merged.uuid))).unlink()
+    Path(repo.objects.path(table)).unlink()
+    written, failed = rebuild_damaged(repo.objects, list(verify(repo.objects)))
+    assert {f.key for f in failed} == {table, layout.owner_pages(merged.uuid)} - {*written}
+    assert failed
+    assert all("clone or mirror" in f.message for f in failed)

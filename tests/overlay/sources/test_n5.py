@@ -227,6 +227,21 @@ def test_a_pyramid_by_any_dialect(tmp_path: Path):
     assert placed(root, nothing, multiscales=[ome]) == wanted
 
 
+def test_scales_of_which_only_the_finest_says_its_size(tmp_path: Path):
+    for n in range(2):
+        shape = (10 >> n, 8, 6)
+        where = {"driver": "n5", "kvstore": f"file://{tmp_path}/em/s{n}/"}
+        metadata = {"dataType": "uint8", "dimensions": shape[::-1], "blockSize": [6, 8, 5]}
+        tensorstore.open({**where, "metadata": metadata}, create=True).result()
+        attributes = tmp_path / "em" / f"s{n}" / "attributes.json"
+        more = {"downsamplingFactors": [1, 1, 2]} if n else {"pixelResolution": {"unit": "nm", "dimensions": [4, 5, 6]}}
+        attributes.write_text(json.dumps({**json.loads(attributes.read_text()), **more}))
+    volume = n5.open_volume(LocalFiles(tmp_path / "em"))
+    assert volume.voxel_sizes == [(6.0, 5.0, 4.0), (12.0, 5.0, 4.0)]
+    assert volume.translations == [(0.0, 0.0, 0.0), (3.0, 0.0, 0.0)]
+    assert volume.units == ("nanometer",) * 3
+
+
 def test_other_attributes_are_kept_and_old_forms_are_read(tmp_path: Path):
     write_dataset(FileObjects(tmp_path), "", voxels("uint8"), chunks=CHUNKS, attributes={"maxId": 99, "note": "x"})
     said = json.loads((tmp_path / "attributes.json").read_bytes())

@@ -88,13 +88,27 @@ def open_array(files: Files, locator: Locator) -> SourceArray | ChunkReader:
 
 
 def _in_space(places: Sequence[Placed]) -> dict[str, Any]:
-    """Voxel sizes and translations, where every scale says them; else factors, where every scale says these."""
+    """Voxel sizes and translations, where every scale says them; else factors, where every scale says these.
+
+    Where only the finest scale says its size, the others' follow by their factors.
+    """
+    finest = places[0].voxel
+    if finest is not None:
+        places = [p if p.voxel else _scaled(p, finest, places[0].translation) for p in places]
     if any(p.voxel is None for p in places):
         factors = [p.factors for p in places if p.factors is not None]
         return {"factors": factors} if len(factors) == len(places) else {}
     zeros = [(0.0,) * len(p.voxel or ()) for p in places]
     shifts = [p.translation or z for p, z in zip(places, zeros, strict=True)]
     return {"voxel_sizes": [p.voxel for p in places], "translations": shifts}
+
+
+def _scaled(place: Placed, finest: tuple[float, ...], start: tuple[float, ...] | None) -> Placed:
+    """Where a scale lies that says factors alone, by the finest one's voxel size and centre of the first voxel."""
+    if place.factors is None:
+        return place
+    shifts = [s + v * (f - 1) / 2 for s, v, f in zip(start or (0.0,) * len(finest), finest, place.factors, strict=True)]
+    return Placed(tuple(v * f for v, f in zip(finest, place.factors, strict=True)), tuple(shifts), place.units)
 
 
 def _probe(files: Files) -> list[str]:
