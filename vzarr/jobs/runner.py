@@ -69,6 +69,11 @@ class Telling:
         """Let the job end at the next word about its progress."""
         self._asked.set()
 
+    def end(self) -> None:
+        """Let nobody say anything more about its progress."""
+        with self._lock:
+            self._asked.set()
+
     def __call__(self, total: int | None, size: int = 0) -> None:
         """One more part is done, of so many if that is known (see `vzarr.overlay.transfer.copying.Progress`).
 
@@ -78,6 +83,7 @@ class Telling:
             If the job shall end.
         """
         with self._lock:
+            self.check()  # a helper that is late must not change what was written down at the end
             self._done, self._total = self._done + 1, total
             if time.monotonic() - self._looked > LOOK_SECONDS:
                 self._looked = time.monotonic()
@@ -186,6 +192,7 @@ class Runner:
             if not isinstance(error, VzarrError):
                 log.exception("job %s (%s)", job.id, job.verb)
             ended = {"state": FAILED, "error": {"kind": _kind(error), "message": str(error)}}
+        telling.end()
         try:
             telling.records.update(job.id, ended=now(), **telling.progress(), **ended)
         except VzarrError:
