@@ -48,7 +48,7 @@ def repo(file_repo: vzarr.Repo) -> vzarr.Repo:
     merged.commit("merged")
     last = merged.newversion()
     last.write_chunks("z", {(4, 4, 4): ONES})
-    last.commit("last")
+    last.commit("last").tag("v1")
     return file_repo
 
 
@@ -70,7 +70,7 @@ KINDS = (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("ref", ["master~3", "master~2", "side", "master~1", "master"])
+@pytest.mark.parametrize("ref", ["master~3", "master~2", "side", "master~1", "master", "v1"])
 @pytest.mark.parametrize("harm", ["lost", "damaged"])
 def test_each_derived_object_comes_back(repo: vzarr.Repo, ref: str, harm: str):
     node, before = repo.resolve(ref), content(repo)

@@ -112,12 +112,11 @@ class _Remaker:
             return seal.load_record(self.objects, key, digest)
         bases = [r for r in (self._base_record(), *map(self._sealed, self.info.parents)) if r is not None]
         near = [r for r in map(self._sealed, (*self.info.parents, *self._below())) if r is not None]
-        for listed in (sums, list_sums(self.objects, self.node)):
+        # Of a tag the list is empty, but there.
+        for listed in (*([] if sums is None else [sums]), list_sums(self.objects, self.node)):
             with suppress(*_BROKEN):
-                data = listed and find_record(
-                    self.objects, self.node, listed, digest or "", bases, self.info.parents, near
-                )
-                if data:
+                data = find_record(self.objects, self.node, listed, digest or "", bases, self.info.parents, near)
+                if data is not None:
                     self.draft.put(key, data)
                     return seal.Record.from_bytes(data)
         self.lost[key] = f"it cannot be made again from what is in the folder; {_FROM_A_CLONE}"
