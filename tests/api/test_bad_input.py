@@ -43,6 +43,7 @@ class Served:
 
     def state(self) -> Any:
         """All that is stored: files by checksum, log entries, rows of the keys; leases come and go."""
+        self.hub.behind.wait()
         repo = self.hub.find(OPEN)[0]
         folder = Path(repo.objects.path(""))
         files = {

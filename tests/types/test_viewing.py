@@ -140,3 +140,17 @@ def test_large_boxes_and_chunks_are_read_past_it(image: Any, monkeypatch: pytest
             assert opened(lambda: image.read((-16, 0, 0), (16, 32, 32))) >= 7
         monkeypatch.undo()
     assert kept.cache.nbytes == 0
+
+
+def test_a_merge_is_read_anew_once_it_is_sealed(image: Any):
+    """What it began with has the same node."""
+    one = image.version.commit()
+    two = one.parents[0].branch("side").commit()
+    merged = one.repo.merge([one, two])["em"]
+    box = (-16, 0, 0), (16, 16, 16)
+    for _ in range(3):
+        merged.read(*box)
+    merged.write((-16, 0, 0), np.full((16, 16, 16), 77, np.uint8))
+    merged.version.commit()
+    for _ in range(3):
+        assert (merged.at(merged.version).read(*box)[:16] == 77).all()

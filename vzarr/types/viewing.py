@@ -15,7 +15,6 @@ from vzarr.geometry import (
     align,
     blocks_of_box,
     box_of_block,
-    cuts,
     intersect,
     is_empty,
     iter_coords,
@@ -133,6 +132,11 @@ def _whole(array: _Array, coord: Coord, chunk: Chunk | None) -> NDArray[Any] | N
     return voxels
 
 
+def _part(first: int, edge: int, lo: int, hi: int) -> tuple[slice, slice]:
+    begin, end = max(first, lo), min(first + edge, hi)
+    return slice(begin - lo, end - lo), slice(begin - first, end - first)
+
+
 def _put_together(array: _Array, box: Box, found: Mapping[Coord, NDArray[Any] | None]) -> NDArray[Any]:
     codec = array.codec
     if math.prod(shape_of(box)) > _MOST_AT_ONCE:
@@ -142,8 +146,8 @@ def _put_together(array: _Array, box: Box, found: Mapping[Coord, NDArray[Any] | 
         out[...] = codec.fill  # some of the box is outside of the array
     # Per axis and chunk coordinate: where its part of the box lies in the result, and where in the chunk.
     parts = [
-        {c: (slice(a - o, b - o), slice(a - lo, b - lo)) for c, (lo, a, b) in part.items()}
-        for part, o in zip(cuts(box, codec.shape), box[0], strict=True)
+        {c: _part(c * edge, edge, lo, hi) for c in {coord[axis] for coord in found}}
+        for axis, (lo, hi, edge) in enumerate(zip(*box, codec.shape, strict=True))
     ]
     for coord, voxels in found.items():
         within = [part[c] for part, c in zip(parts, coord, strict=True)]

@@ -98,7 +98,9 @@ def lasting_view(view: View, entry: ArrayEntry) -> View | None:
     """The sealed view of which all chunks of an array are, as of now: then their names stay as they are."""
     if view.sealed:
         return view
-    return view.base if isinstance(view, OpenView) and view.only_inherits(entry) else None
+    if not isinstance(view, OpenView) or view.base.node == view.node:
+        return None  # what a merge begins with has the name of what it will be sealed as
+    return view.base if view.only_inherits(entry) else None
 
 
 def name_of(view: View) -> Name:
