@@ -103,7 +103,8 @@ class MergeModel:
             equal = [k for k, s in enumerate(self.sides) if np.array_equal(s.labels[at], model.labels[at])]
             assert equal, f"block {corner} is no side's"
             foreground = np.logical_and.reduce([theirs[k][at] > 0 for k in equal])
-            assert bodies[at][foreground].all(), f"lost in {corner}: {np.unique(model.labels[at][foreground])}"
+            lost = np.unique(model.labels[at][foreground & (bodies[at] == 0)])
+            assert not lost.size, f"lost in {corner}: {lost}"
 
     # ------------------------------------------------------------ bodies
 

@@ -18,6 +18,7 @@ from vzarr.errors import ConflictError
 from vzarr.overlay.threeway.disputes import Conflict, Dispute, Held
 from vzarr.types.labelmap.bodyconflict import BodyConflict
 from vzarr.types.labelmap.handle import LabelMap
+from vzarr.types.voxels import array_path
 
 CLAIMED = 900
 
@@ -88,7 +89,11 @@ def merged_in_all_ways(repo: vzarr.Repo, base: Sealed, sides: Sequence[Sealed], 
         for conflict in found:
             if isinstance(conflict, Conflict) and conflict.box is not None:
                 lo, hi = conflict.box
-                side = of(data.draw(st.sampled_from(versions)))
+                path, at = array_path("seg"), [[a // BLOCK for a in lo]]
+                before = base[0].owners(path, at)
+                # What others have there is older than the conflict, and may hold what a side has cut since.
+                changed = [version for version in versions if version.owners(path, at) != before]
+                side = of(data.draw(st.sampled_from(changed)))
                 of(kept).write(lo, side.read(lo, hi, supervoxels=True))
         look(kept).check_loosely()
     return made
