@@ -383,6 +383,27 @@ def test_metadata(
     assert not [f for f in verify(repo.objects) if f.damage]
 
 
+def test_a_change_that_was_chosen_is_seen_where_the_other_cut_it_off(base: vzarr.Version):
+    repo = base.repo
+    writer, cutter = base.branch("w"), base.branch("c")
+    paint(writer, {(2, 2): 9, (0, 0): 3})
+    cutter.zarr["a"].resize((8, 8))
+    heads = [writer.commit(), cutter.commit()]
+    for order in (heads, heads[::-1]):
+        assert repo.merge_conflicts(order) == [("a", ((8, 8), (12, 12)))]
+    for strategy in ("ours", lambda dispute: dispute.sides[0], lambda dispute: np.full((4, 4), 9, "u2")):
+        joined = repo.merge(heads, strategy)
+        for at in (joined, joined.commit()):
+            assert at.bounds("a") == ((0, 0), (12, 12))
+            assert [value(at, c) for c in ((2, 2), (0, 0), (2, 0))] == [9, 3, None]
+            assert (at.zarr["a"][8:, 8:] == 9).all()
+    joined = repo.merge(heads, "theirs")
+    assert joined.bounds("a") == ((0, 0), (8, 8))
+    joined.zarr["a"].resize((12, 12))
+    assert (joined.zarr["a"][8:, 8:] == 0).all()
+    assert not [f for f in verify(repo.objects) if f.damage]
+
+
 # -- equal changes
 
 

@@ -161,6 +161,11 @@ def _hull(windows: frozenset[Box | None]) -> Box | None:
     return lo, tuple(max(v) for v in zip(*(w[1] for w in known), strict=True))
 
 
+def _common(a: Box, b: Box) -> Box | None:
+    lo, hi = tuple(map(max, a[0], b[0])), tuple(map(min, a[1], b[1]))
+    return (lo, hi) if all(x < y for x, y in zip(lo, hi, strict=True)) else None
+
+
 @dataclass
 class Outcome:
     """What a merge comes to, and what stands against it: places, and keys."""
@@ -216,7 +221,13 @@ def merge(
                 for c, v in thing.chunks.items()
             }
             attrs, chunks = ({k: v for k, v in d.items() if v is not None} for d in (attrs, chunks))
-            found.things[path] = name, Thing(path, attrs, thing.window, chunks)
+            window = thing.window
+            for c in sorted(c for c, v in thing.chunks.items() if isinstance(v, Clash) and c in chunks):
+                if _common(box(name, c), window) is None:
+                    seen = [t for t in holders if own[t].things[name].chunks.get(c) == chunks[c]]
+                    shown = [_common(box(name, c), own[t].things[name].window) for t in seen]
+                    window = _hull(frozenset([window, *shown]))
+            found.things[path] = name, Thing(path, attrs, window, chunks)
     for path in list(found.things):
         above = path
         while above:

@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 
 from vzarr.errors import InvalidInputError, UnsupportedError
-from vzarr.geometry import Box, Coord
+from vzarr.geometry import Box, Coord, intersect, is_empty
 from vzarr.overlay import layout
 from vzarr.overlay.chunks.codec import codec_of
 from vzarr.overlay.hierarchy.tree import ArrayEntry, ArrayId, Tree
+from vzarr.overlay.hierarchy.windows import with_window
 from vzarr.overlay.objects.base import Objects
 from vzarr.overlay.owners.directory import ABSENT, CONFLICT, DELETED, PackWriter, Ref, Table
 from vzarr.overlay.reading import regions
@@ -105,12 +106,14 @@ class Merger:
         tree = TreeJoin(self._history, self._tips, lambda n: self._load(n).entries, self._same_chunks, self._judge)
         placed = tree.join()
         blocks: dict[ArrayId, Mapping[Coord, Ref]] = {}
+        entries = {path: held.entry for path, held in placed.items()}
         for path, held in placed.items():
             if isinstance(held.entry, ArrayEntry):
-                found = self._join_chunks(path, held.entry, held, pack)
+                chosen: dict[Coord, Owner | None] = {}
+                found = self._join_chunks(path, held.entry, held, pack, chosen)
                 if found:
                     blocks[held.entry.id] = found
-        entries = {path: held.entry for path, held in placed.items()}
+                entries[path] = self._showing(held.entry, held.tips, chosen)
         return Joined(Tree(entries, self._loose()), Table(blocks), pack, self._made)
 
     # -- chunks
@@ -123,13 +126,35 @@ class Merger:
         differing = pages.differing([*one, *other])
         return all(np.array_equal(pages.codes(at, one), pages.codes(at, other)) for at in differing)
 
-    def _join_chunks(self, path: str, entry: ArrayEntry, held: Placed, pack: PackWriter) -> Mapping[Coord, Ref]:
+    def _join_chunks(
+        self, path: str, entry: ArrayEntry, held: Placed, pack: PackWriter, chosen: dict[Coord, Owner | None]
+    ) -> Mapping[Coord, Ref]:
         def resolve(coord: Coord, clash: Clash) -> Owner | None:
-            return None if kind == Kind.DERIVED else self._decide_chunk(path, entry, held.tips, coord, clash)
+            if kind == Kind.DERIVED:
+                return None
+            chosen[coord] = self._decide_chunk(path, entry, held.tips, coord, clash)
+            return chosen[coord]
 
         kind = self._kind(path)
         sources = [self._load(t).owners for t in held.tips]
         return join_array(self._pages(entry), held.tips, sources, pack, resolve)
+
+    def _showing(self, entry: ArrayEntry, tips: Tips, chosen: Mapping[Coord, Owner | None]) -> ArrayEntry:
+        """An array whose window holds what it would not show of the chunks that were in conflict.
+
+        One version cut off what another changed: if the change was right, so was the window in which it was seen.
+        """
+        windows = {t: e.window for t in tips for e in self._load(t).tree.arrays().values() if e.id == entry.id}
+        for coord, owner in sorted(chosen.items()):
+            box = box_of(coord, entry)
+            if box is None or owner in (ABSENT, DELETED) or not is_empty(intersect(box, entry.window)):
+                continue
+            made = owner is None or owner == self._child
+            for tip, window in windows.items():
+                shown = intersect(box, window)
+                if not is_empty(shown) and (made or self._owner(tip, entry, coord) == owner):
+                    entry = with_window(entry, shown)
+        return entry
 
     def _decide_chunk(self, path: str, entry: ArrayEntry, tips: Tips, coord: Coord, clash: Clash) -> Owner | None:
         # A side that was left in conflict itself can decide nothing.
