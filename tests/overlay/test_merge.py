@@ -404,6 +404,18 @@ def test_a_change_that_was_chosen_is_seen_where_the_other_cut_it_off(base: vzarr
     assert not [f for f in verify(repo.objects) if f.damage]
 
 
+@pytest.mark.parametrize("shapes", [(16, 8), (8, 4), (8, 6)])
+def test_a_cut_against_another_change_of_the_window_is_a_conflict(base: vzarr.Version, shapes: tuple[int, int]):
+    heads = [base.branch(f"s{size}") for size in shapes]
+    for head, size in zip(heads, shapes, strict=True):
+        head.zarr["a"].resize((12, size))
+        head.commit()
+    assert [str(c) for c in base.repo.merge_conflicts(heads)][:1] == ["a: shape"]
+    joined = [base.repo.merge(heads, strategy) for strategy in ("ours", "theirs", lambda dispute: dispute.sides[1])]
+    assert [version.bounds("a") for version in joined] == [((0, 0), (12, shapes[n])) for n in (0, 1, 1)]
+    assert base.repo.merge([heads[0], base.branch("same").commit()]).bounds("a") == ((0, 0), (12, shapes[0]))
+
+
 # -- equal changes
 
 

@@ -117,7 +117,7 @@ class Joiner:
         o = o.thing if isinstance(o, Clash) else o or _NOTHING
         path = self.three(a.path, b.path, o.path)
         attrs = {k: self.three(a.attrs.get(k), b.attrs.get(k), o.attrs.get(k)) for k in {*a.attrs, *b.attrs}}
-        window = self.three(a.window, b.window, o.window, _hull)
+        window = _windows(a.window, b.window, o.window)
         chunks = {
             c: self.three(a.chunks.get(c), b.chunks.get(c), o.chunks.get(c), self.newest)
             for c in {*a.chunks, *b.chunks}
@@ -153,6 +153,18 @@ class _Everybody(dict[Any, tuple[str, ...]]):
 
     def get(self, key: Any, default: Any = None) -> tuple[str, ...]:
         return (self.node,)
+
+
+def _windows(a: Any, b: Any, base: Any) -> Any:
+    if a in (b, base):
+        return b
+    if b == base:
+        return a
+    if isinstance(a, Clash):
+        return Clash(a.values | {b})
+    known = frozenset(w for w in (a, b) if w is not None)
+    cut = base is not None and not isinstance(base, Clash) and any(_hull(frozenset([w, base])) != w for w in known)
+    return Clash(known) if cut and len(known) > 1 else _hull(known)
 
 
 def _hull(windows: frozenset[Box | None]) -> Box | None:
@@ -222,6 +234,12 @@ def merge(
             }
             attrs, chunks = ({k: v for k, v in d.items() if v is not None} for d in (attrs, chunks))
             window = thing.window
+            if isinstance(window, Clash):
+                found.conflicts.add((path, None))
+                before = [joiner.load(b).things[name].window for b in base if joiner.load(b).things.get(name)]
+                changed = [own[t].things[name].window for t in holders]
+                changed = [w for w in changed if w not in before] or changed
+                window = changed[-1 if strategy == "theirs" else 0]
             for c in sorted(c for c, v in thing.chunks.items() if isinstance(v, Clash) and c in chunks):
                 if _common(box(name, c), window) is None:
                     seen = [t for t in holders if own[t].things[name].chunks.get(c) == chunks[c]]

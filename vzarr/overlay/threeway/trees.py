@@ -1,7 +1,8 @@
 """Metadata trees of several versions joined by the three-way rule: what is where, and what its documents say.
 
 Arrays are followed by identity, so that one side may rename what the other edits; groups by path.  Attributes are
-joined one by one, and windows grow to hold each other.  Where versions disagree about *what there is* (one deleted
+joined one by one, and windows that only grew come to hold each other.
+Where versions disagree about *what there is* (one deleted
 what another changed, two renamed it differently, two made something at one path) all that hangs together by name is
 taken from one version; where they disagree about *what it says*, only that.
 """
@@ -144,7 +145,7 @@ class TreeJoin:
             return False
         if unit[0] != "array":
             return True
-        windows = [self._decided(nodes, lambda n: self._window(n, unit), _hull) for nodes in (one.nodes, base.nodes)]
+        windows = [self._windows(nodes, unit) for nodes in (one.nodes, base.nodes)]
         paths = [self._decided(nodes, lambda n: self._units(n).get(unit)) for nodes in (one.nodes, base.nodes)]
         entry = self._entry(one.nodes[0], unit)
         assert isinstance(entry, ArrayEntry)
@@ -216,7 +217,9 @@ class TreeJoin:
             if isinstance(value, Clash):
                 said[name] = self._field(path, unit, there, name, value)
         kept = {name: value for name, value in said.items() if value is not None}
-        window = self._decided(there, lambda n: self._window(n, unit), _hull)
+        window = self._windows(there, unit)
+        if isinstance(window, Clash):
+            window = self._cut(path, unit, there)
         for entry in entries:
             if fields_of(entry) == kept and (not isinstance(entry, ArrayEntry) or entry.window == window):
                 return entry
@@ -239,6 +242,30 @@ class TreeJoin:
 
     def _field_at(self, unit: Unit, name: str, node: str) -> bytes | None:
         return fields_of(self._entry(node, unit)).get(name) if unit in self._units(node) else None
+
+    def _windows(self, tips: Tips, unit: Unit) -> Box | Clash | None:
+        """Window after joining some versions: all that grew it are held; a cut is in conflict with any other change."""
+        found: Box | Clash | None = self._window(tips[0], unit)
+        for node, bases in self._history.steps(tips):
+            other = self._window(node, unit)
+            if found == other:
+                continue
+            base = self._windows(bases, unit)
+            if found == base:
+                found = other
+            elif other != base:
+                found = _both(found, other, base)
+        return found
+
+    def _cut(self, path: str, unit: Unit, there: Tips) -> Box | None:
+        """The window of one of the versions that changed it."""
+        before = [self._window(n, unit) for n in self._bases]
+        changed = [t for t in there if self._window(t, unit) not in before] or list(there)
+        conflict = Conflict.at(path, None, "shape")
+        dispute = self._dispute(conflict, tuple(map(self._tips.index, changed)), unit)
+        place = only_side(dispute, self._judge.decide(dispute))
+        tip = changed[0] if place is None or self._tips[place] not in there else self._tips[place]
+        return self._window(tip, unit)
 
     def _window(self, node: str, unit: Unit) -> Box | None:
         entry = self._entry(node, unit) if unit in self._units(node) else None
@@ -313,12 +340,15 @@ def _units(entries: Entries) -> Iterator[tuple[Unit, str]]:
         yield (("array", entry.id) if isinstance(entry, ArrayEntry) else ("group", path)), path
 
 
-def _hull(windows: Sequence[Box | None]) -> Box | None:
-    """The smallest window that holds several."""
-    found: Box | None = None
-    for window in windows:
-        found = window if found is None else found if window is None else _around(found, window)
-    return found
+def _both(one: Box | Clash | None, other: Box | None, base: Box | Clash | None) -> Box | Clash | None:
+    """Two windows of which none is the base's: the smallest that holds both, unless one has lost some of the base."""
+    if isinstance(one, Clash):
+        return Clash((*one.values, other))
+    if one is None or other is None:
+        return one or other
+    if isinstance(base, tuple) and any(_around(window, base) != window for window in (one, other)):
+        return Clash((one, other))
+    return _around(one, other)
 
 
 def _around(a: Box, b: Box) -> Box:
