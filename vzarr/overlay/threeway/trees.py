@@ -1,10 +1,9 @@
 """Metadata trees of several versions joined by the three-way rule: what is where, and what its documents say.
 
 Arrays are followed by identity, so that one side may rename what the other edits; groups by path.  Attributes are
-joined one by one, and windows that only grew come to hold each other.
-Where versions disagree about *what there is* (one deleted
-what another changed, two renamed it differently, two made something at one path) all that hangs together by name is
-taken from one version; where they disagree about *what it says*, only that.
+joined one by one, and windows that only grew come to hold each other.  Where versions disagree about *what there is*
+(one deleted what another changed, two renamed it differently, two made something at one path) all that hangs together
+by name is taken from one version; where they disagree about *what it says*, only that.
 """
 
 from __future__ import annotations
