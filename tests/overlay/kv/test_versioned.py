@@ -291,6 +291,14 @@ def test_no_large_value_stays_that_nobody_can_see():
     rig.transact(1, lambda tx: (tx.put(b"a", b"s"), tx.delete(b"b")))
     rig.fold(1)
     assert [key[-1:] for key, _ in rig.kv.scan(b"B", b"C")] == [b"c"]
+    later = Rig([[], [1]])
+    later.transact(1, lambda tx: tx.put(b"a", b"large"))
+    later.fold(1)
+    later.transact(2, lambda tx: [tx.put(key, b"larger") for key in (b"a", b"b")])
+    later.transact(2, lambda tx: tx.delete_many([b"a", b"b"]))
+    assert later.at(2).get_many([b"a", b"b"]) == [None, None]
+    later.fold(2)
+    assert [value for _, value in later.kv.scan(b"B", b"C")] == [b"large"]
     outside = rig.store.within, INSTANCE, Position(0, 0)
     for value in (b"large", b"s"):
         rig.kv.transact(lambda txn: outside[0](txn, *outside[1:]).put(b"o", value))  # noqa: B023

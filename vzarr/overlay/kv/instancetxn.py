@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from vzarr.overlay import layout
 from vzarr.overlay.history.dag import Position
@@ -61,6 +61,11 @@ class InstanceTxn(StoredKeys):
             self.txn.delete(self._apart + key)
         self._note(key)
 
+    def put_many(self, values: Mapping[bytes, bytes]) -> None:
+        """`put` of many keys."""
+        for key, value in values.items():
+            self.put(key, value)
+
     def delete(self, key: bytes) -> None:
         """Make `key` absent at this version; nothing happens where it is."""
         self.delete_many([key])
@@ -70,11 +75,11 @@ class InstanceTxn(StoredKeys):
         wanted = list(dict.fromkeys(keys))
         below = self._visible_below(wanted)
         for key in wanted:
-            self.txn.delete(self._apart + key)
             if key in below:
-                self.txn.put(self._own + key, TOMBSTONE)
+                self.txn.put(self._own + key, TOMBSTONE)  # folding takes a large value away
             else:
                 self.txn.delete(self._own + key)
+                self.txn.delete(self._apart + key)
             self._note(key)
 
     def restore(self, key: bytes, value: bytes | None) -> None:

@@ -141,15 +141,20 @@ class StoredKeys(InstanceKeys):
             return same._scan_many(ranges)
 
     def _scan_many(self, ranges: Sequence[tuple[bytes, bytes]]) -> list[list[Item]]:
-        prefixes, seen = self._all_prefixes, self._seen()
+        prefixes = self._all_prefixes
         rows = self._view.scan_many([(p + start, p + end) for start, end in ranges for p in prefixes])
         width = len(prefixes)
-        found = [self._order(rows[n * width : (n + 1) * width], False, seen) for n in range(len(ranges))]
-        for _, clash in found:
-            if clash is not None:
-                raise clash
+        parts = [rows[n : n + width] for n in range(0, len(rows), width)]
+        found = [self._plain(part, False) for part in parts]
+        return [self._thought_over(part) if plain is None else plain for part, plain in zip(parts, found, strict=True)]
+
+    def _thought_over(self, rows: Sequence[Sequence[Item]]) -> list[Item]:
+        seen = self._seen()
+        keys, clash = self._order(rows, False, seen)
+        if clash is not None:
+            raise clash
         values = seen.read(self._view)
-        return [[(key, value) for key in keys if (value := values[key]) is not None] for keys, _ in found]
+        return [(key, value) for key in keys if (value := values[key]) is not None]
 
     def scan_keys(
         self, start: bytes = b"", end: bytes | None = None, *, limit: int | None = None, reverse: bool = False
