@@ -36,7 +36,7 @@ def test_a_cache_sees_what_another_process_wrote(seg: LabelMap):
     assert seg.bodies_of([2, 3]).tolist() == [2, 3]
 
     def as_another_process(tx):  # without a word to this process's cache
-        mapping.put(tx, 2, 1)
+        mapping.put(tx, [2], 1)
         tx.put(mapping.rows.CHANGE, mapping.rows.number(tx.next_mutation_id()))
 
     seg.transact(as_another_process)
@@ -66,7 +66,7 @@ def test_what_is_known_and_what_is_found_are_of_one_moment(seg: LabelMap, monkey
 
     def merge_unheard(tx):
         for supervoxel in (2, 3):
-            mapping.put(tx, supervoxel, 1)
+            mapping.put(tx, [supervoxel], 1)
         tx.put(mapping.rows.CHANGE, mapping.rows.number(tx.next_mutation_id()))
 
     monkeypatch.setattr(index, "read_change", changed_by_another_process)

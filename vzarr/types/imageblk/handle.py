@@ -223,7 +223,7 @@ class ImageBlk(Instance):
             else:
                 self._write_within(box, array, within)
 
-    def write_bytes(self, box: Box, body: bytes, *, within: Within | None = None) -> None:
+    def write_bytes(self, box: Box, body: bytes | memoryview, *, within: Within | None = None) -> None:
         """`write` the voxels of a box from their bytes (DVID HTTP API, ``POST D/raw``).
 
         Raises
@@ -284,7 +284,7 @@ class ImageBlk(Instance):
         """
         return blocks.split_row(self.read(*self._row_box(first, count)), count)
 
-    def write_row(self, first: Coord, count: int, body: bytes) -> None:
+    def write_row(self, first: Coord, count: int, body: bytes | memoryview) -> None:
         """Write blocks from `first` on along x; extents stay as they are, as DVID leaves them.
 
         Parameters

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -11,7 +11,7 @@ from vzarr.errors import InvalidInputError
 from vzarr.types import mutations
 from vzarr.types.labelmap import caches, deeds, index, mapping, pages, rows
 from vzarr.types.labelmap.deeds import Deed
-from vzarr.types.labelmap.rows import Counts, Header, Labels
+from vzarr.types.labelmap.rows import Header, Labels
 
 if TYPE_CHECKING:
     from vzarr.overlay.kv.versioned import InstanceTxn
@@ -72,24 +72,23 @@ class Edit:
             raise InvalidInputError(f'label {body} does not exist in data "{self.instance.name}"')
         return found
 
-    def headers(self, bodies: Sequence[int]) -> list[Header]:
-        """Headers of bodies; raises as `header`."""
-        values = self.tx.get_many([rows.header_key(body) for body in bodies])
-        return [
-            self.header(body) if value is None else Header.decode(value)
-            for body, value in zip(bodies, values, strict=True)
-        ]
+    def sizes(self, bodies: Sequence[int]) -> list[int]:
+        """Voxels of bodies; raises as `header`."""
+        found = index.read_sizes(self.tx, bodies)
+        for body, size in zip(bodies, found, strict=True):
+            if not size:
+                self.header(body)
+        return found
 
     def put_header(self, body: int, voxels: int) -> None:
         """Write a body's header with this edit as its last change."""
         header = Header(voxels, self.number, self.time, self.author.user, self.author.app)
         index.put_header(self.tx, body, header)
 
-    def map_to(self, body: int, supervoxels: Iterable[int]) -> None:
+    def map_to(self, body: int, supervoxels: Collection[int]) -> None:
         """Map supervoxels to a body."""
-        for supervoxel in supervoxels:
-            mapping.put(self.tx, supervoxel, body)
-            self.moved[supervoxel] = body
+        mapping.put(self.tx, supervoxels, body)
+        self.moved.update(dict.fromkeys(supervoxels, body))
 
     def map_many(self, supervoxels: Labels, bodies: Labels) -> None:
         """Map supervoxels, each named once; many of them into pages, and caches then forget what they know."""
@@ -105,15 +104,15 @@ class Edit:
         self.tx.put(rows.mapping_key(label), rows.number(0))
         self.moved[label] = 0
 
-    def move(self, parts: Mapping[int, Mapping[int, Counts]], target: int) -> None:
+    def move(self, parts: Mapping[int, Mapping[int, bytes]], target: int) -> None:
         """Move supervoxels from some bodies to another one, in mapping and index; headers are the caller's.
 
         Parameters
         ----------
         parts
-            Body -> those of its supervoxels that move, and where these are.
+            Body -> those of its supervoxels that move, and their encoded `Counts`.
         """
-        index.move_counts(self.tx, parts, target)
+        index.move_rows(self.tx, parts, target)
         for counts in parts.values():
             self.map_to(target, counts)
         known = self.deed or Deed()

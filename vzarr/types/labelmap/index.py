@@ -7,7 +7,7 @@ rows of what changes bodies and leaves the others alone.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeVar
 
@@ -115,12 +115,10 @@ def read_counts(keys: InstanceKeys, body: int) -> dict[int, Counts]:
     return {_supervoxel(k): Counts.decode(v) for k, v in keys.scan(*rows.index_range(body))}
 
 
-def read_counts_of(tx: InstanceTxn, bodies: Sequence[int]) -> dict[int, dict[int, Counts]]:
-    """`read_counts` of several bodies, looked up together."""
+def read_rows_of(tx: InstanceTxn, bodies: Sequence[int]) -> dict[int, dict[int, bytes]]:
+    """`read_counts` of several bodies, looked up together and left as they are stored."""
     found = tx.scan_many([rows.index_range(body) for body in bodies])
-    return {
-        body: {_supervoxel(k): Counts.decode(v) for k, v in items} for body, items in zip(bodies, found, strict=True)
-    }
+    return {body: {_supervoxel(k): value for k, value in items} for body, items in zip(bodies, found, strict=True)}
 
 
 def read_index(keys: InstanceKeys, body: int) -> LabelIndex | None:
@@ -206,73 +204,27 @@ def put_index(tx: InstanceTxn, index: LabelIndex) -> None:
     put_header(tx, index.label, index.header)
 
 
-def move_counts(tx: InstanceTxn, parts: Mapping[int, Mapping[int, Counts]], target: int) -> None:
+def move_rows(tx: InstanceTxn, parts: Mapping[int, Mapping[int, bytes]], target: int) -> None:
     """Move supervoxels from some bodies' indices to another's; headers are the caller's.
 
     Parameters
     ----------
     parts
-        Body -> those of its supervoxels that move, and where these are.
+        Body -> those of its supervoxels that move, and their encoded `Counts`.
     """
-    moved: dict[int, Counts] = {}
+    moved: dict[int, bytes] = {}
     for counts in parts.values():
         for supervoxel, where in counts.items():
-            known = moved.get(supervoxel)  # in several bodies only after indices were posted by hand
-            moved[supervoxel] = where if known is None else _joined(known, where)
-    there = tx.get_many([rows.index_key(target, sv) for sv in moved])
+            moved[supervoxel] = _joined(moved.get(supervoxel), where)
+    keys = [rows.index_key(target, sv) for sv in moved]
+    there = tx.get_many(keys)
     tx.delete_many([rows.index_key(source, sv) for source, counts in parts.items() for sv in counts])
-    for (supervoxel, where), old in zip(moved.items(), there, strict=True):
-        put_counts(tx, target, supervoxel, where if old is None else _joined(Counts.decode(old), where))
+    tx.put_many({key: _joined(old, where) for key, where, old in zip(keys, moved.values(), there, strict=True)})
 
 
-def _joined(a: Counts, b: Counts) -> Counts:
-    return a.plus(b.blocks, b.voxels.astype(np.int64))
-
-
-@dataclass(frozen=True)
-class Difference:
-    """How voxel counts change: one entry per block and supervoxel, none of them 0.
-
-    Parameters
-    ----------
-    blocks, supervoxels
-        uint64, shape (n,).
-    voxels
-        int64, shape (n,).
-    """
-
-    blocks: Labels
-    supervoxels: Labels
-    voxels: NDArray[np.int64]
-
-    def by_supervoxel(self) -> dict[int, tuple[Labels, NDArray[np.int64]]]:
-        """Supervoxel -> its blocks and changes."""
-        if not self.supervoxels.size:
-            return {}
-        order = np.argsort(self.supervoxels, kind="stable")
-        svs, first = np.unique(self.supervoxels[order], return_index=True)
-        blocks, voxels = np.split(self.blocks[order], first[1:]), np.split(self.voxels[order], first[1:])
-        return dict(zip(svs.tolist(), zip(blocks, voxels, strict=True), strict=True))
-
-
-def apply_difference(tx: InstanceTxn, difference: Difference, bodies: Mapping[int, int]) -> None:
-    """Change the index by what happened to voxels.
-
-    Parameters
-    ----------
-    bodies
-        Supervoxel -> its body, for all supervoxels of `difference`.
-    """
-    parts = difference.by_supervoxel()
-    keys = [rows.index_key(bodies[sv], sv) for sv in parts]
-    grown: dict[int, int] = {}
-    for (supervoxel, (blocks, voxels)), old in zip(parts.items(), tx.get_many(keys), strict=True):
-        before = Counts(_NO_BLOCKS, np.empty(0, np.uint32)) if old is None else Counts.decode(old)
-        after = before.plus(blocks, voxels)
-        body = bodies[supervoxel]
-        put_counts(tx, body, supervoxel, after)
-        grown[body] = grown.get(body, 0) + after.total - before.total
-    headers = tx.get_many([rows.header_key(b) for b in grown])
-    for (body, change), value in zip(grown.items(), headers, strict=True):
-        header = Header(0) if value is None else Header.decode(value)
-        put_header(tx, body, replace(header, voxels=header.voxels + change))
+def _joined(known: bytes | None, where: bytes) -> bytes:
+    """Both rows of a supervoxel as one: it has several only after indices were posted by hand."""
+    if known is None:
+        return where
+    more = Counts.decode(where)
+    return Counts.decode(known).plus(more.blocks, more.voxels.astype(np.int64)).encode()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import combinations
 from typing import Any
 
 import fastremap
@@ -11,16 +12,6 @@ from numpy.typing import NDArray
 from vzarr.errors import InvalidInputError
 
 Labels = NDArray[np.uint64]
-
-# Sorts eight columns in 19 exchanges, the fewest possible (Knuth, The Art of Computer Programming, 5.3.4).
-_SORT_8 = [
-    *((0, 2), (1, 3), (4, 6), (5, 7)),
-    *((0, 4), (1, 5), (2, 6), (3, 7)),
-    *((0, 1), (2, 3), (4, 5), (6, 7)),
-    *((2, 4), (3, 5)),
-    *((1, 4), (3, 6)),
-    *((1, 2), (3, 4), (5, 6)),
-]
 
 
 def downsample_labels(a: Labels) -> Labels:
@@ -45,15 +36,15 @@ def downsample_labels(a: Labels) -> Labels:
         Not three axes, or an odd side.
     """
     _check_even(a.shape)
-    corners = _corners(a)
-    out = corners[0].copy()
-    mixed = np.zeros(out.shape, np.bool_)
-    for corner in corners[1:]:
-        mixed |= corner != out
-    if mixed.any():
-        # Most octets of a segmentation are uniform; only the others are gathered and sorted.
-        out[mixed] = _vote([corner[mixed] for corner in corners])
-    return out
+    z, y, x = (n // 2 for n in a.shape)
+    # One strided pass over the volume; all that follows is on memory in one piece.
+    corners = np.ascontiguousarray(a.reshape(z, 2, y, 2, x, 2).transpose(1, 3, 5, 0, 2, 4)).reshape(8, -1)
+    out: Labels = corners[0].copy()
+    mixed = np.flatnonzero((corners[1:] != out).any(0))
+    if mixed.size:
+        # Most octets of a segmentation are uniform; only the others vote.
+        out[mixed] = _vote(corners[:, mixed])
+    return out.reshape(z, y, x)
 
 
 def downsample_gray(a: NDArray[Any]) -> NDArray[Any]:
@@ -106,9 +97,13 @@ def count_labels(block: Labels) -> tuple[Labels, NDArray[np.uint32]]:
     flat = block.reshape(-1)
     if not flat.size:
         return np.empty(0, np.uint64), np.empty(0, np.uint32)
-    labels, counts = fastremap.unique(flat, return_counts=True)
-    first = int(labels[0] == 0)
-    return labels[first:].astype(np.uint64), counts[first:].astype(np.uint32)
+    # Runs along x are a tenth of the voxels or less, and finding them leaves the interpreter to other threads.
+    starts = np.concatenate(([0], np.flatnonzero(flat[1:] != flat[:-1]) + 1))
+    index, labels = _numbered(flat[starts])
+    counts = np.bincount(index, np.diff(starts, append=flat.size))
+    order = np.argsort(labels)
+    first = int(labels[order[0]] == 0)
+    return labels[order[first:]], counts[order[first:]].astype(np.uint32)
 
 
 def number_labels(a: Labels) -> tuple[NDArray[Any], Labels]:
@@ -128,6 +123,11 @@ def number_labels(a: Labels) -> tuple[NDArray[Any], Labels]:
     if flat.size and flat[0] == flat[-1] and (flat == flat[0]).all():
         # Where a body is thick, whole blocks are; and comparing costs a fraction of numbering.
         return np.zeros(a.shape, np.uint8), np.array([flat[0]], np.uint64)
+    return _numbered(a)
+
+
+def _numbered(a: Labels) -> tuple[NDArray[Any], Labels]:
+    """See `number_labels`."""
     index, numbers = fastremap.renumber(np.ascontiguousarray(a), start=0, preserve_zero=False, in_place=False)
     labels = np.empty(len(numbers), np.uint64)
     labels[np.fromiter(numbers.values(), np.int64, len(numbers))] = np.fromiter(numbers, np.uint64, len(numbers))
@@ -139,27 +139,20 @@ def _check_even(shape_zyx: tuple[int, ...]) -> None:
         raise InvalidInputError(f"cannot halve a volume of shape {tuple(shape_zyx)} (zyx): sides must be even")
 
 
-def _corners(a: Labels) -> list[Labels]:
-    """The eight voxels of every octet, as eight views of half the sides."""
-    return [a[z::2, y::2, x::2] for z in (0, 1) for y in (0, 1) for x in (0, 1)]
-
-
-def _vote(columns: list[Labels]) -> Labels:
-    """Winner of each row of eight columns, which are used up: most frequent non-zero, then smallest."""
-    for i, j in _SORT_8:
-        columns[i], columns[j] = np.minimum(columns[i], columns[j]), np.maximum(columns[i], columns[j])
-    winner = np.zeros_like(columns[0])
-    length = np.zeros(winner.size, np.uint8)
-    longest = np.zeros(winner.size, np.uint8)
-    previous = winner
-    for column in columns:
-        # Equal labels stand in a row now. Only a longer run takes over, so the smaller label keeps a tie.
-        length = np.where(column == previous, length, 0) + np.uint8(1)
-        length[column == 0] = 0
-        better = length > longest
-        winner = np.where(better, column, winner)
-        longest = np.maximum(longest, length)
-        previous = column
+def _vote(columns: Labels) -> Labels:
+    """Winner of each of n octets, given as shape (8, n): most frequent non-zero, then smallest."""
+    votes = np.ones(columns.shape, np.uint8)
+    for i, j in combinations(range(8), 2):
+        same = (columns[i] == columns[j]).view(np.uint8)
+        votes[i] += same
+        votes[j] += same
+    votes[columns == 0] = 0
+    winner: Labels = columns[0].copy()
+    most = votes[0].copy()
+    for column, given in zip(columns[1:], votes[1:], strict=True):
+        better = (given > most) | ((given == most) & (column < winner))
+        np.copyto(winner, column, where=better)
+        np.maximum(most, given, out=most)
     return winner
 
 

@@ -7,7 +7,7 @@ memory.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from heapq import merge
 from itertools import groupby
 from operator import itemgetter
@@ -118,12 +118,14 @@ def _own_rows(keys: InstanceKeys) -> Iterator[tuple[bytes, bytes]]:
     return keys.scan(*rows.class_range(rows.MAPPING))
 
 
-def put(tx: InstanceTxn, supervoxel: int, body: int) -> None:
-    """Map a supervoxel to a body."""
-    if body == supervoxel and not pages.lookup(tx, [supervoxel]):
-        tx.delete(rows.mapping_key(supervoxel))
-    else:
-        tx.put(rows.mapping_key(supervoxel), rows.number(body))
+def put(tx: InstanceTxn, supervoxels: Iterable[int], body: int) -> None:
+    """Map supervoxels to a body."""
+    said = dict.fromkeys(map(rows.mapping_key, supervoxels), rows.number(body))
+    itself = rows.mapping_key(body)
+    if itself in said and not pages.lookup(tx, [body]):
+        del said[itself]
+        tx.delete(itself)
+    tx.put_many(said)
 
 
 def put_many(tx: InstanceTxn, supervoxels: Labels, bodies: Labels) -> None:

@@ -57,8 +57,8 @@ def merge(instance: Instance, target: int, bodies: Sequence[int], author: Author
         raise InvalidInputError(f"label {target} cannot be merged into itself")
 
     def change(edit: Edit) -> int:
-        total = sum(header.voxels for header in edit.headers([target, *merged]))
-        edit.move(index.read_counts_of(edit.tx, merged), target)
+        total = sum(edit.sizes([target, *merged]))
+        edit.move(index.read_rows_of(edit.tx, merged), target)
         edit.tx.delete_many([rows.header_key(body) for body in merged])
         edit.put_header(target, total)
         allocate.raise_max(edit.tx, instance, target)
@@ -84,8 +84,8 @@ def cleave(instance: Instance, body: int, supervoxels: Sequence[int], author: Au
 
     def change(edit: Edit) -> Cleaved:
         header = edit.header(body)
-        counts = _counts_to_cleave(edit, body, wanted)
-        cleaved = sum(c.total for c in counts.values())
+        counts = _rows_to_cleave(edit, body, wanted)
+        cleaved = sum(Counts.decode(value).total for value in counts.values())
         if cleaved >= header.voxels:
             raise InvalidInputError(f"cannot cleave all supervoxels from the label {body}")
         label = allocate.take(edit.tx, instance)
@@ -108,9 +108,9 @@ def cleave(instance: Instance, body: int, supervoxels: Sequence[int], author: Au
     return underway.run(instance, author, change)
 
 
-def _counts_to_cleave(edit: Edit, body: int, wanted: Sequence[int]) -> dict[int, Counts]:
+def _rows_to_cleave(edit: Edit, body: int, wanted: Sequence[int]) -> dict[int, bytes]:
     values = edit.tx.get_many([rows.index_key(body, sv) for sv in wanted])
-    found = {sv: Counts.decode(v) for sv, v in zip(wanted, values, strict=True) if v is not None}
+    found = {sv: value for sv, value in zip(wanted, values, strict=True) if value is not None}
     absent = [sv for sv in wanted if sv not in found]
     for supervoxel, there in mapping.bodies_within(edit.tx, absent).items():
         if there != body or supervoxel == body:
@@ -147,7 +147,7 @@ def _renumber(edit: Edit, new: int, old: int) -> int:
     header = edit.header(old)
     if index.read_header(edit.tx, new) is not None:
         raise InvalidInputError(f"target label for renumber ({new}) already exists in mapping")
-    counts = index.read_counts(edit.tx, old)
+    counts = index.read_rows_of(edit.tx, [old])[old]
     if new not in counts and not mapping.is_mapped(edit.tx, new):
         edit.retire(new)
     edit.move({old: counts}, new)

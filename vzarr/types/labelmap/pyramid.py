@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from vzarr.errors import ConflictError
 from vzarr.geometry import Coord
+from vzarr.overlay.reading.regions import share
 from vzarr.types import voxels
 from vzarr.types.labelmap.kernels import downsample_labels
 from vzarr.types.labelmap.rows import Labels
@@ -37,19 +39,25 @@ def write_coarser(instance: Instance, changed: Blocks, scale: int = 0) -> None:
         children: dict[Coord, list[Coord]] = {}
         for coord in changed:
             children.setdefault(tuple(c >> 1 for c in coord), []).append(coord)
-        coarser = {}
         try:
             stored = list(instance.version.read_chunks(path, children))
         except ConflictError:
             mend(instance)
             stuck = set(instance.version.conflicts(path))
             stored = list(instance.version.read_chunks(path, [c for c in children if c not in stuck]))
-        for parent, old in stored:
-            block = _merged(old, {c: changed[c] for c in children[parent]})
-            if old is not None or block.any():
-                coarser[parent] = block
+        made = share(partial(_made, changed, children), stored)
+        coarser = {parent: block for (parent, _), block in zip(stored, made, strict=True) if block is not None}
         instance.version.write_chunks(path, coarser, step=grain(geometry, above))
         changed = coarser
+
+
+def _made(
+    changed: Blocks, children: Mapping[Coord, Sequence[Coord]], stored: tuple[Coord, Labels | None]
+) -> Labels | None:
+    """A coarser block as it has to be; None where it was not stored, and need not be."""
+    parent, old = stored
+    block = _merged(old, {c: changed[c] for c in children[parent]})
+    return block if old is not None or block.any() else None
 
 
 def mend(instance: Instance) -> None:

@@ -24,6 +24,7 @@ key             value                          meaning
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -113,6 +114,11 @@ def voxels_of(header: bytes | None) -> int:
     return 0 if header is None else int(_NUMBERS.unpack_from(header)[0])
 
 
+def resized(header: bytes, voxels: int) -> bytes:
+    """An encoded `Header` of which nothing but the size is another."""
+    return voxels.to_bytes(8, "little") + header[8:]
+
+
 @dataclass(frozen=True)
 class Counts:
     """Voxels of one supervoxel in each block of scale 0 that holds some.
@@ -136,6 +142,12 @@ class Counts:
     def encode(self) -> bytes:
         """All blocks as little-endian uint64, then all counts as little-endian uint32."""
         return self.blocks.astype("<u8", copy=False).tobytes() + self.voxels.astype("<u4", copy=False).tobytes()
+
+    def encode_parts(self, lows: Iterable[int], highs: Iterable[int]) -> Iterator[bytes]:
+        """`encode` of these counts from each of `lows` to the one of `highs` beside it, exclusive."""
+        whole, n = self.encode(), 8 * self.blocks.size
+        for low, high in zip(lows, highs, strict=True):
+            yield whole[8 * low : 8 * high] + whole[n + 4 * low : n + 4 * high]
 
     @classmethod
     def decode(cls, value: bytes) -> Counts:

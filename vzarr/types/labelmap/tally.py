@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vzarr.geometry import Coord
-from vzarr.types.labelmap.index import Difference
+from vzarr.overlay.reading.regions import share
+from vzarr.types.labelmap.differences import Difference
 from vzarr.types.labelmap.kernels import count_labels
 from vzarr.types.labelmap.rows import Labels, pack_blocks
+
+_BATCH = 64
 
 
 @dataclass(frozen=True)
@@ -35,14 +39,7 @@ class Tally:
         blocks = np.concatenate([self.blocks, other.blocks])
         labels = np.concatenate([self.labels, other.labels])
         voxels = np.concatenate([self.voxels, -other.voxels])
-        if not blocks.size:
-            return Difference(blocks, labels, voxels)
-        order = np.lexsort((labels, blocks))
-        blocks, labels, voxels = blocks[order], labels[order], voxels[order]
-        first = np.flatnonzero(np.concatenate(([True], (blocks[1:] != blocks[:-1]) | (labels[1:] != labels[:-1]))))
-        sums = np.add.reduceat(voxels, first)
-        kept = sums != 0
-        return Difference(blocks[first][kept], labels[first][kept], sums[kept])
+        return Difference.summed(blocks, labels, voxels)
 
     @property
     def largest(self) -> int:
@@ -58,15 +55,14 @@ def tally(chunks: Iterable[tuple[Coord, Labels | None]]) -> Tally:
     chunks
         Block coordinates (zyx) and their voxels; None for a block that is not there.
     """
+    left = ((coord, voxels) for coord, voxels in chunks if voxels is not None)
     coords: list[Coord] = []
-    labels: list[Labels] = [np.empty(0, np.uint64)]
-    counts: list[NDArray[np.int64]] = [np.empty(0, np.int64)]
-    for coord, voxels in chunks:
-        if voxels is not None:
-            found, n = count_labels(voxels)
-            coords.append(coord)
-            labels.append(found)
-            counts.append(n.astype(np.int64))
+    found: list[tuple[Labels, NDArray[np.uint32]]] = []
+    while some := list(islice(left, _BATCH)):  # a few at a time: all of them need not fit into memory
+        coords += [coord for coord, _ in some]
+        found += share(count_labels, [voxels for _, voxels in some])
     packed = pack_blocks(np.array(coords, np.int64).reshape(-1, 3))
-    sizes = [len(part) for part in labels[1:]]
+    labels = [np.empty(0, np.uint64), *(part for part, _ in found)]
+    counts = [np.empty(0, np.int64), *(n.astype(np.int64) for _, n in found)]
+    sizes = [len(part) for part, _ in found]
     return Tally(np.repeat(packed, sizes), np.concatenate(labels), np.concatenate(counts))

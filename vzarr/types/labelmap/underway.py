@@ -22,6 +22,7 @@ from vzarr.types import voxels
 from vzarr.types.atonce import will_wait
 from vzarr.types.labelmap import allocate, edits, index, mapping, pyramid, rows
 from vzarr.types.labelmap.cuts import Join, Split
+from vzarr.types.labelmap.differences import Difference, apply_difference
 from vzarr.types.labelmap.edits import NOBODY, Author, Edit
 from vzarr.types.labelmap.intents import Intent
 from vzarr.types.labelmap.rows import Labels, pack_blocks, unpack_blocks
@@ -261,7 +262,7 @@ def put_aside(instance: Instance, blocks: Blocks) -> str:
     return name
 
 
-def _apply(edit: Edit, difference: index.Difference) -> None:
+def _apply(edit: Edit, difference: Difference) -> None:
     """Change the index by a difference of voxels; ids that are no supervoxels any more stay out of it."""
     svs = np.unique(difference.supervoxels)
     bodies = mapping.bodies_within(edit.tx, svs.tolist())
@@ -270,6 +271,6 @@ def _apply(edit: Edit, difference: index.Difference) -> None:
         kept = ~np.isin(difference.supervoxels, retired)
         for stray in np.unique(difference.supervoxels[~kept & (difference.voxels > 0)]).tolist():
             edit.tx.put(rows.stray_key(stray), b"")
-        difference = index.Difference(difference.blocks[kept], difference.supervoxels[kept], difference.voxels[kept])
-    index.apply_difference(edit.tx, difference, bodies)
+        difference = difference.where(kept)
+    apply_difference(edit.tx, difference, bodies)
     edit.touched.update(bodies)

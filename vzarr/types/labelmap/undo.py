@@ -120,7 +120,7 @@ def _move_back(edit: Edit, deed: Deed, move: Move, restored: set[int]) -> None:
     if deed.action not in ("merge", "agglomerate") and left:
         raise _dependent(f"body {target} has become part of something larger", target)
     restored.add(source)
-    index.move_counts(edit.tx, {target: counts}, source)
+    index.move_rows(edit.tx, {target: {sv: c.encode() for sv, c in counts.items()}}, source)
     edit.map_to(source, counts)
     edit.map_to(source, [sv for sv in moved if sv not in counts])
     edit.put_header(target, left)

@@ -89,7 +89,7 @@ def pseudocolors(labels: Labels) -> NDArray[np.uint8]:
     return found
 
 
-def decode_volume(body: bytes, shape_zyx: Coord, compression: str) -> Labels:
+def decode_volume(body: bytes | memoryview, shape_zyx: Coord, compression: str) -> Labels:
     """A posted volume.
 
     Raises
@@ -121,7 +121,7 @@ def check_posted(compression: str) -> None:
         raise InvalidInputError(f'posted blocks must be of compression "blocks", not "{compression}"')
 
 
-def decode_blocks(body: bytes, shape_zyx: Coord) -> dict[Coord, Labels]:
+def decode_blocks(body: bytes | memoryview, shape_zyx: Coord) -> dict[Coord, Labels]:
     """A posted stream of label blocks: block coordinates (zyx) and voxels; of equal coordinates the last counts.
 
     Raises
