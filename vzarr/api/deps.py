@@ -123,7 +123,13 @@ async def body(request: Request) -> bytes:
     return await request.body()
 
 
+async def octets(request: Request) -> bytes | memoryview:
+    """Whole body of voxels, for who takes it as it lies in memory."""
+    return await request.body()
+
+
 Body = Annotated[bytes, Depends(body)]
+Octets = Annotated[bytes | memoryview, Depends(octets)]
 
 
 async def json_body(body: Body) -> Any:

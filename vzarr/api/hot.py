@@ -10,15 +10,17 @@ from __future__ import annotations
 from contextlib import nullcontext, suppress
 
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from vzarr.api import errors, wire
 from vzarr.api.dispatch import NodeDispatcher, Path
 from vzarr.api.hub import Hub
+from vzarr.api.lane import Lane
 from vzarr.api.plans import MOUNT, Asked, Plan, plans_of
-from vzarr.api.routing import SAFE
+from vzarr.api.received import Body, body_of
+from vzarr.api.routing import SAFE, is_brief
 from vzarr.errors import InvalidInputError, VzarrError
 from vzarr.overlay.history.looks import Looks, one_look
 from vzarr.types.atonce import WouldWaitError, at_once
@@ -42,6 +44,7 @@ class HotRoutes:
     def __init__(self, app: ASGIApp, hub: Hub) -> None:
         self.app = app
         self._dispatcher = NodeDispatcher(hub)
+        self._lane = Lane()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -85,9 +88,12 @@ class HotRoutes:
         if not call.planned:
             return self.app
         if call.response is None:
-            body = await Request(call.scope, receive).body() if _has_body(call.scope) else b""
+            body = await body_of(call.scope, receive)
             found = call.answer_at_once(body)
-            call.response = await run_in_threadpool(call.answer, body) if found is None else found
+            if found is None:
+                run = self._lane.run if call.queues else run_in_threadpool
+                found = await run(call.answer, body)
+            call.response = found
         return call.response
 
 
@@ -108,7 +114,7 @@ class _Call:
         self._ready: tuple[Plan, Asked] | None = None
         self.planned: bool | None = None
         self.response: Response | None = None
-        self._tried = False
+        self._tried = self._near = False
         self._looks: Looks = {}
 
     def prepare(self) -> bool:
@@ -133,13 +139,18 @@ class _Call:
         self._ready = plan, Asked(self.scope, ref, target, found)
         return True
 
-    def answer(self, body: bytes) -> Response:
+    @property
+    def queues(self) -> bool:
+        """Whether it is a brief change, of which one runs at a time; over a network they had better wait together."""
+        return self._near and self._ready is not None and is_brief(self._ready[0].endpoint)
+
+    def answer(self, body: Body) -> Response:
         """What the endpoint answers, or the error that it raises."""
         # A change may wait for others, and has to look again then.
         with one_look(self._looks) if self.scope["method"] in SAFE else nullcontext():
             return self._answer(body)
 
-    def _answer(self, body: bytes) -> Response:
+    def _answer(self, body: Body) -> Response:
         assert self._ready is not None
         plan, asked = self._ready
         asked.body = body
@@ -153,7 +164,7 @@ class _Call:
     def try_at_once(self, body: bytes) -> None:
         """Do all of it that is a matter of look-ups: find instance and plan, and the answer of a short route."""
         with suppress(WouldWaitError), at_once(), one_look(self._looks):
-            self.planned = self._prepare()
+            self.planned, self._near = self._prepare(), True
             if self._is_short and self.scope["method"] in SAFE:
                 self._tried = True
                 self.response = self._answer(body)
@@ -167,20 +178,14 @@ class _Call:
     def prepare_at_once(self) -> bool | None:
         """`prepare`, if that is a matter of look-ups, as it mostly is; else None."""
         with suppress(WouldWaitError), at_once():
-            return self.prepare()
+            planned, self._near = self.prepare(), True
+            return planned
         return None
 
-    def answer_at_once(self, body: bytes) -> Response | None:
+    def answer_at_once(self, body: Body) -> Response | None:
         """The answer of a short route, if it is a matter of look-ups; else None.  Tries once."""
         if self._is_short and not self._tried:
             self._tried = True
             with suppress(WouldWaitError), at_once():
                 self.response = self.answer(body)
         return self.response
-
-
-def _has_body(scope: Scope) -> bool:
-    return any(
-        (name == b"content-length" and value != b"0") or name == b"transfer-encoding"
-        for name, value in scope["headers"]
-    )

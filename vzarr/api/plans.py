@@ -21,6 +21,7 @@ from starlette.types import Message, Scope
 
 from vzarr.api import deps, wire
 from vzarr.api.dispatch import entered, routes_of
+from vzarr.api.received import Body
 from vzarr.api.routing import flat, is_short
 from vzarr.api.target import Target
 
@@ -52,7 +53,7 @@ class Asked:
 
     def __init__(self, scope: Scope, ref: str, target: Target, path: Mapping[str, str]) -> None:
         self.scope, self.ref, self.target, self.path = scope, ref, target, path
-        self.body = b""
+        self.body: Body = b""
         """Its body; set once that is there."""
         self._query: Mapping[str, str] | None = None
 
@@ -69,7 +70,7 @@ class Asked:
         """The request as the framework's functions know it."""
 
         async def given() -> Message:
-            return {"type": "http.request", "body": self.body, "more_body": False}
+            return {"type": "http.request", "body": bytes(self.body), "more_body": False}
 
         return Request({**self._entered(), "path_params": dict(self.path)}, given)
 
@@ -107,7 +108,8 @@ _GIVEN: dict[Callable[..., Any], Value] = {
     deps.version: lambda asked: asked.target.version,
     deps.repo: lambda asked: asked.target.repo,
     deps.segments: lambda asked: asked.target.segments,
-    deps.body: lambda asked: asked.body,
+    deps.body: lambda asked: bytes(asked.body),
+    deps.octets: lambda asked: asked.body,
     deps.voxel_request: lambda asked: deps.asked_voxels(asked.path),
 }
 """Dependencies that hand out what is known already."""

@@ -18,6 +18,7 @@ SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE")
 _EXEMPT = "_vzarr_allowed_when_sealed"
 _SHORT = "_vzarr_short"
+_BRIEF = "_vzarr_brief"
 
 
 def read(router: APIRouter, path: str, **options: Any) -> Callable[[F], F]:
@@ -66,6 +67,17 @@ def short(endpoint: F) -> F:
 def is_short(endpoint: Callable[..., Any]) -> bool:
     """Whether a route is marked by `short`."""
     return getattr(endpoint, _SHORT, False)
+
+
+def brief(endpoint: F) -> F:
+    """Mark a route whose change mostly is brief: one at a time is made (`vzarr.api.lane`)."""
+    setattr(endpoint, _BRIEF, True)
+    return endpoint
+
+
+def is_brief(endpoint: Callable[..., Any]) -> bool:
+    """Whether a route is marked by `brief`."""
+    return getattr(endpoint, _BRIEF, False)
 
 
 def exempt_keywords(router: APIRouter) -> frozenset[str]:

@@ -22,7 +22,6 @@ router.include_router(volume.router)
 
 Handle = Annotated[ImageBlk, Depends(deps.instance)]
 Asked = Annotated[VoxelRequest, Depends(deps.voxel_request)]
-Body = Annotated[bytes, Depends(deps.body)]
 
 
 @read(router, "/raw/{dims}/{size}/{offset}")
@@ -88,7 +87,7 @@ def _number(text: str) -> float:
 
 
 @router.post("/raw/{dims}/{size}/{offset}")
-def post_raw(handle: Handle, asked: Asked, body: Body, within: InRoi) -> Response:
+def post_raw(handle: Handle, asked: Asked, body: deps.Octets, within: InRoi) -> Response:
     """Write whole blocks (DVID: ``POST D/raw/0_1_2/{size}/{offset}``); octets in z, y, x order.
 
     ``?roi=`` names a ROI outside of which nothing changes.
@@ -107,7 +106,7 @@ def get_blocks(handle: Handle, coord: str, span: str) -> Response:
 
 
 @router.post("/blocks/{coord}/{span}")
-def post_blocks(handle: Handle, coord: str, span: str, body: Body) -> Response:
+def post_blocks(handle: Handle, coord: str, span: str, body: deps.Octets) -> Response:
     """Write blocks along x (DVID: ``POST D/blocks/{x_y_z}/{span}``); extents stay as they are."""
     handle.write_row(*_row(handle, coord, span), body)
     return wire.empty()

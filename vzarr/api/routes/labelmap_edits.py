@@ -20,7 +20,7 @@ from vzarr.api.routes.labelmap_params import (
     User,
     ids_of,
 )
-from vzarr.api.routing import read
+from vzarr.api.routing import brief, read
 from vzarr.errors import ConflictError, InvalidInputError
 from vzarr.types import mutations
 from vzarr.types.labelmap import history, splits
@@ -44,6 +44,7 @@ Chosen = Annotated[Choice, Depends(_chosen)]
 
 
 @router.post("/merge", dependencies=INDEXED)
+@brief
 def post_merge(handle: Handle, body: JsonBody, user: User, app: App) -> Response:
     """Make bodies part of another (DVID: ``POST D/merge``); body ``[target, label, ...]``."""
     labels = ids_of(body)
@@ -53,6 +54,7 @@ def post_merge(handle: Handle, body: JsonBody, user: User, app: App) -> Response
 
 
 @router.post("/cleave/{label}", dependencies=INDEXED)
+@brief
 def post_cleave(handle: Handle, label: Label, body: JsonBody, user: User, app: App) -> Response:
     """Make supervoxels of a body a new body (DVID: ``POST D/cleave/{label}``); body ``[supervoxel, ...]``."""
     made = handle.cleave(label, ids_of(body, "supervoxels"), user=user, app=app)
@@ -60,6 +62,7 @@ def post_cleave(handle: Handle, label: Label, body: JsonBody, user: User, app: A
 
 
 @router.post("/renumber", dependencies=INDEXED)
+@brief
 def post_renumber(handle: Handle, body: JsonBody, user: User, app: App) -> Response:
     """Give bodies other numbers (DVID: ``POST D/renumber``); body ``[new, old, new, old, ...]``.
 

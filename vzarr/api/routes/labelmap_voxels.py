@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Response
 
 from vzarr.api import deps, params, wire
 from vzarr.api.params import VoxelRequest
-from vzarr.api.routes.labelmap_params import App, AsSupervoxels, Body, Handle, Points, Scale, User
+from vzarr.api.routes.labelmap_params import App, AsSupervoxels, Handle, Points, Scale, User
 from vzarr.api.routes.roi import InRoi
 from vzarr.api.routing import read, short
 from vzarr.errors import InvalidInputError
@@ -86,7 +86,7 @@ def get_pseudocolor(handle: Handle, asked: Asked, supervoxels: AsSupervoxels, sc
 
 @router.post("/raw/{dims}/{size}/{offset}")
 def post_raw(
-    handle: Handle, asked: Asked, body: Body, within: InRoi, user: User, app: App, compression: str = ""
+    handle: Handle, asked: Asked, body: deps.Octets, within: InRoi, user: User, app: App, compression: str = ""
 ) -> Response:
     """Write whole blocks of supervoxels (DVID: ``POST D/raw/0_1_2/{size}/{offset}``).
 
@@ -144,7 +144,7 @@ def get_specificblocks(
 @router.post("/blocks")
 def post_blocks(
     handle: Handle,
-    body: Body,
+    body: deps.Octets,
     scale: Scale,
     user: User,
     app: App,
@@ -170,7 +170,7 @@ def post_blocks(
 
 
 @router.post("/ingest-supervoxels")
-def post_ingest(handle: Handle, body: Body, scale: Scale, user: User, app: App) -> Response:
+def post_ingest(handle: Handle, body: deps.Octets, scale: Scale, user: User, app: App) -> Response:
     """Store a stream of label blocks and nothing else (DVID: ``POST D/ingest-supervoxels``)."""
     handle.store_blocks(wireforms.decode_blocks(body, handle.block_zyx), scale, user=user, app=app)
     return wire.empty()
