@@ -26,7 +26,7 @@ async def body_of(scope: Scope, receive: Receive) -> Body:
     request, size = Request(scope, receive), _announced(scope)
     if not LARGE <= size <= LARGEST:
         return await request.body() if size else b""
-    room, at = memoryview(np.empty(size, np.uint8)), 0  # of numpy's memory, as it comes in large pages
+    room, at = np.empty(size, np.uint8).data, 0  # of numpy's memory, as it comes in large pages
     async for part in request.stream():
         room[at : at + len(part)] = part
         at += len(part)

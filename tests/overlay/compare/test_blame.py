@@ -64,9 +64,9 @@ def test_as_zarr_it_says_what_the_numbers_mean(repo: vzarr.Repo):
 def test_chunks_in_conflict_are_marked(repo: vzarr.Repo):
     repo.root.create_array("a", dtype="u1", chunks=CHUNK)
     repo.root.commit()
-    for branch in ("x", "y"):
+    for value, branch in enumerate(("x", "y"), 1):
         version = repo.root.branch(branch)
-        version.write_chunks("a", {(0, 0, 0): ONES})
+        version.write_chunks("a", {(0, 0, 0): value * ONES})
         version.commit()
     merged = repo.merge(["x", "y"], keep_conflicts=True)
     assert merged.blame("a").owners.tolist() == [[[UNRESOLVED]]]

@@ -98,9 +98,9 @@ def test_what_zarr_2_cannot_say_is_refused_by_name(file_repo: vzarr.Repo, tmp_pa
 def test_conflicts_are_refused(file_repo: vzarr.Repo, tmp_path: Path):
     file_repo.root.create_array("a", dtype="u1", chunks=CHUNK)
     file_repo.root.commit()
-    for branch in ("x", "y"):
+    for value, branch in enumerate(("x", "y"), 1):
         version = file_repo.root.branch(branch)
-        version.write_chunks("a", {(0, 0, 0): np.ones(CHUNK, "u1")})
+        version.write_chunks("a", {(0, 0, 0): np.full(CHUNK, value, "u1")})
         version.commit()
     merged = file_repo.merge(["x", "y"], keep_conflicts=True)
     for name in ("refs.json", "refs.parq"):

@@ -96,9 +96,9 @@ def test_a_version_that_lost_an_object_is_not_flattened(file_repo: vzarr.Repo, t
 def test_conflicts_are_refused(repo: vzarr.Repo, tmp_path: Path):
     repo.root.create_array("a", dtype="u1", chunks=CHUNK)
     repo.root.commit()
-    for branch in ("x", "y"):
+    for value, branch in enumerate(("x", "y"), 1):
         version = repo.root.branch(branch)
-        version.write_chunks("a", {(0, 0, 0): np.ones(CHUNK, "u1")})
+        version.write_chunks("a", {(0, 0, 0): np.full(CHUNK, value, "u1")})
         version.commit()
     merged = repo.merge(["x", "y"], keep_conflicts=True)
     with pytest.raises(ConflictError):
