@@ -54,8 +54,10 @@ def test_a_killed_holder_is_known_to_be_gone(url: str):
     holder.communicate()
     started = time.monotonic()
     with locks.alone("nodes/a"):
+        pass
+    while locks.presence.is_running(name):  # by another connection, whose end the database sees by itself
         assert time.monotonic() - started < 5
-    assert not locks.presence.is_running(name)
+        time.sleep(0.01)
     kv.close()
 
 
