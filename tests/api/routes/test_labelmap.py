@@ -285,4 +285,4 @@ def test_numbers_at_the_end_of_64_bits(seg: TestClient):
 def test_without_an_index_there_is_no_largest_label_to_set(client: TestClient, root: str):
     config = {"typename": "labelmap", "dataname": "plain", "IndexedLabels": "false"}
     assert client.post(f"/api/repo/{root}/instance", json=config).status_code == 200
-    assert client.post(f"/api/node/{root}/plain/maxlabel/9").status_code == 400
+    assert client.post(f"/api/node/{root}/plain/maxlabel/9?admintoken=a-token-for-tests").status_code == 400

@@ -174,16 +174,8 @@ class View(Paging):
         self._connection = None
 
 
-class Txn(Delayed):
+class Txn(Delayed[View]):
     """A transaction over the view that it is run in."""
-
-    def __init__(self, view: View) -> None:
-        super().__init__(view)
-        self._view = view
-
-    def check_key(self, key: bytes) -> None:
-        """See `Delayed.check_key`: any key will do."""
-        self._view.check()
 
     def send(self, put: list[Item], gone: list[bytes]) -> None:
         """See `Delayed.send`."""
@@ -193,20 +185,20 @@ class Txn(Delayed):
             # Names in order, so that two who write the same ones wait for each other instead of colliding.
             names = sorted(row.name for row in rows if row.apart == apart)
             if names:
-                self._view.run(sql, names, [rows[Row(apart, name)] for name in names])
+                self._stored.run(sql, names, [rows[Row(apart, name)] for name in names])
         for apart, sql in _DELETE.items():
             names = [row.name for row in map(_KEYS.row_of, gone) if row.apart == apart]
             if names:
-                self._view.run(sql, names)
+                self._stored.run(sql, names)
         for key in gone:
             self._forget(key)
 
     def _forget(self, key: bytes) -> None:
         """Remove the signs that lead to nothing any more."""
         for sign, space in zip(_KEYS.signs_to(key)[::-1], _KEYS.spaces_of(key)[::-1], strict=True):
-            if self._view.query(_SCANS[True, True, False], space, prefix_end(space), 1):
+            if self._stored.query(_SCANS[True, True, False], space, prefix_end(space), 1):
                 return
-            self._view.run(_DELETE[sign.apart], [sign.name])
+            self._stored.run(_DELETE[sign.apart], [sign.name])
 
 
 def make_tables(view: View) -> None:

@@ -125,18 +125,10 @@ class View(Paging):
         self._connection = None
 
 
-class Txn(Delayed):
+class Txn(Delayed[View]):
     """A transaction over a view of the writing connection that it is run in."""
-
-    def __init__(self, view: View) -> None:
-        super().__init__(view)
-        self._view = view
-
-    def check_key(self, key: bytes) -> None:
-        """See `Delayed.check_key`; any key will do."""
-        self._view.check()
 
     def send(self, put: list[Item], gone: list[bytes]) -> None:
         """See `Delayed.send`."""
-        self._view.run_many("INSERT INTO kv VALUES (?, ?) ON CONFLICT (k) DO UPDATE SET v = excluded.v", put)
-        self._view.run_many("DELETE FROM kv WHERE k = ?", [(key,) for key in gone])
+        self._stored.run_many("INSERT INTO kv VALUES (?, ?) ON CONFLICT (k) DO UPDATE SET v = excluded.v", put)
+        self._stored.run_many("DELETE FROM kv WHERE k = ?", [(key,) for key in gone])

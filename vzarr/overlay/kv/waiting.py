@@ -8,6 +8,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
+from typing import Generic, Protocol, TypeVar
 
 from vzarr.overlay.kv.base import Item, Paging, PagingReader, Range
 
@@ -105,7 +106,17 @@ class Known:
         self._rows.clear()
 
 
-class Delayed(Paging):
+class Stored(PagingReader, Protocol):
+    """A view within a transaction."""
+
+    def check(self) -> object:
+        """Refuse once the transaction has ended."""
+
+
+V = TypeVar("V", bound=Stored)
+
+
+class Delayed(Paging, Generic[V]):
     """The verbs of a transaction whose writes wait, over a view of what is stored.
 
     Parameters
@@ -114,17 +125,13 @@ class Delayed(Paging):
         The view, within the transaction.
     """
 
-    def __init__(self, stored: PagingReader) -> None:
+    def __init__(self, stored: V) -> None:
         self._stored, self._waiting = stored, Waiting()
         self._known = Known(stored)
 
     @abstractmethod
     def send(self, put: list[Item], gone: list[bytes]) -> None:
         """Write and delete rows of the store."""
-
-    @abstractmethod
-    def check_key(self, key: bytes) -> None:
-        """Refuse a key that the store cannot take, and all of them once the transaction has ended."""
 
     def get(self, key: bytes) -> bytes | None:
         """Value of `key`, or None where there is none."""
@@ -163,7 +170,7 @@ class Delayed(Paging):
         self.send(*self._waiting.take())
 
     def _write(self, key: bytes, value: bytes | None) -> None:
-        self.check_key(key)
+        self._stored.check()
         self._waiting.write(key, value)
         if self._waiting.heavy:
             self.flush()
