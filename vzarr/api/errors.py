@@ -29,7 +29,7 @@ from vzarr.errors import (
     VzarrError,
 )
 from vzarr.overlay.history.state import InstanceInfo
-from vzarr.overlay.transfer.served import KIND
+from vzarr.overlay.transfer.client import KIND
 
 log = logging.getLogger(__name__)
 

@@ -21,9 +21,9 @@ from vzarr.errors import FormatError, InvalidInputError, NotFoundError, SealedEr
 from vzarr.overlay import layout
 from vzarr.overlay.sealing.seal import sha256 as hash_of
 from vzarr.overlay.transfer import exchange, outside
+from vzarr.overlay.transfer.client import SHA256
 from vzarr.overlay.transfer.copying import Row
 from vzarr.overlay.transfer.places import StoredPlace
-from vzarr.overlay.transfer.served import SHA256
 from vzarr.overlay.transfer.stripes import Stripes
 
 router = APIRouter(prefix="/api/transfer", tags=["transfer"])

@@ -4,29 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
-from http.client import HTTPResponse
 from typing import Any
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote, urlsplit
 
 import orjson
 
-from vzarr import errors
-from vzarr.errors import ForbiddenError, FormatError, InvalidInputError, NotFoundError, StorageError, VzarrError
+from vzarr.errors import ForbiddenError, FormatError, InvalidInputError, NotFoundError, StorageError
 from vzarr.overlay.history.state import State
 from vzarr.overlay.keys.brought import Brought
 from vzarr.overlay.transfer import exchange
+from vzarr.overlay.transfer.client import SHA256, Client
 from vzarr.overlay.transfer.copying import Row
 from vzarr.overlay.transfer.direct import Way, Ways
-from vzarr.overlay.transfer.http import GONE, Host
 from vzarr.overlay.transfer.place import NOBODY, NOTHING, Place
 from vzarr.overlay.transfer.plans import Arrival
 from vzarr.overlay.transfer.shared import Shared
 from vzarr.overlay.transfer.stripes import Stripes
-
-KIND = "Vzarr-Error"
-"""Header of an answer that is an error: which of `vzarr.errors` it is."""
-SHA256 = "Vzarr-Sha256"
-"""Header of an object that may change, and so has no checksum elsewhere."""
 
 
 def is_served(url: str) -> bool:
@@ -64,8 +57,7 @@ class ServedPlace(Place):
             raise InvalidInputError(f"a repo of a server is named http://HOST:PORT or http://HOST:PORT/ROOT, not {url}")
         self.url = url
         secure = parts.scheme == "https"
-        self._host = Host(parts.netloc, secure=secure)
-        self._headers = {"Authorization": f"Bearer {token}".encode()} if token else {}
+        self._client = Client(parts.netloc, secure=secure, token=token)
         self._reads = Ways(self._ways_to_read, lambda row: row.origin or row.key, secure=secure)
         self._writes = Ways(self._ways_to_write, lambda row: row.key, secure=secure)
 
@@ -77,14 +69,14 @@ class ServedPlace(Place):
     def state(self) -> State:
         """See `Place.state`."""
         if not self._ref:
-            roots = self._json("GET", "")["repos"]
+            roots = self._client.json("GET", "")["repos"]
             if len(roots) > 1:
                 raise InvalidInputError(f"{self.url} serves {len(roots)} repos, name one: {', '.join(map(str, roots))}")
             if not roots:
                 return State()
             self._ref = str(roots[0])
         try:
-            return exchange.state_from_json(self._json("GET", self._repo()))
+            return exchange.state_from_json(self._client.json("GET", self._repo()))
         except NotFoundError:
             return State()
 
@@ -94,7 +86,7 @@ class ServedPlace(Place):
         if found is not None:
             return found
         try:
-            answer, data = self._ask("GET", self._object(key))
+            answer, data = self._client.ask("GET", self._object(key))
         except NotFoundError:
             return None
         digest = answer.headers.get(SHA256)
@@ -105,7 +97,7 @@ class ServedPlace(Place):
     def size(self, key: str) -> int | None:
         """See `Place.size`."""
         try:
-            answer, _ = self._ask("HEAD", self._object(key))
+            answer, _ = self._client.ask("HEAD", self._object(key))
         except NotFoundError:
             return None
         return int(answer.headers["Content-Length"])
@@ -114,7 +106,7 @@ class ServedPlace(Place):
         """See `Place.lacking`."""
         known = {row.key: row for row in rows}
         asked = orjson.dumps([row[:3] for row in rows])
-        return [known[key] for key in self._json("POST", f"{self._repo()}/lacking", asked)["keys"]]
+        return [known[key] for key in self._client.json("POST", f"{self._repo()}/lacking", asked)["keys"]]
 
     def will_read(self, rows: Sequence[Row]) -> None:
         """See `Place.will_read`."""
@@ -127,20 +119,21 @@ class ServedPlace(Place):
     def put(self, key: str, data: bytes) -> None:
         """See `Place.put`."""
         if not self._writes.put(key, data):
-            self._ask("PUT", f"{self._object(key)}?sha256={sha256(data).hexdigest()}", data)
+            self._client.ask("PUT", f"{self._object(key)}?sha256={sha256(data).hexdigest()}", data)
 
     def stripes(self) -> Stripes:
         """See `Place.stripes`."""
         try:
-            return Stripes.from_json(self._json("GET", f"{self._repo()}/stripes"))
+            return Stripes.from_json(self._client.json("GET", f"{self._repo()}/stripes"))
         except (NotFoundError, FormatError):
             return NOBODY  # there is no repo yet, or the server's release is an earlier one
 
     def learn(self, theirs: Stripes) -> Stripes:
         """See `Place.learn`; only who has the server's token can tell it anything."""
-        if theirs.known and self._headers:
+        if theirs.known and self._client.has_token:
             try:
-                return Stripes.from_json(self._json("POST", f"{self._repo()}/stripes", orjson.dumps(theirs.to_json())))
+                told = orjson.dumps(theirs.to_json())
+                return Stripes.from_json(self._client.json("POST", f"{self._repo()}/stripes", told))
             except FormatError:
                 return NOBODY  # of an earlier release
             except ForbiddenError:
@@ -152,14 +145,14 @@ class ServedPlace(Place):
         if keys is not None:
             raise InvalidInputError(f"{self.url} is a server's, which says itself where the keys lie: leave them out")
         if not root.startswith(self._ref):
-            raise InvalidInputError(f"on a server a repo is named by its root: {self._address()}/{root}")
+            raise InvalidInputError(f"on a server a repo is named by its root: {self._client.address}/{root}")
         self._ref = root
-        self._ask("POST", self._repo())
+        self._client.ask("POST", self._repo())
 
     def shared(self) -> Shared:
         """See `Place.shared`."""
         try:
-            return exchange.shared_from_json(self._json("GET", f"{self._repo()}/unversioned"))
+            return exchange.shared_from_json(self._client.json("GET", f"{self._repo()}/unversioned"))
         except NotFoundError:
             return Shared()
 
@@ -168,16 +161,13 @@ class ServedPlace(Place):
         if not arrival(self.state()) and not brought.instances:
             return ()
         body = {**exchange.arrival_to_json(arrival), "unversioned": brought.to_json()}
-        kept = self._json("POST", f"{self._repo()}/publish", orjson.dumps(body))["kept"]
+        kept = self._client.json("POST", f"{self._repo()}/publish", orjson.dumps(body))["kept"]
         return list(map(str, kept))
 
     def close(self) -> None:
         """Let go of all connections."""
-        for each in (self._host, self._reads, self._writes):
+        for each in (self._client, self._reads, self._writes):
             each.close()
-
-    def _address(self) -> str:
-        return self._host.address
 
     def _ways_to_read(self, rows: Sequence[Row]) -> Mapping[str, Way] | None:
         return self._ways("GET", [row.origin or row.key for row in rows])
@@ -187,7 +177,7 @@ class ServedPlace(Place):
 
     def _ways(self, method: str, asked: Sequence[Any]) -> Mapping[str, Way] | None:
         try:
-            answer = self._json(method, f"{self._repo()}/urls", orjson.dumps(asked))
+            answer = self._client.json(method, f"{self._repo()}/urls", orjson.dumps(asked))
         except FormatError:
             return None  # a server of an earlier release
         return exchange.ways_from_json(answer)
@@ -197,36 +187,3 @@ class ServedPlace(Place):
 
     def _object(self, key: str) -> str:
         return f"{self._repo()}/objects/{quote(key)}"
-
-    def _json(self, method: str, path: str, body: bytes | None = None) -> Any:
-        content = self._ask(method, path, body)[1]
-        try:
-            return orjson.loads(content)
-        except orjson.JSONDecodeError as e:
-            raise FormatError(f"{self._address()} answered what is no JSON: is it a vzarr server?") from e
-
-    def _ask(self, method: str, path: str, body: bytes | None = None) -> tuple[HTTPResponse, bytes]:
-        """Answer and its content; every request may be sent again, for none does more the second time."""
-        try:
-            answer, content = self._host.ask(method, f"/api/transfer{path}", body, self._headers)
-        except GONE as e:
-            raise StorageError(
-                f"{self._address()} cannot be reached, or went away ({str(e) or type(e).__name__});"
-                " the same command goes on where this one stopped"
-            ) from e
-        if answer.status >= 300:
-            raise self._error(answer, content, path)
-        return answer, content
-
-    def _error(self, answer: HTTPResponse, content: bytes, path: str) -> VzarrError:
-        """What an answer stands for, as the error that the server raised."""
-        text = content[:2000].decode(errors="replace").strip()
-        where = f" ({unquote(f'/api/transfer{path}'.partition('?')[0])})."  # of no use to who asked for a transfer
-        text = f"{self._address()}: {text.removesuffix(where)}" if text.endswith(where) else text
-        kind = getattr(errors, answer.headers.get(KIND, ""), None)
-        if isinstance(kind, type) and issubclass(kind, VzarrError):
-            return kind(text or f"{self._address()} answered {answer.status}")
-        if answer.status in {404, 405, 501}:
-            return FormatError(f"{self._address()} takes part in no transfers: no vzarr server, or of an older release")
-        refused = answer.status < 500
-        return (InvalidInputError if refused else StorageError)(f"{self._address()} answered {answer.status}: {text}")

@@ -1,0 +1,106 @@
+"""Requests to ``/api/transfer`` of a vzarr server, with what its errors stand for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from http.client import HTTPResponse
+from typing import Any
+from urllib.parse import unquote
+
+import orjson
+
+from vzarr import errors
+from vzarr.errors import FormatError, InvalidInputError, StorageError, VzarrError
+from vzarr.overlay.transfer.http import GONE, SECONDS, Host
+
+KIND = "Vzarr-Error"
+"""Header of an answer that is an error: which of `vzarr.errors` it is."""
+SHA256 = "Vzarr-Sha256"
+"""Header of an object that may change, and so has no checksum elsewhere."""
+
+
+class Client:
+    """What a server answers to transfers.  Every request may be sent again, for none does more the second time.
+
+    Parameters
+    ----------
+    netloc
+        ``HOST`` or ``HOST:PORT``.
+    secure
+        Whether it speaks HTTPS.
+    token
+        The server's administrator token; "" for none.
+    seconds
+        How long it may take to send the next bytes of an answer.
+    """
+
+    def __init__(self, netloc: str, *, secure: bool, token: str = "", seconds: float = SECONDS) -> None:
+        self._host = Host(netloc, secure=secure, seconds=seconds)
+        self._headers: Mapping[str, str | bytes] = {"Authorization": f"Bearer {token}".encode()} if token else {}
+
+    @property
+    def address(self) -> str:
+        """Beginning of the server's URLs."""
+        return self._host.address
+
+    @property
+    def has_token(self) -> bool:
+        """Whether requests are an administrator's, if the token is right."""
+        return bool(self._headers)
+
+    def ask(self, method: str, path: str, body: bytes | None = None) -> tuple[HTTPResponse, bytes]:
+        """Answer and its content.
+
+        Parameters
+        ----------
+        path
+            What follows ``/api/transfer``.
+
+        Raises
+        ------
+        StorageError
+            If there is no answer.
+        VzarrError
+            The error that the server raised.
+        """
+        try:
+            answer, content = self._host.ask(method, f"/api/transfer{path}", body, self._headers)
+        except GONE as e:
+            raise StorageError(
+                f"{self.address} cannot be reached, or went away ({str(e) or type(e).__name__});"
+                " the same command goes on where this one stopped"
+            ) from e
+        if answer.status >= 300:
+            raise self._error(answer, content, path)
+        return answer, content
+
+    def json(self, method: str, path: str, body: bytes | None = None) -> Any:
+        """As `ask`, of an answer that is JSON.
+
+        Raises
+        ------
+        FormatError
+            Also if it is none.
+        """
+        content = self.ask(method, path, body)[1]
+        try:
+            return orjson.loads(content)
+        except orjson.JSONDecodeError as e:
+            raise FormatError(f"{self.address} answered what is no JSON: is it a vzarr server?") from e
+
+    def close(self) -> None:
+        """Let go of all connections."""
+        self._host.close()
+
+    def _error(self, answer: HTTPResponse, content: bytes, path: str) -> VzarrError:
+        """What an answer stands for, as the error that the server raised."""
+        text = content[:2000].decode(errors="replace").strip()
+        where = f" ({unquote(f'/api/transfer{path}'.partition('?')[0])})."  # of no use to who asked for a transfer
+        text = f"{self.address}: {text.removesuffix(where)}" if text.endswith(where) else text
+        kind = getattr(errors, answer.headers.get(KIND, ""), None)
+        if isinstance(kind, type) and issubclass(kind, VzarrError):
+            return kind(text or f"{self.address} answered {answer.status}")
+        if answer.status in {404, 405, 501}:
+            return FormatError(f"{self.address} takes part in no transfers: no vzarr server, or of an older release")
+        refused = answer.status < 500
+        return (InvalidInputError if refused else StorageError)(f"{self.address} answered {answer.status}: {text}")
