@@ -13,7 +13,8 @@ import typer
 from rich.markup import escape
 
 import vzarr
-from vzarr.cli.output import AsJson, RepoUrl, columns, emit, examples
+from vzarr.cli.arguments import AsJson, RepoUrl, examples
+from vzarr.cli.output import columns, emit
 from vzarr.overlay import layout
 from vzarr.overlay.care.gc import GRACE_SECONDS
 from vzarr.overlay.care.rebuild import rebuild_damaged

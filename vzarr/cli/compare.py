@@ -9,7 +9,8 @@ import typer
 from rich.markup import escape
 
 import vzarr
-from vzarr.cli.output import AsJson, RepoUrl, columns, emit, examples, moment, short, version_json
+from vzarr.cli.arguments import AsJson, RepoUrl, examples
+from vzarr.cli.output import columns, emit, moment, short, version_json
 from vzarr.overlay.compare.blame import UNRESOLVED
 from vzarr.overlay.compare.text import lines
 

@@ -12,7 +12,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 import vzarr
-from vzarr.cli.output import AsJson, RepoUrl, User, columns, emit, examples
+from vzarr.cli.arguments import AsJson, RepoUrl, User, examples
+from vzarr.cli.output import columns, emit
 from vzarr.cli.settings import default_user
 from vzarr.ingest import ingest as run_ingest
 from vzarr.types import registry

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from vzarr.cli.output import examples
+from vzarr.cli.arguments import examples
 from vzarr.demo import run
 
 

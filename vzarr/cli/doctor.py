@@ -11,7 +11,8 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from vzarr.cli.output import AsJson, columns, emit, examples
+from vzarr.cli.arguments import AsJson, examples
+from vzarr.cli.output import columns, emit
 from vzarr.overlay.care.doctor import Level, Remark, examine
 from vzarr.overlay.opening import open_objects
 

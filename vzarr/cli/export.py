@@ -10,7 +10,8 @@ from typing import Annotated
 import typer
 
 import vzarr
-from vzarr.cli.output import AsJson, RepoUrl, emit, examples
+from vzarr.cli.arguments import AsJson, RepoUrl, examples
+from vzarr.cli.output import emit
 from vzarr.overlay.export import references, standalone
 from vzarr.overlay.export.shown.export import flatten_n5
 from vzarr.overlay.namedstore import naming_of

@@ -14,21 +14,8 @@ from rich.markup import escape
 from rich.table import Table
 
 import vzarr
-from vzarr.cli.output import (
-    AsJson,
-    Note,
-    Ref,
-    RepoUrl,
-    User,
-    columns,
-    conflict_json,
-    emit,
-    examples,
-    moment,
-    short,
-    state_word,
-    version_json,
-)
+from vzarr.cli.arguments import AsJson, Note, Ref, RepoUrl, User, examples
+from vzarr.cli.output import columns, conflict_json, emit, moment, short, state_word, version_json
 from vzarr.cli.settings import default_user
 from vzarr.errors import ConflictError, InvalidInputError
 from vzarr.overlay.history.graph import draw

@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 import vzarr
-from vzarr.cli.output import AsJson, RepoUrl, User, bar, emit, examples
+from vzarr.cli.arguments import AsJson, RepoUrl, User, examples
+from vzarr.cli.output import bar, emit
 from vzarr.cli.settings import default_user
 from vzarr.overlay.extract.content import load_region
 from vzarr.overlay.extract.duplicate import duplicate

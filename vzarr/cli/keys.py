@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from vzarr.cli.output import AsJson, RepoUrl, bar, emit, examples
+from vzarr.cli.arguments import AsJson, RepoUrl, examples
+from vzarr.cli.output import bar, emit
 from vzarr.overlay.care.migratekeys import migrate
 from vzarr.overlay.opening import open_objects
 

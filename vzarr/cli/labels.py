@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 import vzarr
+from vzarr.cli.arguments import AsJson, RepoUrl, User, examples
 from vzarr.cli.data import bars
-from vzarr.cli.output import AsJson, RepoUrl, User, emit, examples
+from vzarr.cli.output import emit
 from vzarr.cli.settings import default_user
 from vzarr.errors import InvalidInputError
 from vzarr.ingest.index import index_volume

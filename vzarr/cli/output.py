@@ -1,11 +1,11 @@
-"""What the verbs share: their common arguments, the ways they answer, and the values that they print."""
+"""How the verbs answer: the ways to print, and the values that are printed."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 from rich.console import Console
@@ -15,21 +15,8 @@ from rich.text import Text
 
 from vzarr.overlay.version import Version
 
-RepoUrl = Annotated[str, typer.Argument(metavar="REPO", help="Folder or URL of the repo.", show_default=False)]
-Ref = Annotated[
-    str,
-    typer.Argument(metavar="[REF]", help="Branch, tag, uuid or unique prefix; also branch~2.", show_default="master"),
-]
-Note = Annotated[str, typer.Option("--message", "-m", metavar="NOTE", help="What the version is about.")]
-User = Annotated[str, typer.Option("--user", "-u", help="Who; `vzarr config user NAME` sets a default.")]
 _LEAST = 20
 """Width that a table's last column has at least, where it needs so much."""
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document and nothing else.")]
-
-
-def examples(*lines: str) -> str:
-    """Epilog for a verb's help: each example on a line of its own."""
-    return "\n\n".join(["Examples:", *lines])
 
 
 def emit(value: Any, text: str | Table, *, as_json: bool) -> None:

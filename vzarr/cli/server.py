@@ -9,7 +9,7 @@ import typer
 from vzarr.api.app import create_app
 from vzarr.api.hub import Hub
 from vzarr.api.serving import serve as run
-from vzarr.cli.output import examples
+from vzarr.cli.arguments import examples
 from vzarr.config import Settings
 
 

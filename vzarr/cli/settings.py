@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from vzarr.cli.output import AsJson, emit, examples
+from vzarr.cli.arguments import AsJson, examples
+from vzarr.cli.output import emit
 from vzarr.errors import FormatError, InvalidInputError
 
 KNOWN = {"user": "Who commits, branches and merges; recorded in the repo's log."}

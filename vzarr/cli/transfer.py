@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from vzarr.cli.output import AsJson, RepoUrl, bar, emit, examples
+from vzarr.cli.arguments import AsJson, RepoUrl, examples
+from vzarr.cli.output import bar, emit
 from vzarr.config import Settings
 from vzarr.errors import InvalidInputError
 from vzarr.overlay.extract.across import at_hand, delivered
