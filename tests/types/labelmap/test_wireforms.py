@@ -45,3 +45,12 @@ def test_a_block_that_is_kept_compressed_is_the_volume(seg: LabelMap, compressio
     large = ((0, 0, n), (n, n, 3 * n))
     assert [wireforms.encoded_block(seg, box, compression, lookup) for box in (off, far, large)] == [None] * 3
     assert wireforms.encoded_block(seg, ((0, 0, n), (n, n, 2 * n)), "", lookup) is None
+
+
+def test_colours_of_labels_are_those_of_the_reference_server():
+    labels = np.array([[0, 1, 2, 1000], [2**32, 2**63, 0, 1]], np.uint64)
+    background, one = [99, 133, 42], [83, 7, 93]
+    assert wireforms.pseudocolors(labels).tolist() == [
+        [background, one, [198, 31, 162], [168, 135, 93]],
+        [[58, 216, 86], [81, 111, 175], background, one],
+    ]

@@ -74,19 +74,31 @@ _ENCODERS: dict[str, Encoder] = {
 
 
 def pseudocolors(labels: Labels) -> NDArray[np.uint8]:
-    """A colour for each label, background black: three bytes of a hash, as last axis.
+    """A colour for each label, background too, as last axis: the three upper bytes of the label's hash.
 
-    The hash is the finaliser of MurmurHash3 (Appleby, public domain).
+    The hash is MurmurHash3_x86_32 (A. Appleby, public domain), seed 0, of the label in little-endian bytes; the same
+    labels have the same colours in DVID.
     """
     table, where = np.unique(labels, return_inverse=True)
-    mixed = table.astype(np.uint64)
-    for factor in (0xFF51AFD7ED558CCD, 0xC4CEB9FE1A85EC53):
-        mixed ^= mixed >> np.uint64(33)
-        mixed *= np.uint64(factor)
-    mixed ^= mixed >> np.uint64(33)
-    colors = mixed.astype("<u8").view(np.uint8).reshape(-1, 8)[:, :3]
+    hashed = _murmur3(table)
+    colors = np.stack([hashed >> np.uint32(shift) for shift in (24, 16, 8)], -1).astype(np.uint8)
     found: NDArray[np.uint8] = colors[where.reshape(labels.shape)]
     return found
+
+
+def _murmur3(values: Labels) -> NDArray[np.uint32]:
+    h = np.zeros(values.shape, np.uint32)
+    for half in (values.astype(np.uint32), (values >> np.uint64(32)).astype(np.uint32)):
+        h ^= _rotated(half * np.uint32(0xCC9E2D51), 15) * np.uint32(0x1B873593)
+        h = _rotated(h, 13) * np.uint32(5) + np.uint32(0xE6546B64)
+    h ^= np.uint32(8)
+    for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
+        h = (h ^ h >> np.uint32(shift)) * np.uint32(factor)
+    return h ^ h >> np.uint32(16)
+
+
+def _rotated(x: NDArray[np.uint32], by: int) -> NDArray[np.uint32]:
+    return x << np.uint32(by) | x >> np.uint32(32 - by)
 
 
 def decode_volume(body: bytes | memoryview, shape_zyx: Coord, compression: str) -> Labels:
