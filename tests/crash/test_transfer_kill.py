@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import vzarr
-from tests.serving import serving
+from tests.serving import TOKEN, serving
 from vzarr.overlay import layout
 from vzarr.overlay.care.rebuildkeys import rebuild
 from vzarr.overlay.care.verify import verify
@@ -42,12 +42,13 @@ def repo(tmp_path: Path) -> Iterator[vzarr.Repo]:
 
 
 @pytest.mark.crash
-@pytest.mark.parametrize("kind", ["files", "server", "region", "mirror"])
+@pytest.mark.parametrize("kind", ["files", "server", "region", "mirror", "mirror of a server"])
 def test_a_clone_killed_at_ten_random_points(repo: vzarr.Repo, kind: str, tmp_path: Path):
     target = tmp_path / "clone"
-    if kind == "server":
+    if "server" in kind:
+        options = [] if kind == "server" else ["--mirror", "--open", "--token", TOKEN]
         with serving(tmp_path / "served") as server:
-            done = _clone(f"{server.url}/{ROOT}", target)
+            done = _clone(f"{server.url}/{ROOT}", target, *options)
     else:
         done = _clone(repo.url, target, *{"region": ["--roi", "hot"], "mirror": ["--mirror", "--open"]}.get(kind, []))
     assert done["status"] == 0
@@ -58,11 +59,11 @@ def test_a_clone_killed_at_ten_random_points(repo: vzarr.Repo, kind: str, tmp_pa
     total = sum(1 for key, _ in open_objects(target).walk() if key.startswith(("nodes/", "open/")))
     assert 0 < objects[-1] < total, "what was copied stays, and something is left to do"
     assert not [f for f in verify(open_objects(target)) if f.damage]
-    if kind == "mirror":
+    if "mirror" in kind:
         assert not rebuild(open_objects(target)).lost
     with vzarr.open(str(target)) as clone:
         for mine in repo.versions():
-            if mine.sealed or kind == "mirror":
+            if mine.sealed or "mirror" in kind:
                 _compare(mine, clone[mine.uuid], region=kind == "region")
         assert clone.root["settings"].get("s") == b"1"
         assert not list(clone.objects.walk(layout.arrived("").rstrip("/")))

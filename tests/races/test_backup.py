@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from datetime import datetime
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import pytest
 import vzarr
 from tests.races import loading
 from tests.races.loading import BLOCK, WORKERS
+from tests.serving import TOKEN, serving
 from vzarr.overlay import opening
 from vzarr.overlay.care.rebuildkeys import rebuild
 from vzarr.overlay.care.verify import verify
@@ -31,13 +33,19 @@ def test_a_backup_under_load_restores_clean(tmp_path: Path, keys: str | None):
     back_up(tmp_path, keys, times=2, pause=0.5)
 
 
+@pytest.mark.slow
+def test_a_backup_over_http_under_load_restores_clean(tmp_path: Path):
+    """The writers are processes beside the server, which lets them pause for a client that does not see their keys."""
+    back_up(tmp_path, None, times=2, pause=0.5, served=True)
+
+
 @pytest.mark.exhaustive
 def test_backups_under_load_for_a_minute(tmp_path: Path, keys: str | None):
     back_up(tmp_path, keys, times=10, pause=4)
 
 
-def back_up(folder: Path, keys: str | None, *, times: int, pause: float) -> None:
-    url, copy, stop = str(folder / "repo"), str(folder / "mirror"), folder / "stop"
+def back_up(folder: Path, keys: str | None, *, times: int, pause: float, served: bool = False) -> None:
+    url, copy, stop = str(folder / "repos" / "load"), str(folder / "mirror"), folder / "stop"
     loading.prepare(url, keys)
     processes = multiprocessing.get_context("forkserver")
     logs = {name: str(folder / f"{name}.log") for name in WORKERS}
@@ -46,9 +54,11 @@ def back_up(folder: Path, keys: str | None, *, times: int, pause: float) -> None
         writer.start()
     while any(not Path(log).exists() or Path(log).stat().st_size == 0 for log in logs.values()):
         time.sleep(0.1)
-    for _ in range(times):
-        time.sleep(pause)
-        mirror(open_place(url), open_place(copy), opened=True)
+    with serving(folder / "repos") if served else nullcontext() as server:
+        for _ in range(times):
+            time.sleep(pause)
+            with open_place(f"{server.url}/load" if server else url, TOKEN) as source:
+                mirror(source, open_place(copy), opened=True)
     time.sleep(0.5)
     stop.touch()
     for writer in writers:

@@ -20,7 +20,7 @@ from vzarr.api.hot import HotRoutes
 from vzarr.api.hub import Hub
 from vzarr.api.jobs import Jobs
 from vzarr.api.protocol import Send as SendWhole
-from vzarr.api.routes import interface, n5, precomputed, repos, server, transfer, zarr
+from vzarr.api.routes import interface, mirror, n5, precomputed, repos, server, transfer, zarr
 from vzarr.api.routes import jobs as job_routes
 from vzarr.api.security import Guard
 from vzarr.config import Settings
@@ -127,7 +127,7 @@ def _add_routes(app: FastAPI, hub: Hub) -> None:
     app.mount("/precomputed", precomputed.routes(hub))
     app.mount("/api/node", NodeDispatcher(hub))
     app.mount("/api/repo", RepoDispatcher(hub))
-    for module in (repos, server, transfer, job_routes, interface):
+    for module in (repos, server, transfer, mirror, job_routes, interface):
         app.include_router(module.router)
     interface.mount_client(app)
 

@@ -21,6 +21,7 @@ from vzarr.overlay.history.state import State
 from vzarr.overlay.kv.sqlite import SqliteKV
 from vzarr.overlay.opening import open_objects
 from vzarr.overlay.repo import Repo
+from vzarr.overlay.transfer import mirrored
 from vzarr.overlay.transfer.places import StoredPlace
 from vzarr.overlay.version import Version
 from vzarr.types import registry
@@ -258,6 +259,23 @@ class Hub:
             raise AlreadyExistsError(f"the server has repo {root} already: push to it, or pull from it")
         self._check_new(root)
         StoredPlace(open_objects(self._url(root))).begin(root, self._keys)
+
+    def begin_mirror(self, root: str, meta: bytes) -> bool:
+        """Make the place for a mirror of the repo with that root, by its ``vzarr.json``; False if there is one.
+
+        Raises
+        ------
+        AlreadyExistsError, InvalidInputError
+            As `create`; or if there is the repo itself, or `meta` is not that of a mirror.
+        """
+        mirrored.begin(meta, root)
+        try:
+            place = self.place(root)
+        except UnknownReferenceError:
+            self._check_new(root)
+            return open_objects(self._url(root)).create(layout.REPO, meta)
+        mirrored.check_is_mirror(place)
+        return False
 
     def look_again(self) -> None:
         """Let the next look at the repos find one that has just been made."""

@@ -30,6 +30,10 @@ Token = Annotated[
     str | None,
     typer.Option(metavar="TOKEN", help="Admin token of a server that is written to; or VZARR_ADMIN_TOKEN."),
 ]
+FromToken = Annotated[
+    str | None,
+    typer.Option(metavar="TOKEN", help="With --mirror: admin token of SOURCE, if it is a server and has another."),
+]
 
 Unversioned = Annotated[
     bool, typer.Option("--unversioned", help="Let the sender's unversioned data replace the receiver's, too.")
@@ -42,6 +46,7 @@ _CLONING = (
     "vzarr clone s3://lab/fly /data/fly --roi hotknife,v1.0",
     "vzarr clone /data/fly /data/published --versions v1.0,v1.1,v2.0",
     "vzarr clone /data/fly /backup/fly --mirror --open",
+    "vzarr clone https://lab.example.org/7f3a s3://backup/fly --mirror --open --token TOKEN",
 )
 
 
@@ -61,6 +66,7 @@ def clone(
     url: Annotated[str, typer.Argument(metavar="REPO", help="Folder or URL of the new one.", show_default=False)],
     branch: Branches = None,
     token: Token = None,
+    from_token: FromToken = None,
     keys: Annotated[
         str | None, typer.Option(metavar="URL", help="Where the new repo keeps keys; see `vzarr init --help`.")
     ] = None,
@@ -99,7 +105,7 @@ def clone(
     if flat or versions:
         _extract(remote, url, token, flat, versions, limits, keys, as_json)
         return
-    with _place(remote, token) as source, _place(url, token) as target, bar() as told:
+    with _place(remote, from_token or token) as source, _place(url, token) as target, bar() as told:
         if mirror:
             done = mirroring.mirror(source, target, opened=opened, progress=told)
         else:

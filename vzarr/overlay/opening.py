@@ -172,6 +172,13 @@ def lacks_keys(objects: Objects, meta: Mapping[str, Any]) -> bool:
     return keys_named(meta)[0] == EMBEDDED and not isinstance(objects, FileObjects | MemoryObjects)
 
 
+def is_mirror(objects: Objects, meta: Mapping[str, Any]) -> bool:
+    """Whether a repo is a mirror, and nobody has given it keys of its own: the log of another one goes on in it."""
+    database = objects.path(layout.database())
+    has_keys = keys_named(meta)[0] != EMBEDDED or (database is not None and Path(database).exists())
+    return bool(meta.get("mirror")) and not has_keys
+
+
 def read_meta(objects: Objects) -> dict[str, Any]:
     """What ``vzarr.json`` says.
 

@@ -201,7 +201,7 @@ def test_interrupted_it_shows_the_earlier_moment(
 
     with monkeypatch.context() as patch:
         if point == "put":
-            patch.setattr(taking._Copies, "put", die)
+            patch.setattr(taking.Copies, "put", die)
         else:
             patch.setattr("vzarr.overlay.transfer.mirror._hold", die)
         with pytest.raises(KeyboardInterrupt):
@@ -272,7 +272,7 @@ def test_writers_that_never_pause_are_told_of(repo: vzarr.Repo, url: str, monkey
 
 def test_versions_made_meanwhile_are_part_of_it(repo: vzarr.Repo, url: str, monkeypatch: pytest.MonkeyPatch):
     """A new version between the last look and the pause: the pause is tried again, with its writers."""
-    real, made = taking._at_once, []
+    real, made = taking.at_once, []
 
     def late(*args: object) -> object:
         if not made:
@@ -280,7 +280,7 @@ def test_versions_made_meanwhile_are_part_of_it(repo: vzarr.Repo, url: str, monk
             made[0]["notes"].put("new", b"1")
         return real(*args)
 
-    monkeypatch.setattr(taking, "_at_once", late)
+    monkeypatch.setattr(taking, "at_once", late)
     copied(repo, url)
     assert restored(url).lost == ()
     with vzarr.open(url) as copy:

@@ -49,10 +49,11 @@ def get_repos(hub: Repos) -> Response:
 @read(router, "/{ref}")
 def get_history(hub: Repos, ref: str) -> Response:
     """Versions, branches and instances of a repo, as the operations that make it (docs/transfer.md)."""
-    state = hub.place(ref).state()
+    place = hub.place(ref)
+    state = place.state()
     if not state.nodes:
         raise NotFoundError(f"repo {ref} is still on its way")
-    return wire.json(exchange.state_to_json(state))
+    return wire.json({**exchange.state_to_json(state), "mirror": place.is_mirror})
 
 
 @read(router, "/{ref}/unversioned")
@@ -66,7 +67,7 @@ def get_object(hub: Repos, ref: str, key: str, request: Request) -> Response:
     """An object that a sealed version stored; ranges are answered."""
     place = hub.place(ref)
     if exchange.is_shared(key):
-        return _shared_object(place, key)
+        return checked_object(place, key)
     given = exchange.is_of_snapshot(key) or (exchange.is_object(key) and place.is_sealed(key.split("/")[1]))
     size = place.size(key) if given else None
     if size is None:
@@ -89,7 +90,7 @@ async def put_object(
     """Store an object of a version that the log does not know yet; administrators only."""
     if not (exchange.is_object(key) or key == layout.arrived(sha256)):
         raise InvalidInputError(f"{key!r} is no object of a version")
-    data = await _body(request)
+    data = await whole_body(request)
     await run_in_threadpool(_put, hub, ref, key, data, sha256)
     return wire.empty()
 
@@ -159,8 +160,14 @@ def _pieces(place: StoredPlace, key: str, first: int, end: int) -> Iterator[byte
         yield data
 
 
-async def _body(request: Request) -> bytes:
-    """The body, of which no more is read than an object may have."""
+async def whole_body(request: Request) -> bytes:
+    """The body, of which no more is read than an object may have.
+
+    Raises
+    ------
+    InvalidInputError
+        If it is larger.
+    """
     parts, size = [], 0
     if int(request.headers.get("content-length", 0)) > LARGEST:
         raise InvalidInputError(f"an object has at most {LARGEST} bytes")
@@ -182,11 +189,11 @@ def _put(hub: Hub, ref: str, key: str, data: bytes, digest: str) -> None:
     place.vouch(Row(key, len(data), digest))
 
 
-def _shared_object(place: StoredPlace, key: str) -> Response:
+def checked_object(place: StoredPlace, key: str) -> Response:
     """An object that may change: its checksum comes with it."""
-    data = place.get(key)
+    data = place.objects.get(key)
     if data is None:
-        raise NotFoundError(f"no unversioned instance stored an object {key}")
+        raise NotFoundError(f"there is no object {key}")
     headers = {"Cache-Control": "no-store", SHA256: hash_of(data)}
     return Response(data, 200, headers, wire.OCTETS)
 
@@ -199,8 +206,25 @@ def _few(found: list[T]) -> list[T]:
 
 
 def _lacking(hub: Hub, ref: str, body: Any) -> Response:
-    rows = _few(_checked(exchange.rows_from_json, body))
-    return wire.json({"keys": [row.key for row in hub.place(ref).look_for(rows)]})
+    place = hub.place(ref)
+    place.check_takes()
+    return lacking(place, rows_in(body))
+
+
+def rows_in(body: Any, *, snapshots: bool = False) -> list[Row]:
+    """The objects that a body lists (see `exchange.rows_from_json`).
+
+    Raises
+    ------
+    InvalidInputError
+        If it is no list of them, or a long one.
+    """
+    return _few(_checked(lambda data: exchange.rows_from_json(data, snapshots=snapshots), body))
+
+
+def lacking(place: StoredPlace, rows: list[Row]) -> Response:
+    """Which of some objects are not there."""
+    return wire.json({"keys": [row.key for row in place.look_for(rows)]})
 
 
 def _ways_to_read(hub: Hub, ref: str, body: Any) -> Response:
@@ -210,19 +234,25 @@ def _ways_to_read(hub: Hub, ref: str, body: Any) -> Response:
 
 
 def _ways_to_write(hub: Hub, ref: str, body: Any) -> Response:
-    place, rows = hub.place(ref), _few(_checked(exchange.rows_from_json, body))
-    given = [row for row in rows if _may_put(place, row)]
-    return wire.json(exchange.ways_to_json(place.ways_to_write(given)))
+    place = hub.place(ref)
+    place.check_takes()
+    return ways_to_write(place, [row for row in rows_in(body) if _may_put(place, row)])
+
+
+def ways_to_write(place: StoredPlace, rows: list[Row]) -> Response:
+    """Signed URLs for writing some objects, but for any that are too large."""
+    return wire.json(exchange.ways_to_json(place.ways_to_write([row for row in rows if row.size <= LARGEST])))
 
 
 def _may_put(place: StoredPlace, row: Row) -> bool:
     if exchange.is_waiting(row.key):
         return row.key == layout.arrived(row.digest)
-    return row.size <= LARGEST and not place.knows(row.key.split("/")[1])
+    return not place.knows(row.key.split("/")[1])
 
 
 def _publish(hub: Hub, ref: str, body: Any) -> list[str]:
     place = hub.place(ref)
+    place.check_takes()
     arrival = _checked(exchange.arrival_from_json, body)
     brought = _checked(exchange.brought_from_json, body.get("unversioned"))
     place.check_whole(arrival.source, [n for n in arrival.nodes if not place.knows(n)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from hashlib import sha256
 from http.client import HTTPResponse
 from typing import Any
 from urllib.parse import unquote
@@ -10,7 +11,7 @@ from urllib.parse import unquote
 import orjson
 
 from vzarr import errors
-from vzarr.errors import FormatError, InvalidInputError, StorageError, VzarrError
+from vzarr.errors import FormatError, InvalidInputError, NotFoundError, StorageError, VzarrError
 from vzarr.overlay.transfer.http import GONE, SECONDS, Host
 
 KIND = "Vzarr-Error"
@@ -35,6 +36,8 @@ class Client:
     """
 
     def __init__(self, netloc: str, *, secure: bool, token: str = "", seconds: float = SECONDS) -> None:
+        self.secure = secure
+        self._netloc, self._token = netloc, token
         self._host = Host(netloc, secure=secure, seconds=seconds)
         self._headers: Mapping[str, str | bytes] = {"Authorization": f"Bearer {token}".encode()} if token else {}
 
@@ -47,6 +50,10 @@ class Client:
     def has_token(self) -> bool:
         """Whether requests are an administrator's, if the token is right."""
         return bool(self._headers)
+
+    def patient(self, seconds: float) -> Client:
+        """Another client of the server, which waits longer."""
+        return Client(self._netloc, secure=self.secure, token=self._token, seconds=seconds)
 
     def ask(self, method: str, path: str, body: bytes | None = None) -> tuple[HTTPResponse, bytes]:
         """Answer and its content.
@@ -88,6 +95,31 @@ class Client:
         except orjson.JSONDecodeError as e:
             raise FormatError(f"{self.address} answered what is no JSON: is it a vzarr server?") from e
 
+    def get(self, path: str) -> bytes | None:
+        """An object, held against its checksum where one comes with it; None when it is absent.
+
+        Raises
+        ------
+        StorageError
+            Also if it did not come as it was sent.
+        """
+        try:
+            answer, data = self.ask("GET", path)
+        except NotFoundError:
+            return None
+        digest = answer.headers.get(SHA256)
+        if digest is not None and sha256(data).hexdigest() != digest:
+            raise StorageError(f"{unquote(path)} did not come as it was sent: its checksum differs")
+        return data
+
+    def size(self, path: str) -> int | None:
+        """Size of an object, or None when it is absent."""
+        try:
+            answer, _ = self.ask("HEAD", path)
+        except NotFoundError:
+            return None
+        return int(answer.headers["Content-Length"])
+
     def close(self) -> None:
         """Let go of all connections."""
         self._host.close()
@@ -101,6 +133,7 @@ class Client:
         if isinstance(kind, type) and issubclass(kind, VzarrError):
             return kind(text or f"{self.address} answered {answer.status}")
         if answer.status in {404, 405, 501}:
-            return FormatError(f"{self.address} takes part in no transfers: no vzarr server, or of an older release")
+            what = "mirrors" if "/mirror/" in path else "transfers"
+            return FormatError(f"{self.address} takes part in no {what}: no vzarr server, or of an older release")
         refused = answer.status < 500
         return (InvalidInputError if refused else StorageError)(f"{self.address} answered {answer.status}: {text}")

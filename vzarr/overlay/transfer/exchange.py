@@ -139,15 +139,15 @@ def _is_snapshot(row: Any) -> bool:
     return bool(named) and type(row["keys"]) is int and (row["sums"] == "" or _is_sha256(row["sums"]))
 
 
-def rows_from_json(data: Any) -> list[Row]:
-    """Objects to look for, ``[[KEY, SIZE, SHA-256], ...]``.
+def rows_from_json(data: Any, *, snapshots: bool = False) -> list[Row]:
+    """Objects to look for, ``[[KEY, SIZE, SHA-256], ...]``; where a mirror asks, those of snapshots too.
 
     Raises
     ------
     FormatError
         If the data are none.
     """
-    if not isinstance(data, list) or not all(map(_is_row, data)):
+    if not isinstance(data, list) or not all(_is_row(row, snapshots) for row in data):
         raise FormatError("the body should be a list of [key, size, sha256], each key that of an object of a version")
     return [Row(*row) for row in data]
 
@@ -205,11 +205,12 @@ def is_of_snapshot(key: str) -> bool:
     return False
 
 
-def _is_row(value: Any) -> bool:
+def _is_row(value: Any, snapshots: bool) -> bool:
     if not isinstance(value, list) or len(value) != 3:
         return False
     key, size, digest = value
-    return (is_object(key) or is_waiting(key)) and type(size) is int and _is_sha256(digest)
+    known = is_object(key) or is_waiting(key) or (snapshots and isinstance(key, str) and is_of_snapshot(key))
+    return known and type(size) is int and _is_sha256(digest)
 
 
 def _check(op: Any, known: set[str], *, first: bool) -> None:

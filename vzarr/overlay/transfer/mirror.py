@@ -7,14 +7,16 @@ It may hold open versions too, as they were at one moment (`taking`); they come 
 from __future__ import annotations
 
 import secrets
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import replace
 
 import orjson
 
-from vzarr.errors import AlreadyExistsError, AuthorityUnavailableError, InvalidInputError, StorageError
+from vzarr.errors import AlreadyExistsError, InvalidInputError, NotFoundError, StorageError
 from vzarr.overlay import layout, opening
 from vzarr.overlay.history.checkpoints import head_of, write_hint
+from vzarr.overlay.history.refs import check_node_id
 from vzarr.overlay.history.state import State
 from vzarr.overlay.keys import unversioned
 from vzarr.overlay.keys.unversioned import Snapshot
@@ -24,8 +26,13 @@ from vzarr.overlay.objects.sharing import share
 from vzarr.overlay.transfer import outside, taking
 from vzarr.overlay.transfer.copying import Progress, adding_up, copy_nodes, copy_rows
 from vzarr.overlay.transfer.places import Place, StoredPlace, existing
+from vzarr.overlay.transfer.served import ServedPlace
+from vzarr.overlay.transfer.servedmirror import ServedMirror
 from vzarr.overlay.transfer.taking import Taken
 from vzarr.overlay.transfer.verbs import Transferred
+
+ENTRIES = 256
+"""Entries of the log that are read together."""
 
 
 def mirror(source: Place, target: Place, *, opened: bool = False, progress: Progress | None = None) -> Transferred:
@@ -34,7 +41,7 @@ def mirror(source: Place, target: Place, *, opened: bool = False, progress: Prog
     Parameters
     ----------
     source, target
-        From where to where; neither a server's.
+        From where to where; of a server's, an administrator's token is needed.
     opened
         Also hold what open versions are at one moment, for which all writers pause; otherwise what the mirror holds of
         them from an earlier time stays.
@@ -45,6 +52,8 @@ def mirror(source: Place, target: Place, *, opened: bool = False, progress: Prog
     ------
     InvalidInputError
         If either cannot be mirrored, or be a mirror.
+    ForbiddenError
+        Without a server's token.
     AlreadyExistsError
         If the target is something else, or was used as a repo of its own.
     NotFoundError
@@ -52,24 +61,28 @@ def mirror(source: Place, target: Place, *, opened: bool = False, progress: Prog
     AuthorityUnavailableError, ConflictError
         With `opened`: if the source's keys cannot be reached, or writers do not pause (see `taking.take`).
     """
-    source, target = _stored(source), _stored(target)
-    state = existing(source)
-    _claim(source, target)
+    with _word_for_word(source) as here:
+        state = existing(here)
+        with _word_for_word(target, state.root) as there:
+            _claim(here, there)
+            return _bring_up_to_date(here, there, state, opened, adding_up(progress))
+
+
+def _bring_up_to_date(
+    source: StoredPlace, target: StoredPlace, state: State, opened: bool, progress: Progress | None
+) -> Transferred:
     target.learn(source.stripes())
-    there, progress = target.state(), adding_up(progress)
+    there = target.state()
     _check_follows(source.objects, target.objects, there)
     nodes = _sealed_since(state, there)
     moved = copy_nodes(source, target, state, nodes, progress)
-    taken = taking.take(source, target.objects, progress) if opened else None
+    taken = _take(source, target.objects, progress) if opened else None
     if taken is not None:
         later = [n for n in _sealed_since(taken.state, there) if n not in nodes]
         moved += taken.nbytes + copy_nodes(source, target, taken.state, later, progress)
         state, nodes = taken.state, [*nodes, *later]
     moved += _copy_unversioned(source, target, progress)
-    for number in range(there.next, state.next):
-        data = source.objects.get(layout.log_entry(number))
-        assert data is not None  # the state is made of these
-        target.objects.create(layout.log_entry(number), data)
+    _follow(source.objects, target.objects, range(there.next, state.next))
     if state.next > max(there.next, 1):  # a checkpoint of the first entry would be none
         _write_hints(target.objects, state)
     if taken is not None:
@@ -78,7 +91,23 @@ def mirror(source: Place, target: Place, *, opened: bool = False, progress: Prog
 
 
 def _sealed_since(state: State, there: State) -> list[str]:
-    return [n for n, info in state.nodes.items() if info.sealed and not (n in there.nodes and there.nodes[n].sealed)]
+    """Ids of versions to be copied; a repo may be a stranger's, and none leads out of the mirror."""
+    known = {n for n, info in there.nodes.items() if info.sealed}
+    return [check_node_id(n) for n, info in state.nodes.items() if info.sealed and n not in known]
+
+
+def _follow(source: Objects, target: Objects, numbers: range) -> None:
+    """Copy entries of the log, one after the other: none ever lacks the one before."""
+
+    def get(number: int) -> bytes:
+        data = source.get(layout.log_entry(number))
+        assert data is not None  # the state is made of these
+        return data
+
+    for at in range(0, len(numbers), ENTRIES):
+        some = numbers[at : at + ENTRIES]
+        for number, data in zip(some, share(get, some, source.concurrency), strict=True):
+            target.create(layout.log_entry(number), data)
 
 
 def _hold(objects: Objects, taken: Taken) -> None:
@@ -92,10 +121,25 @@ def _hold(objects: Objects, taken: Taken) -> None:
     share(objects.delete, sorted(there - used), objects.concurrency)
 
 
-def _stored(place: Place) -> StoredPlace:
-    if not isinstance(place, StoredPlace):
-        raise InvalidInputError("a mirror is made from a folder or store to another one; servers take clones")
-    return place
+def _take(source: StoredPlace, target: Objects, progress: Progress | None) -> Taken:
+    if isinstance(source, ServedMirror):
+        return source.take(target, progress)
+    return taking.take(source, target, progress)
+
+
+@contextmanager
+def _word_for_word(place: Place, root: str = "") -> Iterator[StoredPlace]:
+    """A place with all its objects; a server's is the repo that was named, or the one with that root."""
+    if not isinstance(place, ServedPlace):
+        assert isinstance(place, StoredPlace)  # there are no others
+        yield place
+        return
+    if root:
+        place.name(root)
+    elif not place.is_named():
+        raise NotFoundError(f"no repo at {place.url}")
+    with closing(ServedMirror(place)) as served:
+        yield served
 
 
 def _claim(source: StoredPlace, target: StoredPlace) -> None:
@@ -112,12 +156,8 @@ def _claim(source: StoredPlace, target: StoredPlace) -> None:
     found = opening.read_meta(objects)
     if not found.get("mirror") or found["root"] != meta["root"]:
         raise AlreadyExistsError(f"{objects.url} is a repo already, and no mirror of this one")
-    try:
-        with closing(opening.open_authority(objects, found)):
-            pass
-    except AuthorityUnavailableError:
-        return
-    raise AlreadyExistsError(f"{objects.url} has keys of its own now: it is a repo, and pulls")
+    if not target.is_mirror:
+        raise AlreadyExistsError(f"{objects.url} has keys of its own now: it is a repo, and pulls")
 
 
 def _check_follows(source: Objects, target: Objects, there: State) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -16,6 +16,7 @@ from vzarr.errors import FormatError, StorageError
 from vzarr.overlay import layout
 from vzarr.overlay.objects.base import Objects
 from vzarr.overlay.sealing import seal
+from vzarr.overlay.views.paths import is_key
 
 ROWS, KEYS = "rows", "keys"
 """First parts of the names of what is no object of the repo: rows of versions, and their key changes by instance."""
@@ -53,9 +54,30 @@ class Moment:
     nodes: tuple[str, ...]
     sums: str
 
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return {"format": layout.FORMAT, **asdict(self)}
+
     def to_bytes(self) -> bytes:
         """As JSON."""
-        return orjson.dumps({"format": layout.FORMAT, **asdict(self)}, option=orjson.OPT_INDENT_2)
+        return orjson.dumps(self.to_json(), option=orjson.OPT_INDENT_2)
+
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Moment:
+        """Inverse of `to_bytes`.
+
+        Raises
+        ------
+        FormatError
+            If the data are damaged, or of a newer format.
+        """
+        try:
+            plain = orjson.loads(data)
+            if plain.pop("format") > layout.FORMAT:
+                raise FormatError(f"{layout.moment()} is of a newer format: upgrade vzarr")
+            return cls(**{**plain, "nodes": tuple(plain["nodes"])})
+        except (orjson.JSONDecodeError, LookupError, TypeError, AttributeError) as e:
+            raise FormatError(f"{layout.moment()} is damaged: {e}") from e
 
 
 def read(objects: Objects) -> Moment | None:
@@ -67,15 +89,7 @@ def read(objects: Objects) -> Moment | None:
         If it is damaged, or of a newer format.
     """
     data = objects.get(layout.moment())
-    if data is None:
-        return None
-    try:
-        plain = orjson.loads(data)
-        if plain.pop("format") > layout.FORMAT:
-            raise FormatError(f"{layout.moment()} is of a newer format: upgrade vzarr")
-        return Moment(**{**plain, "nodes": tuple(plain["nodes"])})
-    except (orjson.JSONDecodeError, LookupError, TypeError, AttributeError) as e:
-        raise FormatError(f"{layout.moment()} is damaged: {e}") from e
+    return None if data is None else Moment.from_bytes(data)
 
 
 def listing(held: Mapping[str, Held]) -> bytes:
@@ -92,12 +106,27 @@ def listed(objects: Objects, moment: Moment) -> dict[str, Held]:
     StorageError, FormatError
         If the list is missing or damaged.
     """
-    data = load(objects, moment.sums)
+    return listed_in(load(objects, moment.sums))
+
+
+def listed_in(data: bytes) -> dict[str, Held]:
+    """Inverse of `listing`.
+
+    Raises
+    ------
+    FormatError
+        If the list is damaged, or names what is no object.
+    """
     try:
         rows = (line.split(" ", 3) for line in data.decode().split("\n")[:-1])
-        return {name: Held(digest, int(size), stamp.strip("-")) for digest, size, stamp, name in rows}
+        found = {name: Held(digest, int(size), stamp.strip("-")) for digest, size, stamp, name in rows}
     except ValueError as e:
-        raise FormatError(f"{layout.moment_object(moment.sums)} is damaged: {e}") from e
+        raise FormatError(f"{layout.moment_object(seal.sha256(data))} is damaged: {e}") from e
+    # A mirror may be a stranger's: no name leads out of a version's folder.
+    strange = [name for name in found if not is_key(name)]
+    if strange:
+        raise FormatError(f"{layout.moment_object(seal.sha256(data))} names {strange[0]!r}, which is no object")
+    return found
 
 
 def load(objects: Objects, digest: str) -> bytes:

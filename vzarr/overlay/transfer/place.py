@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 
-from vzarr.errors import ConflictError, StorageError
+from vzarr.errors import ConflictError, InvalidInputError, StorageError
 from vzarr.overlay.history.state import State
 from vzarr.overlay.keys.brought import Brought
 from vzarr.overlay.sealing.leftout import Limits
@@ -71,6 +71,25 @@ class Place(ABC):
         AlreadyExistsError
             If there is another repo, or one that has versions.
         """
+
+    @property
+    @abstractmethod
+    def is_mirror(self) -> bool:
+        """Whether it follows another repo (see `opening.is_mirror`), as far as `state` has told."""
+
+    def check_takes(self) -> None:
+        """Refuse what takes no versions but those of its original.
+
+        Raises
+        ------
+        InvalidInputError
+            If it is a mirror.
+        """
+        if self.is_mirror:
+            raise InvalidInputError(
+                f"{self.url} is a mirror, which takes nothing but what its original has: push to that one; if it is"
+                " lost, `vzarr rebuild-keys` makes the mirror a repo"
+            )
 
     @abstractmethod
     def stripes(self) -> Stripes:

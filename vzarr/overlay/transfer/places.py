@@ -150,6 +150,11 @@ class StoredPlace(Place):
             with closing(opening.open_authority(self.objects, meta)) as authority:
                 authority.kv.transact(lambda txn: begin_mutation_ids(txn, first))
 
+    @property
+    def is_mirror(self) -> bool:
+        """See `Place.is_mirror`."""
+        return opening.is_mirror(self.objects, opening.read_meta(self.objects))
+
     def _strange(self) -> Sequence[str]:
         """What lies where a repo is to be made, and is not what another attempt left."""
         return [name for names in self.objects.list_dir("") for name in names if name not in ("keys", "tmp")]
@@ -200,6 +205,7 @@ class StoredPlace(Place):
 
     def publish(self, arrival: Arrival, brought: Brought = NOTHING) -> Sequence[str]:
         """See `Place.publish`."""
+        self.check_takes()
         meta = opening.read_meta(self.objects)
         authority, objects = opening.reach_authority(self.objects, meta)
         with closing(authority):

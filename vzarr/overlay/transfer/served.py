@@ -9,11 +9,11 @@ from urllib.parse import quote, urlsplit
 
 import orjson
 
-from vzarr.errors import ForbiddenError, FormatError, InvalidInputError, NotFoundError, StorageError
+from vzarr.errors import ForbiddenError, FormatError, InvalidInputError, NotFoundError
 from vzarr.overlay.history.state import State
 from vzarr.overlay.keys.brought import Brought
 from vzarr.overlay.transfer import exchange
-from vzarr.overlay.transfer.client import SHA256, Client
+from vzarr.overlay.transfer.client import Client
 from vzarr.overlay.transfer.copying import Row
 from vzarr.overlay.transfer.direct import Way, Ways
 from vzarr.overlay.transfer.place import NOBODY, NOTHING, Place
@@ -55,58 +55,70 @@ class ServedPlace(Place):
         self._ref = parts.path.strip("/")
         if not parts.hostname or "/" in self._ref or parts.query or parts.fragment or parts.username is not None:
             raise InvalidInputError(f"a repo of a server is named http://HOST:PORT or http://HOST:PORT/ROOT, not {url}")
-        self.url = url
+        self.url, self._is_mirror = url, False
         secure = parts.scheme == "https"
-        self._client = Client(parts.netloc, secure=secure, token=token)
+        self.client = Client(parts.netloc, secure=secure, token=token)
         self._reads = Ways(self._ways_to_read, lambda row: row.origin or row.key, secure=secure)
         self._writes = Ways(self._ways_to_write, lambda row: row.key, secure=secure)
+
+    @property
+    def path(self) -> str:
+        """Beginning of the repo's paths, as `Client.ask` takes them."""
+        return f"/{quote(self._ref, safe='')}"
 
     def choose(self, root: str) -> None:
         """See `Place.choose`."""
         if not self._ref:
             self._ref = root
 
-    def state(self) -> State:
-        """See `Place.state`."""
+    def is_named(self) -> bool:
+        """Whether a repo was named, or the server has just one, which is meant then.
+
+        Raises
+        ------
+        InvalidInputError
+            If it has several.
+        """
         if not self._ref:
-            roots = self._client.json("GET", "")["repos"]
+            roots = self.client.json("GET", "")["repos"]
             if len(roots) > 1:
                 raise InvalidInputError(f"{self.url} serves {len(roots)} repos, name one: {', '.join(map(str, roots))}")
-            if not roots:
-                return State()
-            self._ref = str(roots[0])
+            self._ref = str(roots[0]) if roots else ""
+        return bool(self._ref)
+
+    def state(self) -> State:
+        """See `Place.state`."""
+        if not self.is_named():
+            return State()
         try:
-            return exchange.state_from_json(self._client.json("GET", self._repo()))
+            found = self.client.json("GET", self.path)
         except NotFoundError:
             return State()
+        state = exchange.state_from_json(found)
+        self._is_mirror = found.get("mirror") is True
+        return state
+
+    @property
+    def is_mirror(self) -> bool:
+        """See `Place.is_mirror`."""
+        return self._is_mirror
 
     def get(self, key: str) -> bytes | None:
         """See `Place.get`."""
         found = self._reads.get(key)
         if found is not None:
             return found
-        try:
-            answer, data = self._client.ask("GET", self._object(key))
-        except NotFoundError:
-            return None
-        digest = answer.headers.get(SHA256)
-        if digest is not None and sha256(data).hexdigest() != digest:
-            raise StorageError(f"{key} did not come as it was sent: its checksum differs")
-        return data
+        return self.client.get(self._object(key))
 
     def size(self, key: str) -> int | None:
         """See `Place.size`."""
-        try:
-            answer, _ = self._client.ask("HEAD", self._object(key))
-        except NotFoundError:
-            return None
-        return int(answer.headers["Content-Length"])
+        return self.client.size(self._object(key))
 
     def lacking(self, rows: Sequence[Row]) -> Sequence[Row]:
         """See `Place.lacking`."""
         known = {row.key: row for row in rows}
         asked = orjson.dumps([row[:3] for row in rows])
-        return [known[key] for key in self._client.json("POST", f"{self._repo()}/lacking", asked)["keys"]]
+        return [known[key] for key in self.client.json("POST", f"{self.path}/lacking", asked)["keys"]]
 
     def will_read(self, rows: Sequence[Row]) -> None:
         """See `Place.will_read`."""
@@ -119,21 +131,21 @@ class ServedPlace(Place):
     def put(self, key: str, data: bytes) -> None:
         """See `Place.put`."""
         if not self._writes.put(key, data):
-            self._client.ask("PUT", f"{self._object(key)}?sha256={sha256(data).hexdigest()}", data)
+            self.client.ask("PUT", f"{self._object(key)}?sha256={sha256(data).hexdigest()}", data)
 
     def stripes(self) -> Stripes:
         """See `Place.stripes`."""
         try:
-            return Stripes.from_json(self._client.json("GET", f"{self._repo()}/stripes"))
+            return Stripes.from_json(self.client.json("GET", f"{self.path}/stripes"))
         except (NotFoundError, FormatError):
             return NOBODY  # there is no repo yet, or the server's release is an earlier one
 
     def learn(self, theirs: Stripes) -> Stripes:
         """See `Place.learn`; only who has the server's token can tell it anything."""
-        if theirs.known and self._client.has_token:
+        if theirs.known and self.client.has_token:
             try:
                 told = orjson.dumps(theirs.to_json())
-                return Stripes.from_json(self._client.json("POST", f"{self._repo()}/stripes", told))
+                return Stripes.from_json(self.client.json("POST", f"{self.path}/stripes", told))
             except FormatError:
                 return NOBODY  # of an earlier release
             except ForbiddenError:
@@ -144,15 +156,25 @@ class ServedPlace(Place):
         """See `Place.begin`; where the keys lie is the server's to say, and `avoid` is told it later, by `learn`."""
         if keys is not None:
             raise InvalidInputError(f"{self.url} is a server's, which says itself where the keys lie: leave them out")
+        self.name(root)
+        self.client.ask("POST", self.path)
+
+    def name(self, root: str) -> None:
+        """Be the repo with that root, whether or not there is one yet.
+
+        Raises
+        ------
+        InvalidInputError
+            If another one was named.
+        """
         if not root.startswith(self._ref):
-            raise InvalidInputError(f"on a server a repo is named by its root: {self._client.address}/{root}")
+            raise InvalidInputError(f"on a server a repo is named by its root: {self.client.address}/{root}")
         self._ref = root
-        self._client.ask("POST", self._repo())
 
     def shared(self) -> Shared:
         """See `Place.shared`."""
         try:
-            return exchange.shared_from_json(self._client.json("GET", f"{self._repo()}/unversioned"))
+            return exchange.shared_from_json(self.client.json("GET", f"{self.path}/unversioned"))
         except NotFoundError:
             return Shared()
 
@@ -161,12 +183,12 @@ class ServedPlace(Place):
         if not arrival(self.state()) and not brought.instances:
             return ()
         body = {**exchange.arrival_to_json(arrival), "unversioned": brought.to_json()}
-        kept = self._client.json("POST", f"{self._repo()}/publish", orjson.dumps(body))["kept"]
+        kept = self.client.json("POST", f"{self.path}/publish", orjson.dumps(body))["kept"]
         return list(map(str, kept))
 
     def close(self) -> None:
         """Let go of all connections."""
-        for each in (self._client, self._reads, self._writes):
+        for each in (self.client, self._reads, self._writes):
             each.close()
 
     def _ways_to_read(self, rows: Sequence[Row]) -> Mapping[str, Way] | None:
@@ -177,13 +199,10 @@ class ServedPlace(Place):
 
     def _ways(self, method: str, asked: Sequence[Any]) -> Mapping[str, Way] | None:
         try:
-            answer = self._client.json(method, f"{self._repo()}/urls", orjson.dumps(asked))
+            answer = self.client.json(method, f"{self.path}/urls", orjson.dumps(asked))
         except FormatError:
             return None  # a server of an earlier release
         return exchange.ways_from_json(answer)
 
-    def _repo(self) -> str:
-        return f"/{quote(self._ref, safe='')}"
-
     def _object(self, key: str) -> str:
-        return f"{self._repo()}/objects/{quote(key)}"
+        return f"{self.path}/objects/{quote(key)}"

@@ -8,7 +8,7 @@ keys.  So every write is there whole or not at all, voxels, keys and metadata al
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from datetime import UTC, datetime
 from typing import NamedTuple
@@ -71,37 +71,62 @@ def take(source: StoredPlace, target: Objects, progress: Progress | None) -> Tak
         If writers do not pause, such as for a write that takes longer than `pause.LONGEST_SECONDS`.
     """
     with closing(opening.open_authority(source.objects, opening.read_meta(source.objects))) as authority:
-        known = moment.read(target)
-        copies = _Copies(source.objects, target, {} if known is None else moment.listed(target, known), progress)
-        nodes = _open_nodes(source.state(), authority)
-        for _ in range(ROUNDS):
-            if copies.catch_up(nodes) <= FEW:
-                break
-        for attempt in range(ATTEMPTS):
-            try:
-                found = _at_once(source, authority, copies, nodes)
-            except ConflictError:
-                if attempt + 1 == ATTEMPTS:
-                    raise
-                found = None
-            if found is not None:
-                return found
-            nodes = _open_nodes(source.state(), authority)
-            copies.catch_up(nodes)
-        raise ConflictError("versions are made all the time: try again")
+        copies = Copies(source.objects, Beside(target), held_by(target), progress)
+        return in_rounds(
+            copies,
+            lambda: open_nodes(source.state(), authority),
+            lambda nodes: at_once(source, authority, copies, nodes),
+        )
 
 
-def _open_nodes(state: State, authority: Authority) -> list[str]:
+def in_rounds(
+    copies: Copies, nodes: Callable[[], Sequence[str]], stop: Callable[[Sequence[str]], Taken | None]
+) -> Taken:
+    """Copy beforehand what changes, then let writers stop.
+
+    Parameters
+    ----------
+    nodes
+        Gives the versions that are open now.
+    stop
+        Does the rest, in a pause (see `at_once`); tried again where there is none.
+    """
+    found = nodes()
+    for _ in range(ROUNDS):
+        if copies.catch_up(found) <= FEW:
+            break
+    for attempt in range(ATTEMPTS):
+        try:
+            taken = stop(found)
+        except ConflictError:
+            if attempt + 1 == ATTEMPTS:
+                raise
+            taken = None
+        if taken is not None:
+            return taken
+        found = nodes()
+        copies.catch_up(found)
+    raise ConflictError("versions are made all the time: try again")
+
+
+def held_by(mirror: Objects) -> dict[str, Held]:
+    """What a mirror has of an earlier moment; nothing if it has none."""
+    known = moment.read(mirror)
+    return {} if known is None else moment.listed(mirror, known)
+
+
+def open_nodes(state: State, authority: Authority) -> list[str]:
+    """Ids of versions that can be written into, ``unversioned`` too."""
     opened = [n for n, info in state.nodes.items() if not info.sealed and authority.node_state(n)[0] != LOST]
     return [*opened, layout.UNVERSIONED]
 
 
-def _at_once(source: StoredPlace, authority: Authority, copies: _Copies, nodes: Sequence[str]) -> Taken | None:
+def at_once(source: StoredPlace, authority: Authority, copies: Copies, nodes: Sequence[str]) -> Taken | None:
     """The rest, in a pause; None if there is a version meanwhile whose writers were not asked to pause."""
     with ExitStack() as after:
         with paused(authority, nodes):
             state = source.state()
-            opened = _open_nodes(state, authority)
+            opened = open_nodes(state, authority)
             if not set(nodes).issuperset(opened):
                 return None
             view = after.enter_context(authority.kv.snapshot())
@@ -146,22 +171,39 @@ def own_objects(objects: Objects, node: str) -> Iterator[tuple[str, int, str]]:
             yield key, size, ""
 
 
-class _Copies:
+class Beside:
+    """Where objects of a moment lie: beside a mirror, each under its hash."""
+
+    def __init__(self, mirror: Objects) -> None:
+        self._mirror = mirror
+
+    def has(self, held: Held) -> bool:
+        """Whether an object is there."""
+        return self._mirror.size(layout.moment_object(held.digest)) == held.size
+
+    def put(self, digest: str, data: bytes) -> None:
+        """Let one be there."""
+        self._mirror.put(layout.moment_object(digest), data)
+
+
+class Copies:
     """What of open versions lies beside the mirror, each object as it was when its stamp was read.
 
     Parameters
     ----------
-    source, target
-        From where to where.
-    held
-        What lies there from the last time, by key.
+    source
+        Whose versions they are.
+    beside
+        Where copies lie.
+    known
+        What was held before.
     progress
         Told of each object that is copied.
     """
 
-    def __init__(self, source: Objects, target: Objects, held: dict[str, Held], progress: Progress | None) -> None:
-        self._source, self._target, self._progress = source, target, progress
-        self.held = {key: each for key, each in held.items() if key.startswith("nodes/")}
+    def __init__(self, source: Objects, beside: Beside, known: Mapping[str, Held], progress: Progress | None) -> None:
+        self._source, self._beside, self._progress = source, beside, progress
+        self.held = {key: each for key, each in known.items() if key.startswith("nodes/")}
         self.nbytes = 0
         self._lock = threading.Lock()
         self._kept: list[bytes] = []
@@ -207,9 +249,8 @@ class _Copies:
     def put(self, data: bytes, stamp: str = "") -> Held:
         """Let an object lie beside the mirror, under its hash."""
         held = Held(seal.sha256(data), len(data), stamp)
-        key = layout.moment_object(held.digest)
-        if self._target.size(key) != held.size:
-            self._target.put(key, data)
+        if not self._beside.has(held):
+            self._beside.put(held.digest, data)
             with self._lock:
                 self.nbytes += len(data)
         return held

@@ -150,6 +150,8 @@ def _transfer(
     there = target.state()
     nodes = missing(state, there, tips)
     plan = Arrival(state, nodes, aside)
+    if nodes:
+        target.check_takes()
     ops = plan(there)  # what is refused is refused before anything is copied
     _introduce(source, target)
     told = adding_up(progress)
