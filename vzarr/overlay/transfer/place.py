@@ -73,9 +73,9 @@ class Place(ABC):
         """
 
     @property
-    @abstractmethod
     def is_mirror(self) -> bool:
         """Whether it follows another repo (see `opening.is_mirror`), as far as `state` has told."""
+        return False
 
     def check_takes(self) -> None:
         """Refuse what takes no versions but those of its original.
