@@ -34,7 +34,7 @@ FAR = np.full((16, 16, 16), BIG, np.uint64)
 FAR[3:5, 4:9] = 9
 FAR[0] = 0
 NEW = np.random.default_rng(1).integers(0, 6, (16, 16, 16)).astype(np.uint64)
-HALF = encode_rles(runs_of_mask((VOXELS == 3) & (np.arange(16) < 5)))
+HALF = bytes(encode_rles(runs_of_mask((VOXELS == 3) & (np.arange(16) < 5))))
 BLOCK = encode_block(NEW)
 INSTANCES = ("seg", "played", "loose")
 

@@ -182,7 +182,7 @@ class Proofreader:
             self.post()
             return
         self.begun = self.model.cut(mask, new_body)
-        rles = encode_rles(runs_of_mask(mask, (0, 0, self._begin * BLOCK)))
+        rles = bytes(encode_rles(runs_of_mask(mask, (0, 0, self._begin * BLOCK))))
         path = f"split/{body}" if new_body else f"split-supervoxel/{first}"
         answer = json.loads(self.ask("POST", path, rles))
         seen = self._see()

@@ -233,7 +233,7 @@ class Client:
         chosen = inside & (self.rng.random(inside.shape) < self.rng.choice([0.1, 0.5]))
         whole[tuple(slice(BLOCK * c, BLOCK * (c + 1)) for c in coord)] = chosen
         flat = np.flatnonzero(whole)
-        return flat, encode_rles(Model(whole).runs(flat, (0, 0, 0)))
+        return flat, bytes(encode_rles(Model(whole).runs(flat, (0, 0, 0))))
 
     def post(self) -> None:
         """Whole blocks, that others write too, of labels that are there, that once were, and new ones."""

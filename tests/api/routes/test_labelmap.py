@@ -93,7 +93,7 @@ def test_an_overwrite_is_counted_exactly_without_mutate(seg: TestClient, volume:
 
 def test_a_split_and_its_history(seg: TestClient, root: str, volume: np.ndarray):
     runs = decode_rles(seg.get("sparsevol/3?maxz=9").content)
-    made = seg.post("split-supervoxel/3", content=encode_rles(runs)).json()
+    made = seg.post("split-supervoxel/3", content=bytes(encode_rles(runs))).json()
     assert ask(seg, "mapping", [3, made["SplitSupervoxel"], made["RemainSupervoxel"]]) == [0, 3, 3]
     cut = [made["MutationID"], 3, made["RemainSupervoxel"], made["SplitSupervoxel"]]
     assert seg.get("supervoxel-splits").json() == [root, [cut]]
@@ -242,7 +242,7 @@ def test_posted_voxels_are_in_the_log_but_not_among_the_mutations(app, seg: Test
 
 def test_the_runs_of_a_split_can_be_fetched(seg: TestClient, volume: np.ndarray):
     runs = np.array([[-16, 0, 0, 32]], np.int32)
-    assert seg.post("split-supervoxel/1", content=encode_rles(runs)).status_code == 200
+    assert seg.post("split-supervoxel/1", content=bytes(encode_rles(runs))).status_code == 200
     (record,) = seg.get("mutations").json()
     assert record["Timestamp"].endswith(" +0000 UTC")
     assert seg.get(f"blobstore/{record['Split']}").content == encode_rles(runs)

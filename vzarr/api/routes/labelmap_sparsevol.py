@@ -28,7 +28,11 @@ from vzarr.types.labelmap.volumes import Extent, SparseVolume
 
 router = APIRouter()
 
-_PACKERS: dict[str, Callable[[bytes], bytes]] = {"": bytes, "lz4": lz4_raw, "gzip": gzip_raw}
+_PACKERS: dict[str, Callable[[memoryview], bytes | memoryview]] = {
+    "": lambda runs: runs,
+    "lz4": lz4_raw,
+    "gzip": gzip_raw,
+}
 Exact = Annotated[str | None, Query(description="false gives all of the blocks that touch the bounds")]
 
 

@@ -122,7 +122,7 @@ class Split:
             edit.put_header(body, edit.header(body).voxels)
         counts = index.read_parts(edit.tx, parts)
         edit.deed = self._deed(parts[self.cuts[0].remain], counts)
-        runs = mutations.Writer.attach(edit.tx, encode_rles(self.runs))
+        runs = mutations.Writer.attach(edit.tx, bytes(encode_rles(self.runs)))
         edit.log(self._record(parts, counts, runs))
 
     def _deed(self, body: int, counts: Mapping[int, rows.Counts]) -> Deed:

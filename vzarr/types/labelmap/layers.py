@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from itertools import groupby
+from functools import partial
+from itertools import chain, groupby
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,7 +69,9 @@ class Layer:
             ys.append(np.repeat(np.arange(y * ny, (y + 1) * ny), len(row) * per_line))
             joined.append(np.tile(follows.reshape(-1), ny))
             first = end
-        self._x, self._y = np.concatenate(xs), np.concatenate(ys)
+        # What is to be added to the place of a bit among a plane's for its x, and a word's y.
+        self._x = np.concatenate(xs) - np.arange(first) * self._bits
+        self._y = np.concatenate(ys)
         # One where the bit before a word's first, or behind a word's last, is that of the neighbouring voxel.
         self._joined = np.concatenate(joined).astype(self._words.dtype)
 
@@ -96,13 +100,15 @@ class Layer:
         beside[:, :-1] = (words[:, 1:] * joined[1:]) << top
         beside[:, -1] = 0
         last = _positions(words & ~(words >> 1 | beside))
-        word = first // self._bits
-        z = word // words.shape[1]
-        column = word - z * words.shape[1]
+        nz, width = words.shape
+        starts = np.arange(nz) * (width * self._bits)
+        counts = np.diff(np.searchsorted(first, starts), append=first.size)
+        inside = first - np.repeat(starts, counts)
+        column = inside // self._bits
         found = np.empty((first.size, 4), np.int32)
-        found[:, 0] = self._x[column] + (first - word * self._bits)
+        found[:, 0] = self._x[column] + inside
         found[:, 1] = self._y[column]
-        found[:, 2] = z + (self._z + planes.start)
+        found[:, 2] = np.repeat(np.arange(nz) + (self._z + planes.start), counts)
         # Words between a run's first and last are its line's own: bits are as far apart as voxels.
         found[:, 3] = last - first + 1
         return found
@@ -130,11 +136,16 @@ def runs_of_blocks(
         If a voxel lies outside the int32 range.
     """
     held: list[Runs] = []
-    for some, is_cut in _groups(blocks, shape_zyx):
-        share(lambda at: draw(*at), [(layer, block) for layer in some for block in layer.blocks], threads)
-        pieces = [(layer, planes) for layer in some for planes in layer.pieces()]
-        found = share(lambda piece: piece[0].runs(piece[1]), pieces, threads)
-        if is_cut:
+    before: list[Layer] = []
+    was_cut = False
+    for some, is_cut in chain(_groups(blocks, shape_zyx), [([], False)]):
+        # Runs of what was drawn before are made along with the next drawings, so that no thread waits for the other.
+        pieces = [partial(layer.runs, planes) for layer in before for planes in layer.pieces()]
+        drawings = [partial(draw, layer, block) for layer in some for block in layer.blocks]
+        work: list[Callable[[], Any]] = [*pieces, *drawings]
+        done = share(lambda one: one(), work, threads)
+        found: list[Runs] = done[: len(pieces)]
+        if was_cut:
             held += found
         elif held:
             every = np.concatenate([*held, *found])
@@ -142,6 +153,7 @@ def runs_of_blocks(
             yield every[np.argsort(every[:, 2], kind="stable")]
         else:
             yield from found
+        before, was_cut = some, is_cut
 
 
 def _groups(blocks: Sequence[Coord], shape_zyx: Sequence[int]) -> Iterator[tuple[list[Layer], bool]]:
