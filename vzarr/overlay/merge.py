@@ -160,7 +160,7 @@ class Merger:
         # A side that was left in conflict itself can decide nothing.
         values = [v for v in clash.values if v != CONFLICT]
         owners = [self._owner(t, entry, coord) for t in tips]
-        if self._kind(path) == Kind.PLAIN and self._alike(clash, lambda n: self._storage.chunk_key(n, entry, coord)):
+        if self._alike(clash, lambda n: self._storage.chunk_key(n, entry, coord)):
             return next(o for o in owners if o in clash.values)
         changed = tuple(self._tips.index(tips[i]) for i in first_places(owners, values or clash.values))
         conflict = Conflict.at(path, box_of(coord, entry))

@@ -99,6 +99,20 @@ def test_a_supervoxel_without_voxels_stays_where_its_side_left_it(seg: LabelMap)
     assert sound(merged)[1] == [40]
 
 
+def test_blocks_that_several_wrote_alike_are_no_conflict_and_counted_once(seg: LabelMap):
+    block = np.full((16, 16, 16), 77, np.uint64)
+    block[4:9, :, 3:] = 3
+
+    def post(side: LabelMap) -> None:
+        side.write((0, 16, 32), block)
+
+    merged = fork(seg, lambda s: (post(s), s.merge(1, [2])), lambda s: (s.merge(4, [5]), post(s)))
+    found = sound(merged)
+    assert (found[1], found[4], found[77]) == ([1, 2], [4, 5], [77])
+    assert merged.size(77) == int((block == 77).sum())
+    assert np.array_equal(merged.read((0, 16, 32), (16, 32, 48)), block)
+
+
 def test_three_sides(seg: LabelMap):
     merged = fork(seg, lambda s: s.merge(1, [2]), lambda s: s.merge(2, [3]), lambda s: s.merge(3, [4]))
     assert sound(merged)[1] == [1, 2, 3, 4]
