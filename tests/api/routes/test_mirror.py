@@ -115,12 +115,13 @@ def test_a_mirror_takes_what_it_is_made_of_and_nothing_else(client: TestClient, 
     before = everything(tmp_path / "repos")
     sealed = f"{layout.zarr('origin')}/zarr.json"
     entry = held.objects.get(layout.log_entry(0))
+    far = orjson.dumps({**orjson.loads(entry), "number": 7})
     refused = [
         *((key, b"x", "") for key in OUT),
         (layout.REPO, b"{}", ""), (layout.REPO, b"{}", "new"), (sealed, b"x", ""), (sealed, b"x", "new"),
         ("nodes/origin/journal/x", b"x", ""), ("nodes/unversioned/zarr/x", b"x", ""), ("stripes/7", b"x", ""),
         (layout.moment_object("0" * 64), b"x", ""), (layout.log_entry(2), b"{}", "new"),
-        (layout.log_entry(3), entry, "new"), (layout.log_entry(7), entry, "new"), ("log/x", b"x", ""),
+        (layout.log_entry(3), entry, "new"), (layout.log_entry(7), far, "new"), ("log/x", b"x", ""),
     ]  # fmt: skip
     for key, data, new in refused:
         status, said = put(client, "origin", key, data, new=new)
@@ -162,7 +163,8 @@ def test_a_mirror_is_begun_where_its_root_says(client: TestClient, root: str, he
     ):  # fmt: skip
         assert put(client, other, layout.REPO, orjson.dumps(wrong), new="new")[0] == 400, wrong
     assert put(client, "..%2Fx", layout.REPO, orjson.dumps({**meta, "root": "../x"}), new="new")[0] in (400, 404)
-    assert not (tmp_path / "repos" / other).exists()
+    assert put(client, "unversioned", layout.REPO, orjson.dumps({**meta, "root": "unversioned"}), new="new")[0] == 400
+    assert sorted(f.name for f in (tmp_path / "repos").iterdir()) == sorted([root, "origin"])
     made = orjson.dumps({**meta, "root": other})
     assert put(client, other, layout.REPO, made, new="new") == (200, '{"new":true}')
     assert put(client, other, layout.REPO, made, new="new") == (200, '{"new":false}')

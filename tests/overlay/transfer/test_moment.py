@@ -287,6 +287,20 @@ def test_versions_made_meanwhile_are_part_of_it(repo: vzarr.Repo, url: str, monk
         assert contents(copy) == contents(repo)
 
 
+def test_a_pause_that_writers_do_not_make_is_tried_again(repo: vzarr.Repo, url: str, monkeypatch: pytest.MonkeyPatch):
+    real, tries = taking.at_once, []
+
+    def late(*args: object) -> object:
+        tries.append(args)
+        if len(tries) < taking.ATTEMPTS:
+            raise ConflictError("writers go on")
+        return real(*args)
+
+    monkeypatch.setattr(taking, "at_once", late)
+    copied(repo, url)
+    assert len(tries) == taking.ATTEMPTS
+
+
 def test_what_a_killed_writer_left_half_done_is_finished_in_the_copy(
     repo: vzarr.Repo, url: str, monkeypatch: pytest.MonkeyPatch
 ):

@@ -29,10 +29,12 @@ from vzarr.errors import (
 from vzarr.overlay import layout, opening
 from vzarr.overlay.care.rebuildkeys import rebuild
 from vzarr.overlay.care.verify import verify
+from vzarr.overlay.keys import unversioned
 from vzarr.overlay.transfer import taking
 from vzarr.overlay.transfer.http import Host
 from vzarr.overlay.transfer.mirror import mirror
 from vzarr.overlay.transfer.places import open_place
+from vzarr.overlay.transfer.servedmirror import ServedMirror
 from vzarr.overlay.transfer.verbs import Transferred, push
 from vzarr.types.labelmap.verify import check_index
 from vzarr.types.registry import create
@@ -132,6 +134,7 @@ def test_without_open_it_has_what_is_sealed(way):
     repo, source, target, folder = way
     copy(source, target, opened=False)
     assert opening.open_objects(folder).get(layout.moment()) is None
+    assert snapshots_of(folder) == snapshots_of(repo.url)
     with vzarr.open(folder) as back:
         assert contents_of(back, repo.uuid) == contents_of(repo, repo.uuid)
         with pytest.raises(AuthorityUnavailableError, match="mirror"):
@@ -165,6 +168,33 @@ def test_the_second_time_only_what_changed_moves(way, asked, monkeypatch: pytest
     with vzarr.open(folder) as back:
         assert contents(back) == contents(repo)
         assert not back[late.uuid].sealed
+
+
+def snapshots_of(url: str) -> dict[str, str]:
+    """What keys of no version were, by instance: the settings, and the label that is given next."""
+    found = unversioned.read(opening.open_objects(url))
+    assert {s.rows is None for s in found.values()} == {True, False}
+    return {instance: snapshot.sums for instance, snapshot in found.items()}
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_what_the_log_says_in_the_pause_is_part_of_it(sides, late: bool, monkeypatch: pytest.MonkeyPatch):
+    """A commit between the last look and the pause; with a version after it, the pause is tried again."""
+    real, done, repo = ServedMirror._stop, list[vzarr.Version](), sides["repo"]
+
+    def later(self: ServedMirror, *args: object) -> object:
+        if not done:
+            done.append(repo["master"].commit())
+            if late:
+                repo["master"].newversion()["notes"].put("new", b"1")
+        return real(self, *args)
+
+    monkeypatch.setattr(ServedMirror, "_stop", later)
+    moved = copy(sides["served"], sides["file"])
+    assert list(moved.versions) == [repo.uuid, done[0].uuid]
+    assert not rebuild(opening.open_objects(sides["file"])).lost
+    with vzarr.open(sides["file"]) as back:
+        assert contents(back) == contents(repo)
 
 
 def test_by_the_command_line_with_a_token_for_each_server(sides, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
