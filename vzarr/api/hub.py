@@ -21,7 +21,9 @@ from vzarr.overlay.history.state import State
 from vzarr.overlay.kv.sqlite import SqliteKV
 from vzarr.overlay.opening import open_objects
 from vzarr.overlay.repo import Repo
+from vzarr.overlay.sealing.leftout import Limits
 from vzarr.overlay.transfer import mirrored
+from vzarr.overlay.transfer.place import WHOLE
 from vzarr.overlay.transfer.places import StoredPlace
 from vzarr.overlay.version import Version
 from vzarr.types import registry
@@ -247,8 +249,13 @@ class Hub:
         known = self._places.get(url)
         return known or self._places.setdefault(url, StoredPlace(open_objects(url)))
 
-    def begin(self, root: str) -> None:
+    def begin(self, root: str, limits: Limits = WHOLE) -> None:
         """Make the place for a clone of the repo with that root; may be done again.
+
+        Parameters
+        ----------
+        limits
+            What it will have.
 
         Raises
         ------
@@ -258,7 +265,7 @@ class Hub:
         if any(repo.uuid == root for repo in self.repos()):
             raise AlreadyExistsError(f"the server has repo {root} already: push to it, or pull from it")
         self._check_new(root)
-        StoredPlace(open_objects(self._url(root))).begin(root, self._keys)
+        StoredPlace(open_objects(self._url(root))).begin(root, self._keys, limits=limits)
 
     def begin_mirror(self, root: str, meta: bytes) -> bool:
         """Make the place for a mirror of the repo with that root, by its ``vzarr.json``; False if there is one.

@@ -43,7 +43,7 @@ _CLONING = (
     "vzarr clone /data/fly /backup/fly",
     "vzarr clone https://lab.example.org/7f3a /data/fly --branch master",
     "vzarr clone s3://lab/fly /data/fly --depth 1 --instances seg",
-    "vzarr clone s3://lab/fly /data/fly --roi hotknife,v1.0",
+    "vzarr clone s3://lab/fly https://lab.example.org --roi hotknife,v1.0",
     "vzarr clone /data/fly /data/published --versions v1.0,v1.1,v2.0",
     "vzarr clone /data/fly /backup/fly --mirror --open",
     "vzarr clone https://lab.example.org/7f3a s3://backup/fly --mirror --open --token TOKEN",

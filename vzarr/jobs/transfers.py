@@ -60,7 +60,7 @@ def push(version: Version, given: Mapping[str, Any], allowed: Collection[str] = 
     state = version.repo.state
     versions = _all_sealed(state) if transmit == ALL else [version.uuid]
     if limits:
-        limits = settled(state, versions, limits)
+        limits = settled(version.repo.objects, state, versions, limits)
 
     def work(told: Telling) -> dict[str, Any]:
         with open_place(version.repo.url) as here, open_place(target, token) as there:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 from typing import Any
 
@@ -152,6 +153,51 @@ def test_a_clone_is_begun_where_its_root_says(client: TestClient, sealed: str, h
     for root in (sealed, "..", ".x", "a%2Fb"):
         assert client.post(f"/api/transfer/{root}", headers=ADMIN).status_code in {400, 404}
     assert sorted(p.name for p in Path(hub.root).iterdir()) == sorted([fresh, sealed])
+
+
+def test_a_partial_clone_is_begun_with_limits_that_make_sense(client: TestClient, sealed: str, hub: Hub):
+    fresh = "3" * 32
+    where, good = f"/api/transfer/{fresh}/partial", {"depth": 1, "instances": ["seg"], "roi": ["hot", "4" * 32]}
+    strange: list[Any] = [
+        None, [], {}, {"partial": None}, {"partial": {}}, {"partial": 3}, {"partial": {**good, "more": 1}},
+        *({"partial": {**good, "depth": depth}} for depth in (0, -1, 1.5, "1", True)),
+        *({"partial": {**good, "instances": each}} for each in ("seg", [1], ["../x"], [""], {})),
+        *({"partial": {**good, "roi": each}} for each in ("hot", ["hot"], ["hot", ""], ["hot", "../x"], [1, "4" * 32])),
+    ]  # fmt: skip
+    for body in strange:
+        assert client.post(where, json=body, headers=ADMIN).status_code == 400, body
+    assert client.post(where, json={"partial": good}).headers["vzarr-error"] == "ForbiddenError"
+    assert sorted(p.name for p in Path(hub.root).iterdir()) == [sealed]
+    for _ in range(2):
+        assert client.post(where, json={"partial": good}, headers=ADMIN).status_code == 200
+    assert client.get(where).json() == {"partial": good}
+    for path, body in ((where, {"partial": {"depth": 1}}), (where.removesuffix("/partial"), None)):
+        answer = client.post(path, json=body, headers=ADMIN)
+        assert (answer.status_code, answer.headers["vzarr-error"]) == (400, "InvalidInputError")
+        assert f"begun with other limits: --depth 1 --instances seg --roi hot,{'4' * 32}" in answer.text
+    assert client.get(f"/api/transfer/{sealed}/partial").json() == {"partial": None}
+    assert client.post(f"/api/transfer/{sealed}/partial", json={"partial": good}, headers=ADMIN).status_code == 400
+    assert "partial" not in json.loads((Path(hub.root) / sealed / layout.REPO).read_text())
+
+
+def test_what_a_version_left_out_is_nobodys_to_say(client: TestClient, other: vzarr.Repo, hub: Hub):
+    """The list of it is the server's own, in a repo that is whole as in one that is not."""
+    base = f"/api/transfer/{other.uuid}"
+    for node in (other.uuid, other["master"].uuid):
+        key = layout.left_out(node)
+        for body in (b"\xff", b""):
+            digest = hashlib.sha256(body).hexdigest()
+            put = client.put(f"{base}/objects/{key}?sha256={digest}", content=body, headers=ADMIN)
+            asked = client.post(f"{base}/urls", json=[[key, len(body), digest]], headers=ADMIN)
+            assert (put.status_code, asked.status_code) == (400, 400)
+    send(client, other)
+    body = {**arrival(other), "tips": [other["master"].uuid]}
+    assert client.post(f"{base}/wanted", json=body, headers=ADMIN).json() == {"keys": []}, "of a whole repo"
+    assert client.post(f"{base}/wanted", json=body).headers["vzarr-error"] == "ForbiddenError"
+    for tips in (3, ["x"], [7]):
+        assert client.post(f"{base}/publish", json={**body, "tips": tips}, headers=ADMIN).status_code == 400
+    assert client.post(f"{base}/publish", json=body, headers=ADMIN).status_code == 200
+    assert not list((Path(hub.root) / other.uuid).rglob("left-out"))
 
 
 def test_keys_of_no_version_wait_until_they_are_published(client: TestClient, other: vzarr.Repo, hub: Hub):

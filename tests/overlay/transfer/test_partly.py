@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import vzarr
+from tests.overlay.transfer.conftest import Receiver
 from vzarr.cli import main
 from vzarr.errors import (
     AlreadyExistsError,
@@ -23,6 +24,7 @@ from vzarr.overlay.care.rebuildkeys import rebuild
 from vzarr.overlay.care.verify import verify
 from vzarr.overlay.sealing.leftout import Limits
 from vzarr.overlay.transfer.mirror import mirror
+from vzarr.overlay.transfer.place import WHOLE
 from vzarr.overlay.transfer.places import open_place
 from vzarr.overlay.transfer.verbs import clone
 from vzarr.types.labelmap.verify import check_index
@@ -63,13 +65,8 @@ def chunks_of(repo: vzarr.Repo) -> int:
     return sum("/zarr/" in key and not key.endswith("zarr.json") for key, _ in repo.objects.walk("nodes"))
 
 
-def partial(repo: vzarr.Repo, url: Path, limits: Limits, **more: object) -> vzarr.Repo:
-    clone(open_place(repo.url), open_place(str(url)), limits=limits, **more)
-    return vzarr.open(str(url))
-
-
-def test_a_shallow_clone_has_what_its_newest_versions_need(repo: vzarr.Repo, tmp_path: Path):
-    with partial(repo, tmp_path / "second", Limits(1), branches=["master"]) as other:
+def test_a_shallow_clone_has_what_its_newest_versions_need(repo: vzarr.Repo, receiver: Receiver):
+    with receiver.clone(repo, Limits(1), branches=["master"]) as other:
         assert chunks_of(other) < chunks_of(repo)
         tip, mine = other["master"], repo["master"]
         assert tip.uuid == mine.uuid
@@ -84,8 +81,8 @@ def test_a_shallow_clone_has_what_its_newest_versions_need(repo: vzarr.Repo, tmp
         assert {f.name for f in verify(other.objects)} == {"left-out"}
 
 
-def test_what_a_partial_clone_lost_is_told_from_what_it_left_out(repo: vzarr.Repo, tmp_path: Path):
-    with partial(repo, tmp_path / "second", Limits(1), branches=["master"]) as other:
+def test_what_a_partial_clone_lost_is_told_from_what_it_left_out(repo: vzarr.Repo, receiver: Receiver):
+    with receiver.clone(repo, Limits(1), branches=["master"]) as other:
         key = f"{layout.zarr(repo.uuid)}/em/c/0/0/1"
         other.objects.delete(key)
         assert {f.name for f in verify(other.objects) if f.damage} == {"object-missing", "chunk-missing"}
@@ -93,8 +90,8 @@ def test_what_a_partial_clone_lost_is_told_from_what_it_left_out(repo: vzarr.Rep
             other["master"].read("em", *BOX)
 
 
-def test_a_partial_clone_goes_on(repo: vzarr.Repo, tmp_path: Path):
-    with partial(repo, tmp_path / "second", Limits(1), branches=["master"]) as other:
+def test_a_partial_clone_goes_on(repo: vzarr.Repo, receiver: Receiver):
+    with receiver.clone(repo, Limits(1), branches=["master"]) as other:
         tip = other["master"].newversion()
         tip["seg"].write((0, 0, 0), labels(5))
         tip.commit()
@@ -103,16 +100,16 @@ def test_a_partial_clone_goes_on(repo: vzarr.Repo, tmp_path: Path):
         later = repo["master"].newversion()
         later["seg"].write((0, 0, 64), labels(6))
         later.commit()
-        assert other.pull(repo.url, branches=["master"]).versions == [later.uuid]
+        assert receiver.bring(repo, branches=["master"]).versions == [later.uuid]
         np.testing.assert_array_equal(other["master"].zarr["seg/0"][:], later.zarr["seg/0"][:])
         # The branch needs chunks of the root that nothing asked for before.
-        other.pull(repo.url)
+        receiver.bring(repo)
         np.testing.assert_array_equal(other["side"].zarr["seg/0"][:], repo["side"].zarr["seg/0"][:])
         assert {f.name for f in verify(other.objects)} <= {"left-out"}
 
 
-def test_some_instances(repo: vzarr.Repo, tmp_path: Path):
-    with partial(repo, tmp_path / "second", Limits(None, ("seg",))) as other:
+def test_some_instances(repo: vzarr.Repo, receiver: Receiver, tmp_path: Path):
+    with receiver.clone(repo, Limits(None, ("seg",))) as other:
         for version in (v for v in repo.versions() if v.sealed):
             np.testing.assert_array_equal(other[version.uuid].zarr["seg/0"][:], version.zarr["seg/0"][:])
             with pytest.raises(StorageError, match=r"--instances seg"):
@@ -120,22 +117,21 @@ def test_some_instances(repo: vzarr.Repo, tmp_path: Path):
         assert not [f for f in verify(other.objects) if f.damage]
         assert check_index(other["master"]["seg"]) == []
     with pytest.raises(NotFoundError, match="'cells'"):
-        partial(repo, tmp_path / "third", Limits(None, ("cells",)))
+        clone(open_place(repo.url), open_place(str(tmp_path / "third")), limits=Limits(None, ("cells",)))
     with pytest.raises(InvalidInputError, match="at least 1"):
         Limits(0)
 
 
-def test_a_partial_clone_is_resumed_with_the_same_limits(repo: vzarr.Repo, tmp_path: Path):
-    url = str(tmp_path / "second")
-
+def test_a_partial_clone_is_resumed_with_the_same_limits(repo: vzarr.Repo, receiver: Receiver):
     def stop(_count: int, _size: int) -> None:
         raise StorageError("the cable was cut")
 
     with pytest.raises(StorageError, match="cable"):
-        clone(open_place(repo.url), open_place(url), limits=Limits(1), progress=stop)
-    with pytest.raises(InvalidInputError, match="begun with other limits"):
-        clone(open_place(repo.url), open_place(url))
-    partial(repo, Path(url), Limits(1)).close()
+        receiver.clone(repo, Limits(1), progress=stop)
+    for others in (WHOLE, Limits(2)):
+        with pytest.raises(InvalidInputError, match="begun with other limits: --depth 1"):
+            receiver.clone(repo, others)
+    receiver.clone(repo, Limits(1)).close()
 
 
 def test_a_mirror_follows(repo: vzarr.Repo, tmp_path: Path):
@@ -182,7 +178,7 @@ def test_what_cannot_be_mirrored(repo: vzarr.Repo, tmp_path: Path):
         mirror(open_place(repo.url), open_place(str(tmp_path / "clone")))
     with pytest.raises(InvalidInputError, match="memory"):
         mirror(open_place(repo.url), open_place("memory://mirror"))
-    partial(repo, tmp_path / "part", Limits(1)).close()
+    clone(open_place(repo.url), open_place(str(tmp_path / "part")), limits=Limits(1))
     with pytest.raises(InvalidInputError, match="partial clone"):
         mirror(open_place(str(tmp_path / "part")), open_place(str(tmp_path / "mirror")))
 

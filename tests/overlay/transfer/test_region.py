@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import vzarr
+from tests.overlay.transfer.conftest import Receiver
 from vzarr.cli import main
 from vzarr.errors import InvalidInputError, NotFoundError, SealedError, StorageError, UnsupportedError
 from vzarr.overlay import layout, opening
@@ -19,7 +20,7 @@ from vzarr.overlay.care.verify import verify
 from vzarr.overlay.sealing.leftout import Limits
 from vzarr.overlay.transfer.places import open_place
 from vzarr.overlay.transfer.region import Region, parse
-from vzarr.overlay.transfer.verbs import clone, push
+from vzarr.overlay.transfer.verbs import clone
 from vzarr.types.registry import create
 
 SIZE = 256
@@ -51,12 +52,12 @@ def repo(tmp_path: Path) -> Iterator[vzarr.Repo]:
         yield repo
 
 
-def partial(repo: vzarr.Repo, url: Path, roi: str, **more: object) -> vzarr.Repo:
-    return vzarr.clone(repo.url, str(url), roi=roi, **more)
+def within(roi: str, depth: int | None = None, instances: tuple[str, ...] | None = None) -> Limits:
+    return Limits(depth, instances, parse(roi))
 
 
-def test_chunks_of_a_region_and_no_others(repo: vzarr.Repo, tmp_path: Path):
-    with partial(repo, tmp_path / "second", f"hot,{repo.uuid}") as other:
+def test_chunks_of_a_region_and_no_others(repo: vzarr.Repo, receiver: Receiver):
+    with receiver.clone(repo, within(f"hot,{repo.uuid}")) as other:
         for node in (v.uuid for v in repo.versions()):
             mine, theirs = repo[node], other[node]
             for path, lo, hi in (
@@ -75,16 +76,16 @@ def test_chunks_of_a_region_and_no_others(repo: vzarr.Repo, tmp_path: Path):
         assert {f.name for f in verify(other.objects)} == {"left-out"}
 
 
-def test_what_such_a_clone_lost_is_told_from_what_it_left_out(repo: vzarr.Repo, tmp_path: Path):
-    with partial(repo, tmp_path / "second", f"hot,{repo.uuid}") as other:
+def test_what_such_a_clone_lost_is_told_from_what_it_left_out(repo: vzarr.Repo, receiver: Receiver):
+    with receiver.clone(repo, within(f"hot,{repo.uuid}")) as other:
         other.objects.delete(f"{layout.zarr(repo.uuid)}/seg/1/c/0/0/0")
         assert {f.name for f in verify(other.objects) if f.damage} == {"object-missing", "chunk-missing"}
         with pytest.raises(StorageError, match="is missing, which"):
             other[repo.uuid].read("seg/1", (0, 0, 0), (1, 1, 1))
 
 
-def test_without_a_ref_the_region_is_that_of_the_newest_version(repo: vzarr.Repo, tmp_path: Path):
-    with partial(repo, tmp_path / "second", "hot") as other:
+def test_without_a_ref_the_region_is_that_of_the_newest_version(repo: vzarr.Repo, receiver: Receiver):
+    with receiver.clone(repo, within("hot")) as other:
         tip = repo["master"]
         assert opening.read_meta(other.objects)["partial"]["roi"] == ["hot", tip.uuid]
         np.testing.assert_array_equal(
@@ -94,8 +95,8 @@ def test_without_a_ref_the_region_is_that_of_the_newest_version(repo: vzarr.Repo
             other["master"].read("em/0", (0, 0, 64), (1, 1, 65))
 
 
-def test_such_a_clone_goes_on_and_keeps_its_region(repo: vzarr.Repo, tmp_path: Path):
-    with partial(repo, tmp_path / "second", f"hot,{repo.uuid}", instances=["seg"], depth=1) as other:
+def test_such_a_clone_goes_on_and_keeps_its_region(repo: vzarr.Repo, receiver: Receiver, tmp_path: Path):
+    with receiver.clone(repo, within(f"hot,{repo.uuid}", 1, ("seg",))) as other:
         tip = other["master"].newversion()
         tip["seg"].write((0, 0, 64), np.full((64, 64, 64), 6, np.uint64))
         with pytest.raises(StorageError, match=r"--depth 1 --instances seg --roi hot"):
@@ -106,7 +107,7 @@ def test_such_a_clone_goes_on_and_keeps_its_region(repo: vzarr.Repo, tmp_path: P
         later["hot"].clear()
         later["seg"].write((0, 0, 128), np.full((64, 64, 64), 8, np.uint64))
         later.commit()
-        other.pull(repo.url)
+        receiver.bring(repo)
         theirs = other["master"]
         assert not len(theirs["hot"].spans())
         np.testing.assert_array_equal(theirs.read("seg/0", (0, 0, 64), (64, 64, 128)), 6)
@@ -114,10 +115,10 @@ def test_such_a_clone_goes_on_and_keeps_its_region(repo: vzarr.Repo, tmp_path: P
             theirs.read("seg/0", (0, 0, 128), (1, 1, 129))
         assert {f.name for f in verify(other.objects)} == {"left-out"}
         with pytest.raises(StorageError, match="partial clone"):
-            clone(open_place(other.url), open_place(str(tmp_path / "third")))
+            clone(receiver.place(repo), open_place(str(tmp_path / "third")))
 
 
-def test_a_region_that_is_none(repo: vzarr.Repo, tmp_path: Path):
+def test_a_region_that_is_none(repo: vzarr.Repo, receiver: Receiver):
     tip = repo["master"].newversion()
     side = repo.root.branch("side").commit()
     late = create(tip, "late", "roi", versioned=False)
@@ -127,17 +128,16 @@ def test_a_region_that_is_none(repo: vzarr.Repo, tmp_path: Path):
         f"hot,{tip.uuid}": (SealedError, "open"), "notes": (UnsupportedError, "no region"),
         "hot,x": (NotFoundError, "x"), "hot,a,b": (InvalidInputError, "NAME,REF"), ",a": (InvalidInputError, "NAME"),
     }  # fmt: skip
-    for n, (roi, (error, says)) in enumerate(refused.items()):
+    for roi, (error, says) in refused.items():
         with pytest.raises(error, match=says):
-            partial(repo, tmp_path / str(n), roi)
+            receiver.clone(repo, within(roi))
     with pytest.raises(NotFoundError, match="not among those"):
-        partial(repo, tmp_path / "other", f"hot,{side.uuid}", branches=["master"])
+        receiver.clone(repo, within(f"hot,{side.uuid}"), branches=["master"])
     tip["hot"].clear()
     tip.commit()
     with pytest.raises(InvalidInputError, match="has no blocks"):
-        partial(repo, tmp_path / "empty", "hot")
-    with pytest.raises(NotFoundError):
-        vzarr.open(str(tmp_path / "other"))
+        receiver.clone(repo, within("hot"))
+    assert not (receiver.root / repo.uuid).exists()
 
 
 def test_by_the_command_line(repo: vzarr.Repo, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
@@ -149,18 +149,18 @@ def test_by_the_command_line(repo: vzarr.Repo, tmp_path: Path, capsys: pytest.Ca
     assert main(["clone", repo.url, str(tmp_path / "b"), "--roi", "hot", "--mirror"]) == 1
 
 
-def test_interrupted_it_goes_on_with_the_same_region(repo: vzarr.Repo, tmp_path: Path):
-    limits, url = Limits(roi=("hot", repo.uuid)), str(tmp_path / "second")
+def test_interrupted_it_goes_on_with_the_same_region(repo: vzarr.Repo, receiver: Receiver):
+    limits = Limits(roi=("hot", repo.uuid))
 
     def stop(_count: int, _size: int) -> None:
         raise StorageError("the cable was cut")
 
     with pytest.raises(StorageError, match="cable"):
-        clone(open_place(repo.url), open_place(url), limits=limits, progress=stop)
+        receiver.clone(repo, limits, progress=stop)
     with pytest.raises(InvalidInputError, match=f"other limits: --roi hot,{repo.uuid}"):
-        clone(open_place(repo.url), open_place(url), limits=Limits(roi=("hot", "")))
-    assert clone(open_place(repo.url), open_place(url), limits=limits).versions
-    assert push(open_place(repo.url), open_place(url)).versions == []
+        receiver.clone(repo, Limits(roi=("hot", "")))
+    receiver.clone(repo, limits).close()
+    assert receiver.bring(repo).versions == []
 
 
 COORD = st.integers(-5, 5)

@@ -1,7 +1,8 @@
 """One end of a transfer, for `vzarr clone`, `push`, `pull` and `fetch` on the other: ``/api/transfer/{ref}/...``.
 
 Who reads gets history and the objects of sealed versions.  Who writes needs the admin token, and may add objects of
-versions that the log does not know yet, then publish those versions: nothing that is there already can change.
+versions that the log does not know yet, then publish those versions: nothing that is there already can change.  A
+partial repo takes what it left out, too.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ from vzarr.api.ranges import parse_range
 from vzarr.api.routing import read
 from vzarr.errors import FormatError, InvalidInputError, NotFoundError, SealedError
 from vzarr.overlay import layout
+from vzarr.overlay.sealing import leftout
 from vzarr.overlay.sealing.seal import sha256 as hash_of
-from vzarr.overlay.transfer import exchange, outside
+from vzarr.overlay.transfer import admitting, exchange, outside
 from vzarr.overlay.transfer.client import SHA256
 from vzarr.overlay.transfer.copying import Row
 from vzarr.overlay.transfer.places import StoredPlace
@@ -56,6 +58,12 @@ def get_history(hub: Repos, ref: str) -> Response:
     return wire.json({**exchange.state_to_json(state), "mirror": place.is_mirror})
 
 
+@read(router, "/{ref}/partial")
+def get_partial(hub: Repos, ref: str) -> Response:
+    """What a partial repo has of the chunks of arrays: ``{"partial": null | {...}}``, as its ``vzarr.json`` says."""
+    return wire.json(exchange.limits_to_json(hub.place(ref).limits()))
+
+
 @read(router, "/{ref}/unversioned")
 def get_unversioned(hub: Repos, ref: str) -> Response:
     """What belongs to no version: snapshots of keys, taken now, and objects of arrays (docs/transfer.md)."""
@@ -71,7 +79,8 @@ def get_object(hub: Repos, ref: str, key: str, request: Request) -> Response:
     given = exchange.is_of_snapshot(key) or (exchange.is_object(key) and place.is_sealed(key.split("/")[1]))
     size = place.size(key) if given else None
     if size is None:
-        raise NotFoundError(f"no sealed version, and no snapshot of what belongs to none, stored an object {key}")
+        none = f"no sealed version, and no snapshot of what belongs to none, stored an object {key}"
+        raise NotFoundError(str(leftout.gone(place.objects, key, none)) if given else none)
     found = parse_range(request.headers.get("range"), size)
     first, end = found or (0, size)
     headers = {**_FOREVER, "Content-Length": str(end - first)}
@@ -87,7 +96,7 @@ def get_object(hub: Repos, ref: str, key: str, request: Request) -> Response:
 async def put_object(
     hub: Repos, ref: str, key: str, request: Request, sha256: Annotated[str, Query(pattern="^[0-9a-f]{64}$")]
 ) -> Response:
-    """Store an object of a version that the log does not know yet; administrators only."""
+    """Store an object of a version that the log does not know yet, or left out; administrators only."""
     if not (exchange.is_object(key) or key == layout.arrived(sha256)):
         raise InvalidInputError(f"{key!r} is no object of a version")
     data = await whole_body(request)
@@ -137,6 +146,23 @@ def post_begin(hub: Repos, root: str) -> Response:
     return wire.empty()
 
 
+@router.post("/{root}/partial", dependencies=ADMIN)
+async def post_partial(hub: Repos, root: str, request: Request) -> Response:
+    """As `post_begin`, for a partial clone: ``{"partial": {...}}``; administrators only."""
+    limits = _checked(exchange.limits_from_json, deps.parse_json(await request.body()))
+    if not limits:
+        raise InvalidInputError("a partial clone is limited by 'depth', 'instances' or 'roi'")
+    await run_in_threadpool(hub.begin, root, limits)
+    return wire.empty()
+
+
+@router.post("/{ref}/wanted", dependencies=ADMIN)
+async def post_wanted(hub: Repos, ref: str, request: Request) -> Response:
+    """Which chunks a partial repo wants of versions to come, and lacks: ``{"keys": [...]}``; administrators only."""
+    body = deps.parse_json(await request.body())
+    return await run_in_threadpool(_wanted, hub, ref, body)
+
+
 @router.post("/{ref}/publish", dependencies=ADMIN)
 async def post_publish(hub: Repos, ref: str, request: Request) -> Response:
     """Add versions whose objects are all there, by the sender's history (docs/transfer.md); administrators only."""
@@ -183,10 +209,11 @@ def _put(hub: Hub, ref: str, key: str, data: bytes, digest: str) -> None:
     place, node = hub.place(ref), key.split("/")[1]
     if hash_of(data) != digest:
         raise InvalidInputError(f"{key} did not arrive as it was sent: its checksum differs")
-    if place.knows(node):
+    row = Row(key, len(data), digest)
+    if not admitting.may_put(place, [row]):
         raise SealedError(f"version {node} is there already, and can only be changed through its own endpoints")
     place.put(key, data)
-    place.vouch(Row(key, len(data), digest))
+    place.vouch(row)
 
 
 def checked_object(place: StoredPlace, key: str) -> Response:
@@ -236,7 +263,7 @@ def _ways_to_read(hub: Hub, ref: str, body: Any) -> Response:
 def _ways_to_write(hub: Hub, ref: str, body: Any) -> Response:
     place = hub.place(ref)
     place.check_takes()
-    return ways_to_write(place, [row for row in rows_in(body) if _may_put(place, row)])
+    return ways_to_write(place, admitting.may_put(place, rows_in(body)))
 
 
 def ways_to_write(place: StoredPlace, rows: list[Row]) -> Response:
@@ -244,10 +271,9 @@ def ways_to_write(place: StoredPlace, rows: list[Row]) -> Response:
     return wire.json(exchange.ways_to_json(place.ways_to_write([row for row in rows if row.size <= LARGEST])))
 
 
-def _may_put(place: StoredPlace, row: Row) -> bool:
-    if exchange.is_waiting(row.key):
-        return row.key == layout.arrived(row.digest)
-    return not place.knows(row.key.split("/")[1])
+def _wanted(hub: Hub, ref: str, body: Any) -> Response:
+    place, arrival = hub.place(ref), _checked(exchange.arrival_from_json, body)
+    return wire.json({"keys": sorted(place.wanted(arrival)) if place.limits() else []})
 
 
 def _publish(hub: Hub, ref: str, body: Any) -> list[str]:
@@ -255,8 +281,9 @@ def _publish(hub: Hub, ref: str, body: Any) -> list[str]:
     place.check_takes()
     arrival = _checked(exchange.arrival_from_json, body)
     brought = _checked(exchange.brought_from_json, body.get("unversioned"))
-    place.check_whole(arrival.source, [n for n in arrival.nodes if not place.knows(n)])
+    admitting.settle(place, arrival)
     outside.check_waiting(place, brought, [*arrival.source.every_instance(), *place.state().every_instance()])
     kept = place.publish(arrival, brought)
+    place.forget()
     hub.look_again()
     return list(kept)

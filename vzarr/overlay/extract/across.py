@@ -1,6 +1,6 @@
 """New repos of some versions, from and to vzarr servers: by a draft beside, for as long as that takes.
 
-What is made of versions is read from folders and written into folders; a server gives and takes whole repos.
+What is made of versions is read from folders and written into folders; a server gives and takes clones.
 """
 
 from __future__ import annotations

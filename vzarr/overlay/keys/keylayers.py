@@ -89,7 +89,7 @@ def _settled(conflicts: Sequence[bytes], rows: Iterable[Change]) -> set[bytes]:
     return set(conflicts).intersection(key for key, _value in rows) if conflicts else set()
 
 
-def read(objects: Objects, part: seal.Part) -> dict[str, Stack]:
+def read(objects: seal.Gets, part: seal.Part) -> dict[str, Stack]:
     """What a version's folders say of the keys of instances, by data id.
 
     Raises
@@ -100,12 +100,12 @@ def read(objects: Objects, part: seal.Part) -> dict[str, Stack]:
     return from_bytes(seal.load_part(objects, layout.key_layers, part))
 
 
-def keys_of(objects: Objects, stack: Stack) -> SealedKeys:
+def keys_of(objects: seal.Gets, stack: Stack) -> SealedKeys:
     """The keys of one instance, read from folders."""
     return SealedKeys(stack, _getter(objects))
 
 
-def _getter(objects: Objects) -> Callable[[str, str], bytes | None]:
+def _getter(objects: seal.Gets) -> Callable[[str, str], bytes | None]:
     return lambda node, name: objects.get(layout.keys(node, name))
 
 

@@ -83,7 +83,7 @@ def read(objects: Objects, node: str) -> frozenset[str]:
     data = objects.get(layout.left_out(node))
     if data is None:
         return frozenset()
-    rows = _keys(objects, node)
+    rows = listed(objects, node)
     bits = np.unpackbits(np.frombuffer(data, np.uint8), bitorder="little")
     if len(data) != -(-len(rows) // 8):
         raise FormatError(f"{layout.left_out(node)} is damaged: it is not as long as the list of checksums asks for")
@@ -93,7 +93,7 @@ def read(objects: Objects, node: str) -> frozenset[str]:
 def write(objects: Objects, node: str, keys: Collection[str]) -> None:
     """Note which objects of a version are left out."""
     if keys:
-        bits = np.array([key in keys for key in _keys(objects, node)], bool)
+        bits = np.array([key in keys for key in listed(objects, node)], bool)
         objects.put(layout.left_out(node), np.packbits(bits, bitorder="little").tobytes())
     else:
         objects.delete(layout.left_out(node))
@@ -109,7 +109,14 @@ def gone(objects: Objects, key: str, message: str) -> StorageError:
     return StorageError(f"{key} is not in this partial clone ({limits}): clone the repo without limits to have it")
 
 
-def _keys(objects: Objects, node: str) -> Sequence[str]:
+def listed(objects: Objects, node: str) -> Sequence[str]:
+    """Keys of all objects that a version stored, in the order of the list of their checksums.
+
+    Raises
+    ------
+    FormatError
+        If there is no such list.
+    """
     sums = objects.get(layout.sums(node))
     if sums is None:
         raise FormatError(f"{layout.sums(node)} is missing")

@@ -11,7 +11,7 @@ import threading
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 
@@ -103,7 +103,14 @@ def sha256(data: bytes | memoryview) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def load_record(objects: Objects, key: str, expected: str | None) -> Record:
+class Gets(Protocol):
+    """Where whole objects come from: those of a repo, or a repo at the other end of a transfer."""
+
+    def get(self, key: str, /) -> bytes | None:
+        """Bytes of an object, or None when it is absent."""
+
+
+def load_record(objects: Gets, key: str, expected: str | None) -> Record:
     """Read a seal (or merge base) and check its hash.
 
     Raises
@@ -121,7 +128,7 @@ def load_record(objects: Objects, key: str, expected: str | None) -> Record:
     return Record.from_bytes(data)
 
 
-def load_part(objects: Objects, place: Callable[[str], str], part: Part) -> bytes:
+def load_part(objects: Gets, place: Callable[[str], str], part: Part) -> bytes:
     """Read a tree or table that a record names, and check its hash."""
     key = place(part[0])
     data = objects.get(key)

@@ -20,6 +20,10 @@ SHA256 = "Vzarr-Sha256"
 """Header of an object that may change, and so has no checksum elsewhere."""
 
 
+class UnknownRequestError(FormatError):
+    """Who answers knows no such request: no vzarr server, or of a release that had none of the kind."""
+
+
 class Client:
     """What a server answers to transfers.  Every request may be sent again, for none does more the second time.
 
@@ -134,6 +138,8 @@ class Client:
             return kind(text or f"{self.address} answered {answer.status}")
         if answer.status in {404, 405, 501}:
             what = "mirrors" if "/mirror/" in path else "transfers"
-            return FormatError(f"{self.address} takes part in no {what}: no vzarr server, or of an older release")
+            return UnknownRequestError(
+                f"{self.address} takes part in no {what}: no vzarr server, or of an older release"
+            )
         refused = answer.status < 500
         return (InvalidInputError if refused else StorageError)(f"{self.address} answered {answer.status}: {text}")

@@ -15,6 +15,7 @@ from vzarr.overlay.history.state import MASTER, Entry, State, replay
 from vzarr.overlay.keys.brought import Brought
 from vzarr.overlay.keys.sharedarrays import PLACE
 from vzarr.overlay.keys.unversioned import Snapshot
+from vzarr.overlay.sealing.leftout import Limits
 from vzarr.overlay.transfer.copying import Row
 from vzarr.overlay.transfer.direct import Way
 from vzarr.overlay.transfer.plans import Arrival, history
@@ -52,7 +53,8 @@ def state_from_json(data: Any) -> State:
 
 def arrival_to_json(arrival: Arrival) -> dict[str, Any]:
     """What is to be published, as plain data."""
-    return {**state_to_json(arrival.source), "nodes": list(arrival.nodes), "aside": arrival.aside}
+    nodes, tips = list(arrival.nodes), list(arrival.tips)
+    return {**state_to_json(arrival.source), "nodes": nodes, "tips": tips, "aside": arrival.aside}
 
 
 def arrival_from_json(data: Any) -> Arrival:
@@ -64,14 +66,53 @@ def arrival_from_json(data: Any) -> Arrival:
         If the data are none, or name a version that is not there or not sealed.
     """
     state = state_from_json(data)
-    nodes, aside = data.get("nodes"), data.get("aside")
-    if not isinstance(nodes, list) or not all(isinstance(n, str) and n in state.nodes for n in nodes):
-        raise FormatError("'nodes' should list versions of the history")
-    if any(not state.nodes[n].sealed for n in nodes):
+    nodes, tips, aside = data.get("nodes"), data.get("tips", []), data.get("aside")
+    for name, listed in (("nodes", nodes), ("tips", tips)):
+        if not isinstance(listed, list) or not all(isinstance(n, str) and n in state.nodes for n in listed):
+            raise FormatError(f"{name!r} should list versions of the history")
+    if any(not state.nodes[n].sealed for n in (*nodes, *tips)):
         raise FormatError("only sealed versions can be published")
     if aside is not None and not _is_branch(aside):
         raise FormatError("'aside' should be null or the name of a branch")
-    return Arrival(state, nodes, aside)
+    return Arrival(state, nodes, aside, tips)
+
+
+def limits_to_json(limits: Limits) -> dict[str, Any]:
+    """What a partial clone has, as plain data; null for a whole repo."""
+    return {"partial": limits.to_json() if limits else None}
+
+
+def limits_from_json(data: Any) -> Limits:
+    """Inverse of `limits_to_json`.
+
+    Raises
+    ------
+    FormatError
+        If the data are none.
+    """
+    plain = data.get("partial", 0) if isinstance(data, dict) else 0
+    if plain is None:
+        return Limits()
+    if not isinstance(plain, dict) or not {*plain} <= _LIMITS.keys():
+        raise FormatError("'partial' should be null or an object with 'depth', 'instances' and 'roi'")
+    for name, check in _LIMITS.items():
+        if plain.get(name) is not None and not check(plain[name]):
+            raise FormatError(f"{name!r} of a partial clone cannot be {str(plain[name])[:80]!r}")
+    return Limits.of(data)
+
+
+def wanted_from_json(data: Any) -> list[str]:
+    """Keys of chunks that a partial clone wants.
+
+    Raises
+    ------
+    FormatError
+        If the data are none.
+    """
+    found = data.get("keys") if isinstance(data, dict) else None
+    if not isinstance(found, list) or not all(map(is_object, found)):
+        raise FormatError("the answer should be an object with 'keys' of objects of versions")
+    return found
 
 
 def shared_to_json(shared: Shared) -> dict[str, Any]:
@@ -184,7 +225,7 @@ def is_object(key: Any) -> bool:
     if not isinstance(key, str) or not is_key(key) or "\\" in key:
         return False
     first, node, part, *_ = (*key.split("/"), "", "")
-    return first == "nodes" and _is_node(node) and part not in {"", "journal"}
+    return first == "nodes" and _is_node(node) and part not in {"", "journal", "left-out"}
 
 
 def is_waiting(key: Any) -> bool:
@@ -297,5 +338,11 @@ _FIELDS: dict[str, dict[str, Check]] = {
     },
 }  # fmt: skip
 """Keys of each operation, and what each value must be."""
+_LIMITS: dict[str, Check] = {
+    "depth": lambda value: type(value) is int and value > 0,
+    "instances": lambda value: isinstance(value, list) and all(map(_is_name, value)),
+    "roi": lambda value: isinstance(value, list) and len(value) == 2 and _is_name(value[0]) and _is_node(value[1]),
+}
+"""Keys of what a partial clone has, and what each value must be where it is not null."""
 _RARE: dict[str, dict[str, Check]] = {"instance": {"folder": _is_name, "deleted": _is_time, "collected": _is_bool}}
 """Keys that may be left out."""

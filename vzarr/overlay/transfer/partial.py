@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 
 from vzarr.errors import NotFoundError
@@ -10,25 +10,37 @@ from vzarr.overlay import layout
 from vzarr.overlay.hierarchy.tree import is_doc
 from vzarr.overlay.history.state import State
 from vzarr.overlay.objects.base import Objects
+from vzarr.overlay.objects.sharing import share
 from vzarr.overlay.sealing import leftout, seal
 from vzarr.overlay.sealing.leftout import Limits
 from vzarr.overlay.transfer import region
-from vzarr.overlay.transfer.copying import Progress, Reading, Row, Writing, copy_rows, list_nodes
+from vzarr.overlay.transfer.copying import WORKERS, Progress, Reading, copy_rows, list_nodes
+from vzarr.overlay.transfer.place import Place
+from vzarr.overlay.transfer.plans import Arrival
 from vzarr.overlay.transfer.region import Region
 from vzarr.overlay.views.base import SealedView, Storage, loose_place
 
 
-def settled(state: State, tips: Sequence[str], limits: Limits) -> Limits:
+def settled(objects: seal.Gets, state: State, tips: Sequence[str], limits: Limits) -> Limits:
     """Limits as a clone of some versions keeps them: a region is meant at one version, whatever comes later.
 
     Instances go by the groups of their arrays, which stay when one gets another name.
+
+    Parameters
+    ----------
+    objects, state
+        The source's, and what its log says.
+    tips
+        Newest versions that are to be cloned.
+    limits
+        As they were asked for.
 
     Raises
     ------
     NotFoundError
         If they name instances or a version that are not there, or are not cloned.
-    InvalidInputError, SealedError
-        If no region can be read there.
+    InvalidInputError, SealedError, UnsupportedError
+        If no region can be read there, or it has no blocks.
     """
     for name in limits.instances or ():
         if name not in state.instances:
@@ -40,27 +52,21 @@ def settled(state: State, tips: Sequence[str], limits: Limits) -> Limits:
     name, node = region.resolve(state, tips, limits.roi)
     if not any(state.is_ancestor(state.nodes[node].version_id, state.nodes[tip].version_id) for tip in tips):
         raise NotFoundError(f"version {node}, at which {name!r} is meant, is not among those that are cloned")
+    region.load(objects, state, name, node)
     return replace(limits, roi=(name, node))
 
 
-def copy_partly(
-    source: Reading, target: Writing, objects: Objects, state: State, nodes: Sequence[str], tips: Sequence[str],
-    limits: Limits, progress: Progress | None,
-) -> int:  # fmt: skip
-    """Copy what versions stored except for chunks that nothing within the limits needs, and note what was left out.
+def copy_partly(source: Reading, target: Place, arrival: Arrival, progress: Progress | None) -> int:
+    """Copy what versions stored except for chunks that nothing within the target's limits needs.
+
+    Older versions may get chunks, too: what is new may need some that were not wanted when those came.
 
     Parameters
     ----------
-    source, target, objects
-        From where to where; the objects are the target's.
-    state
-        What the source's log says.
-    nodes
+    source, target
+        From where to where; the target is a partial clone.
+    arrival
         Versions that the target does not have.
-    tips
-        Versions from which the depth counts.
-    limits
-        What the target shall have.
     progress
         Told of each object.
 
@@ -69,27 +75,75 @@ def copy_partly(
     int
         Number of bytes that were copied.
     """
-    rows = list_nodes(source, state, nodes)
-    moved = copy_rows(source, target, [row for row in rows if not _is_content(row.key)], progress)
-    within = None if limits.roi is None else region.load(objects, state, *limits.roi)
-    wanted = _needed(objects, state, _newest(state, tips, limits.depth), limits, within)
-    held = {row.key: row for row in rows if _is_content(row.key)}
-    out: dict[str, set[str]] = {node: set() for node in nodes}
-    for key in held:
-        out[key.split("/")[1]].add(key)
-    # What is new may need chunks of older versions that were not wanted when those came.
-    for node in {key.split("/")[1] for key in wanted} - out.keys():
-        out[node] = set(leftout.read(objects, node))
-        sums = objects.get(layout.sums(node)) or b""
-        stored = ((f"{layout.node(node)}/{key}", size, digest) for key, size, digest in seal.read_sums(sums))
-        held |= {key: Row(key, size, digest) for key, size, digest in stored if key in out[node]}
-    moved += copy_rows(source, target, [row for key, row in held.items() if key in wanted], progress)
-    for node, keys in out.items():
-        leftout.write(objects, node, keys - wanted)
+    state = arrival.source
+    rows = list_nodes(source, state, arrival.nodes)
+    moved = copy_rows(source, target, [row for row in rows if not is_content(row.key)], progress)
+    wanted = target.wanted(arrival)
+    older = {_node_of(key) for key in wanted} - {*arrival.nodes}
+    rows += list_nodes(source, state, sorted(older & state.nodes.keys()))
+    moved += copy_rows(source, target, [row for row in rows if is_content(row.key) and row.key in wanted], progress)
+    target.leave_out(arrival, wanted)
     return moved
 
 
-def _is_content(key: str) -> bool:
+def wanted(objects: Objects, there: State, arrival: Arrival, limits: Limits) -> frozenset[str]:
+    """Keys of the chunks and loose objects that a partial clone wants, and does not have.
+
+    Parameters
+    ----------
+    objects
+        The clone's, which has all metadata of the versions that arrive.
+    there
+        What its log says.
+    arrival
+        The versions, and those from which the depth counts.
+    limits
+        What the clone has.
+
+    Raises
+    ------
+    StorageError, FormatError
+        If metadata are missing or damaged.
+    NotFoundError, UnsupportedError, InvalidInputError
+        See `region.load`.
+    """
+    state = arrival.source
+    within = None if limits.roi is None else region.load(objects, there if there.nodes else state, *limits.roi)
+    needed: dict[str, set[str]] = {}
+    for key in _needed(objects, state, _newest(state, arrival.newest, limits.depth), limits, within):
+        needed.setdefault(_node_of(key), set()).add(key)
+    new = needed.keys() & {*arrival.nodes} - there.nodes.keys()
+    left = {node: leftout.read(objects, node) & needed[node] for node in needed.keys() & there.nodes.keys()}
+    return frozenset().union(*(needed[node] for node in new), *left.values())
+
+
+def leave_out(objects: Objects, there: State, arrival: Arrival, there_now: Collection[str]) -> None:
+    """Write down which chunks a partial clone does not have.
+
+    Parameters
+    ----------
+    objects, there, arrival
+        As for `wanted`.
+    there_now
+        Keys of those that are in place: of new versions all, of older ones those that have just come.
+    """
+    come = frozenset(there_now)
+    new = {*arrival.nodes} - there.nodes.keys()
+
+    def write(node: str) -> None:
+        if node in new:
+            leftout.write(objects, node, {key for key in leftout.listed(objects, node) if is_content(key)} - come)
+        else:
+            leftout.write(objects, node, leftout.read(objects, node) - come)
+
+    share(write, sorted(new | {_node_of(key) for key in come} & there.nodes.keys()), WORKERS)
+
+
+def _node_of(key: str) -> str:
+    return key.split("/")[1]
+
+
+def is_content(key: str) -> bool:
     """Whether an object is a chunk, or another that is neither metadata nor a list of the version's own."""
     return key.split("/")[2] in {"zarr", "loose"} and not is_doc(key)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import AbstractContextManager
 
 from vzarr.errors import ConflictError, InvalidInputError, StorageError
@@ -15,7 +15,7 @@ from vzarr.overlay.transfer.plans import Arrival
 from vzarr.overlay.transfer.shared import Shared
 from vzarr.overlay.transfer.stripes import Stripes
 
-NOTHING, NOBODY = Brought(), Stripes()
+NOTHING, NOBODY, WHOLE = Brought(), Stripes(), Limits()
 
 
 class Place(ABC):
@@ -38,7 +38,7 @@ class Place(ABC):
 
     def limits(self) -> Limits:
         """What it has; no limits for a whole repo."""
-        return Limits()
+        return WHOLE
 
     @abstractmethod
     def size(self, key: str) -> int | None:
@@ -63,13 +63,20 @@ class Place(ABC):
         """Write an object of a version that the log does not know yet."""
 
     @abstractmethod
-    def begin(self, root: str, keys: str | None = None, avoid: Stripes = NOBODY) -> None:
+    def begin(self, root: str, keys: str | None = None, avoid: Stripes = NOBODY, limits: Limits = WHOLE) -> None:
         """Make the place for a clone of the repo with that root, none of those to `avoid`; may be done again.
+
+        Parameters
+        ----------
+        limits
+            What it will have, settled (see `partial.settled`).
 
         Raises
         ------
         AlreadyExistsError
             If there is another repo, or one that has versions.
+        InvalidInputError
+            If it was begun with other limits.
         """
 
     @property
@@ -90,6 +97,16 @@ class Place(ABC):
                 f"{self.url} is a mirror, which takes nothing but what its original has: push to that one; if it is"
                 " lost, `vzarr rebuild-keys` makes the mirror a repo"
             )
+
+    @abstractmethod
+    def wanted(self, arrival: Arrival) -> Collection[str]:
+        """Keys of the chunks that a partial clone wants for versions that arrive, and does not have (see `partial`).
+
+        Whatever else these versions stored is in place already.
+        """
+
+    def leave_out(self, arrival: Arrival, wanted: Collection[str]) -> None:  # noqa: B027 - a server does it itself
+        """Note which chunks a partial clone does not have, now that those that it wanted are in place."""
 
     @abstractmethod
     def stripes(self) -> Stripes:

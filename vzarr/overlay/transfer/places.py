@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext
 
 from vzarr.errors import AlreadyExistsError, InvalidInputError, NotFoundError, StorageError
@@ -22,10 +22,10 @@ from vzarr.overlay.objects.base import Objects, ReadOnly
 from vzarr.overlay.objects.sharing import share
 from vzarr.overlay.sealing.leftout import Limits, gone
 from vzarr.overlay.sealing.seal import load_record
-from vzarr.overlay.transfer import stripes
-from vzarr.overlay.transfer.copying import Row, check_whole, lacks, list_nodes
+from vzarr.overlay.transfer import partial, stripes
+from vzarr.overlay.transfer.copying import Row, check_whole, lacks
 from vzarr.overlay.transfer.direct import Way
-from vzarr.overlay.transfer.place import NOBODY, NOTHING
+from vzarr.overlay.transfer.place import NOBODY, NOTHING, WHOLE
 from vzarr.overlay.transfer.place import Place as Place
 from vzarr.overlay.transfer.plans import Arrival
 from vzarr.overlay.transfer.served import ServedPlace, is_served
@@ -113,27 +113,19 @@ class StoredPlace(Place):
             self._sound.clear()
         self._sound.add(row[:3])
 
-    def check_whole(self, state: State, nodes: Sequence[str]) -> None:
-        """Refuse versions of which not every object has arrived whole and right (see `copying.check_whole`).
+    def check_whole(self, rows: Sequence[Row]) -> None:
+        """Refuse objects that have not arrived whole and right (see `copying.check_whole`).
 
         Read is only what this process has not seen, and the store has not checked itself.
         """
-        rows = list_nodes(self, state, nodes)
         check_whole(self, rows, lambda row: row[:3] in self._sound or self.objects.known_sha256(row.key) == row.digest)
+
+    def forget(self) -> None:
+        """Remember no longer which objects are sound, once their versions are published."""
         self._sound.clear()
 
-    def begin(self, root: str, keys: str | None = None, avoid: Stripes = NOBODY) -> None:
+    def begin(self, root: str, keys: str | None = None, avoid: Stripes = NOBODY, limits: Limits = WHOLE) -> None:
         """See `Place.begin`."""
-        self.begin_partly(root, keys, Limits(), avoid)
-
-    def begin_partly(self, root: str, keys: str | None, limits: Limits, avoid: Stripes = NOBODY) -> None:
-        """The same for a clone that will not have everything.
-
-        Raises
-        ------
-        InvalidInputError
-            Also if it was begun with other limits.
-        """
         strange = () if self.objects.get(layout.REPO) else self._strange()
         if strange:
             raise AlreadyExistsError(f"{self.url} is no repo, and not empty: it holds {', '.join(strange[:3])}")
@@ -170,6 +162,14 @@ class StoredPlace(Place):
     def limits(self) -> Limits:
         """See `Place.limits`."""
         return Limits.of(opening.read_meta(self.objects))
+
+    def wanted(self, arrival: Arrival) -> Collection[str]:
+        """See `Place.wanted`."""
+        return partial.wanted(self.objects, self.state(), arrival, self.limits())
+
+    def leave_out(self, arrival: Arrival, wanted: Collection[str]) -> None:
+        """See `Place.leave_out`."""
+        partial.leave_out(self.objects, self.state(), arrival, wanted)
 
     def shared(self) -> Shared:
         """See `Place.shared`; snapshots are taken now, where the keys can be reached and written beside."""

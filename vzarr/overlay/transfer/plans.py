@@ -67,11 +67,19 @@ class Arrival:
         Their ids, parents first.
     aside
         Put what grew on both sides on branches of its own, named ``ASIDE-BRANCH``, instead of refusing it.
+    tips
+        Newest versions that are asked for, from which the depth of a partial clone counts; also those that it has.
     """
 
     source: State
     nodes: Sequence[str]
     aside: str | None = None
+    tips: Sequence[str] = ()
+
+    @property
+    def newest(self) -> set[str]:
+        """Its tips, and of its versions those of which none is a parent of another."""
+        return {*self.tips, *self.nodes} - {p for n in self.nodes for p in self.source.parents(n) if p not in self.tips}
 
     def __call__(self, target: State) -> Sequence[Op]:
         """Operations that add what `target` does not have.

@@ -18,7 +18,6 @@ from vzarr.overlay.history import refs
 from vzarr.overlay.history.state import MASTER, State
 from vzarr.overlay.keys import keylayers
 from vzarr.overlay.kv.sealed import Stack
-from vzarr.overlay.objects.base import Objects
 from vzarr.overlay.sealing import seal
 from vzarr.overlay.sources import ome
 
@@ -121,16 +120,18 @@ def resolve(state: State, tips: Sequence[str], roi: tuple[str, str]) -> tuple[st
     return info.path, node
 
 
-def load(objects: Objects, state: State, name: str, node: str) -> Region:
+def load(objects: seal.Gets, state: State, name: str, node: str) -> Region:
     """The region that an instance is at a sealed version, read from its folders.
 
     Raises
     ------
     NotFoundError, UnsupportedError
-        If there is no such instance any more, or it is no region.
+        If there is no such version, or no such instance any more, or it is no region.
     InvalidInputError
         If it has no blocks there, or was sealed so long ago that folders alone do not tell.
     """
+    if node not in state.nodes:
+        raise NotFoundError(f"version {node}, at which the region {name!r} is meant, is not there")
     info = next((i for i in state.every_instance() if i.path == name), None)
     if info is None:
         raise NotFoundError(f"the region {name!r}, to which this clone is limited, is no instance any more: clone anew")

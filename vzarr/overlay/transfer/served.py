@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from hashlib import sha256
 from typing import Any
 from urllib.parse import quote, urlsplit
 
 import orjson
 
-from vzarr.errors import ForbiddenError, FormatError, InvalidInputError, NotFoundError
+from vzarr.errors import ForbiddenError, FormatError, InvalidInputError, NotFoundError, StorageError
 from vzarr.overlay.history.state import State
 from vzarr.overlay.keys.brought import Brought
+from vzarr.overlay.sealing.leftout import Limits
 from vzarr.overlay.transfer import exchange
-from vzarr.overlay.transfer.client import Client
+from vzarr.overlay.transfer.client import Client, UnknownRequestError
 from vzarr.overlay.transfer.copying import Row
 from vzarr.overlay.transfer.direct import Way, Ways
-from vzarr.overlay.transfer.place import NOBODY, NOTHING, Place
+from vzarr.overlay.transfer.place import NOBODY, NOTHING, WHOLE, Place
 from vzarr.overlay.transfer.plans import Arrival
 from vzarr.overlay.transfer.shared import Shared
 from vzarr.overlay.transfer.stripes import Stripes
@@ -114,6 +115,21 @@ class ServedPlace(Place):
         """See `Place.size`."""
         return self.client.size(self._object(key))
 
+    def missing(self, key: str) -> StorageError:
+        """See `Place.missing`; the server knows what is no loss, for it left the object out."""
+        try:
+            self.client.ask("GET", self._object(key))
+        except NotFoundError as e:
+            return StorageError(str(e))
+        return super().missing(key)  # it was absent a moment ago
+
+    def limits(self) -> Limits:
+        """See `Place.limits`."""
+        try:
+            return exchange.limits_from_json(self.client.json("GET", f"{self.path}/partial"))
+        except (NotFoundError, UnknownRequestError):
+            return WHOLE  # there is no repo yet, or the server's release is one without partial clones
+
     def lacking(self, rows: Sequence[Row]) -> Sequence[Row]:
         """See `Place.lacking`."""
         known = {row.key: row for row in rows}
@@ -152,12 +168,21 @@ class ServedPlace(Place):
                 pass  # a wrong token does no harm to who reads; who writes is told soon enough
         return self.stripes()
 
-    def begin(self, root: str, keys: str | None = None, avoid: Stripes = NOBODY) -> None:
+    def begin(self, root: str, keys: str | None = None, avoid: Stripes = NOBODY, limits: Limits = WHOLE) -> None:
         """See `Place.begin`; where the keys lie is the server's to say, and `avoid` is told it later, by `learn`."""
         if keys is not None:
             raise InvalidInputError(f"{self.url} is a server's, which says itself where the keys lie: leave them out")
         self.name(root)
-        self.client.ask("POST", self.path)
+        if not limits:
+            self.client.ask("POST", self.path)
+            return
+        try:
+            self.client.ask("POST", f"{self.path}/partial", orjson.dumps(exchange.limits_to_json(limits)))
+        except UnknownRequestError as e:
+            raise InvalidInputError(
+                f"{self.client.address} is no vzarr server, or of an earlier release, which takes whole repos only:"
+                f" clone into it without {limits}"
+            ) from e
 
     def name(self, root: str) -> None:
         """Be the repo with that root, whether or not there is one yet.
@@ -171,6 +196,11 @@ class ServedPlace(Place):
             raise InvalidInputError(f"on a server a repo is named by its root: {self.client.address}/{root}")
         self._ref = root
 
+    def wanted(self, arrival: Arrival) -> Collection[str]:
+        """See `Place.wanted`; the server says it, by the metadata that were sent to it."""
+        body = orjson.dumps(exchange.arrival_to_json(arrival))
+        return frozenset(exchange.wanted_from_json(self.client.json("POST", f"{self.path}/wanted", body)))
+
     def shared(self) -> Shared:
         """See `Place.shared`."""
         try:
@@ -180,8 +210,8 @@ class ServedPlace(Place):
 
     def publish(self, arrival: Arrival, brought: Brought = NOTHING) -> Sequence[str]:
         """See `Place.publish`."""
-        if not arrival(self.state()) and not brought.instances:
-            return ()
+        if not arrival(self.state()) and not brought.instances and not self.limits():
+            return ()  # a partial clone may have got chunks of versions that it knew
         body = {**exchange.arrival_to_json(arrival), "unversioned": brought.to_json()}
         kept = self.client.json("POST", f"{self.path}/publish", orjson.dumps(body))["kept"]
         return list(map(str, kept))

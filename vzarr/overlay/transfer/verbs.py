@@ -13,10 +13,9 @@ from vzarr.overlay.transfer import outside
 from vzarr.overlay.transfer.advice import commands
 from vzarr.overlay.transfer.copying import Progress, adding_up, copy_nodes
 from vzarr.overlay.transfer.partial import copy_partly, settled
-from vzarr.overlay.transfer.places import Place, StoredPlace, existing
+from vzarr.overlay.transfer.place import WHOLE, Place
+from vzarr.overlay.transfer.places import existing
 from vzarr.overlay.transfer.plans import Arrival, heads, missing
-
-WHOLE = Limits()
 
 
 @dataclass(frozen=True)
@@ -70,12 +69,7 @@ def clone(
     if not tips:
         raise NotFoundError(f"nothing in {source.url} is sealed yet: commit first")
     target.choose(state.root)
-    if limits:
-        if not isinstance(target, StoredPlace):
-            raise InvalidInputError("a server takes whole repos: limits are for a clone in a folder or on a store")
-        target.begin_partly(state.root, keys, settled(state, tips, limits), source.stripes())
-    else:
-        target.begin(state.root, keys, source.stripes())
+    target.begin(state.root, keys, source.stripes(), settled(source, state, tips, limits))
     source.learn(target.stripes())  # before another clone of it draws the same number
     return _transfer(source, state, target, tips, progress)
 
@@ -149,17 +143,14 @@ def _transfer(
 ) -> Transferred:  # fmt: skip
     there = target.state()
     nodes = missing(state, there, tips)
-    plan = Arrival(state, nodes, aside)
+    plan = Arrival(state, nodes, aside, tips)
     if nodes:
         target.check_takes()
     ops = plan(there)  # what is refused is refused before anything is copied
     _introduce(source, target)
     told = adding_up(progress)
-    limits = target.limits() if isinstance(target, StoredPlace) else WHOLE
-    if limits and isinstance(target, StoredPlace):
-        moved = copy_partly(source, target, target.objects, state, nodes, tips, limits, told)
-    else:
-        moved = copy_nodes(source, target, state, nodes, told)
+    limits = target.limits()
+    moved = copy_partly(source, target, plan, told) if limits else copy_nodes(source, target, state, nodes, told)
     infos = {info.data_uuid: info.name for info in state.every_instance()}
     known = {i.data_uuid for i in there.every_instance()} | {op["data_uuid"] for op in ops if op["op"] == "instance"}
     seen = source.shared()
