@@ -50,10 +50,14 @@ def share(work: Callable[[Item], T], items: Sequence[Item], threads: int = 2) ->
     others: list[Future[None]] = [
         pool.submit(contextvars.copy_context().run, run) for _ in range(min(threads, len(items)) - 1)
     ]
+    failed: list[BaseException] = []
     try:
         run()
     finally:
+        # Nobody works on once this has ended, whoever failed.
         for other in others:
-            if not other.cancel():
-                other.result()
+            if not other.cancel() and (error := other.exception()) is not None:
+                failed.append(error)
+    if failed:
+        raise failed[0]
     return results
