@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from functools import cache
-from importlib.metadata import entry_points
 
 from fastapi import APIRouter
+
+from vzarr.plugins import offered
 
 GROUP = "vzarr.routers"
 
@@ -19,7 +20,7 @@ def datatype_router(typename: str) -> APIRouter:
     TypeError
         If the entry point names something else.
     """
-    found = next(iter(entry_points(group=GROUP, name=typename)), None)
+    found = offered(GROUP).get(typename)
     router = APIRouter() if found is None else found.load()
     if not isinstance(router, APIRouter):
         raise TypeError(f"entry point {typename} of {GROUP} is no APIRouter")

@@ -18,7 +18,7 @@ from vzarr.api import errors, wire
 from vzarr.api.dispatch import NodeDispatcher, Path
 from vzarr.api.hub import Hub
 from vzarr.api.lane import Lane
-from vzarr.api.plans import MOUNT, Asked, Plan, plans_of
+from vzarr.api.plans import MOUNT, Asked, Plan, plan_of
 from vzarr.api.received import Body, body_of
 from vzarr.api.routing import SAFE, is_brief
 from vzarr.errors import InvalidInputError, VzarrError
@@ -132,7 +132,7 @@ class _Call:
         except VzarrError:
             return False  # seldom: the framework finds out the same, and answers
         typename = target.handle.info.typename
-        plan = plans_of(typename).get((self.scope["method"], segments[0], len(segments)))
+        plan = plan_of(typename, (self.scope["method"], segments[0], len(segments)))
         if plan is None:
             return False
         found = {name: part for name, part in zip(plan.names, segments, strict=True) if name}

@@ -219,16 +219,29 @@ def _finished(work: Coroutine[Any, Any, Any]) -> Any:
     raise RuntimeError("a dependency of a hot route waited")
 
 
+Kind = tuple[str, str, int]
+"""A method, a keyword, and the number of segments from it on."""
+
+
+def plan_of(typename: str, kind: Kind) -> Plan | None:
+    """Plan of a datatype's route, made when it is first asked for; None if there is none, or no such route."""
+    return _planned(typename, kind) if kind in routes_by_kind(typename) else None
+
+
 @cache
-def plans_of(typename: str) -> dict[tuple[str, str, int], Plan]:
-    """Plans of a datatype's routes, by method, keyword and number of segments; the first route of a kind counts."""
-    plans: dict[tuple[str, str, int], Plan | None] = {}
+def routes_by_kind(typename: str) -> Mapping[Kind, APIRoute]:
+    """Routes of a datatype; the first one of a kind counts."""
+    found: dict[Kind, APIRoute] = {}
     for route in flat(routes_of(typename).router.routes):
-        try:
-            plan = Plan.of(route)
-        except UnplannableError:
-            plan = None
         keyword, count = route.path.split("/")[1], route.path.strip("/").count("/") + 1
         for method in route.methods or ():
-            plans.setdefault((method, keyword, count), plan)
-    return {key: plan for key, plan in plans.items() if plan is not None}
+            found.setdefault((method, keyword, count), route)
+    return found
+
+
+@cache
+def _planned(typename: str, kind: Kind) -> Plan | None:
+    try:
+        return Plan.of(routes_by_kind(typename)[kind])
+    except UnplannableError:
+        return None

@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any
 
 from vzarr.errors import InvalidInputError, NotFoundError
 from vzarr.overlay.views import paths
+from vzarr.plugins import offered
 from vzarr.types import settings
 from vzarr.types.base import Datatype, Instance
 
@@ -27,14 +27,9 @@ if TYPE_CHECKING:
 GROUP = "vzarr.types"
 
 
-@cache
-def _entry_points() -> dict[str, EntryPoint]:
-    return {e.name: e for e in entry_points(group=GROUP)}
-
-
 def names() -> list[str]:
     """Names of all datatypes that are installed, sorted."""
-    return sorted(_entry_points())
+    return sorted(offered(GROUP))
 
 
 @cache
@@ -48,7 +43,7 @@ def get(typename: str) -> Datatype:
     TypeError
         If the package's entry point names something that is no datatype of this name.
     """
-    found = _entry_points().get(typename)
+    found = offered(GROUP).get(typename)
     if found is None:
         raise NotFoundError(f'no datatype "{typename}"; there are {", ".join(names())}')
     datatype = found.load()
@@ -92,7 +87,7 @@ def settle(version: Version) -> None:
 def _kept(version: Version) -> Iterator[Instance]:
     """Handles on all instances whose data are there; of those that were deleted, if their datatype is installed."""
     for info in version.repo.state.kept_instances():
-        if not info.deleted or info.typename in _entry_points():
+        if not info.deleted or info.typename in offered(GROUP):
             yield open_info(version, info)
 
 
@@ -112,7 +107,7 @@ def _owner_of(state: State, path: str) -> tuple[Datatype, str] | None:
     """Datatype of the instance that an array belongs to, and the array's path below it."""
     folder, _, own = path.rpartition("/")
     info = next((i for i in state.kept_instances() if i.path == folder), None)
-    return (get(info.typename), own) if info is not None and info.typename in _entry_points() else None
+    return (get(info.typename), own) if info is not None and info.typename in offered(GROUP) else None
 
 
 def key_name(info: InstanceInfo, key: bytes) -> str | None:
@@ -128,7 +123,7 @@ def key_name(info: InstanceInfo, key: bytes) -> str | None:
 
 def is_own_key(info: InstanceInfo, key: bytes) -> bool:
     """Whether a key stays with each repo, such as the last label given; never of a datatype that is not installed."""
-    return info.typename in _entry_points() and get(info.typename).own_key(key)
+    return info.typename in offered(GROUP) and get(info.typename).own_key(key)
 
 
 def arrived(info: InstanceInfo, outside: InstanceTxn, rows: Sequence[Change]) -> None:
@@ -141,7 +136,7 @@ def arrived(info: InstanceInfo, outside: InstanceTxn, rows: Sequence[Change]) ->
     rows
         What came, a part of it at a time.
     """
-    if info.typename in _entry_points():
+    if info.typename in offered(GROUP):
         get(info.typename).arrived(outside, rows)
 
 

@@ -1,0 +1,18 @@
+"""What installed packages offer by entry points; looked for once, since all of them are opened for that."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from importlib.metadata import EntryPoint, EntryPoints, entry_points
+
+
+@cache
+def offered(group: str) -> Mapping[str, EntryPoint]:
+    """Entry points of a group by name, as they were when the first group was asked for."""
+    return {point.name: point for point in _installed().select(group=group)}
+
+
+@cache
+def _installed() -> EntryPoints:
+    return entry_points()
