@@ -1,4 +1,4 @@
-"""Push, pull and fetch as jobs, in DVID's words where it has some (DVID: ``dvid repo UUID push ...``)."""
+"""Push, pull, fetch and mirror as jobs, in DVID's words where it has some (DVID: ``dvid repo UUID push ...``)."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from vzarr.overlay.history.refs import check_branch
 from vzarr.overlay.history.state import State
 from vzarr.overlay.repo import Repo
 from vzarr.overlay.sealing.leftout import Limits
+from vzarr.overlay.transfer import mirror as mirroring
 from vzarr.overlay.transfer import verbs
 from vzarr.overlay.transfer.partial import settled
 from vzarr.overlay.transfer.place import Place
@@ -110,6 +111,27 @@ def pull(repo: Repo, given: Mapping[str, Any], allowed: Collection[str] = ()) ->
             )
 
     return Order("pull", arguments.shown(), work)
+
+
+def mirror(repo: Repo, given: Mapping[str, Any], allowed: Collection[str] = ()) -> Order:
+    """Make a backup, or bring one up to date (see `vzarr.overlay.transfer.mirror`).
+
+    Parameters
+    ----------
+    given
+        ``target``, path or URL of the mirror; ``open``, whether it holds open versions too; ``token`` of a server.
+    allowed
+        See `check_remote`.
+    """
+    arguments = Arguments(given, ("target", "open", "token"))
+    target = check_remote(arguments.text("target"), allowed)
+    opened, token = arguments.flag("open"), arguments.text("token", "")
+
+    def work(told: Telling) -> dict[str, Any]:
+        with open_place(repo.url) as here, open_place(target, token) as there:
+            return _result(mirroring.mirror(here, there, opened=opened, progress=told))
+
+    return Order("mirror", arguments.shown(), work)
 
 
 def _result(done: verbs.Transferred) -> dict[str, Any]:

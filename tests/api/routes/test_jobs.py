@@ -17,7 +17,9 @@ from vzarr.api.app import create_app
 from vzarr.api.hub import Hub
 from vzarr.config import Settings
 from vzarr.jobs import runner
+from vzarr.overlay.care.rebuildkeys import rebuild
 from vzarr.overlay.care.verify import verify
+from vzarr.overlay.opening import open_objects
 from vzarr.overlay.transfer.places import StoredPlace
 
 ADMIN = {"Authorization": f"Bearer {TOKEN}"}
@@ -191,6 +193,9 @@ def test_repos_that_cannot_come_together(client: TestClient, repo: vzarr.Repo, t
         ("copy", {"source": "seg", "target": "x", "filter": "roi:hot"}, "UnsupportedError"),
         ("migrate-keys", {"keys": "postgresql://ann:secret@host/db"}, "InvalidInputError"),
         ("migrate-keys", {"keys": "sqlite:////x", "drop": 1}, "InvalidInputError"),
+        ("mirror", {}, "InvalidInputError"),
+        ("mirror", {"target": "/x", "open": "yes"}, "InvalidInputError"),
+        ("mirror", {"target": "/x", "keys": "embedded"}, "InvalidInputError"),
         ("limit-versions", {"target": "/x"}, "InvalidInputError"),
         ("limit-versions", {"target": "/x", "Versions": ["nowhere"]}, "NotFoundError"),
         ("limit-versions", {"target": "/x", "Versions": ["master"]}, "SealedError"),
@@ -220,7 +225,7 @@ def test_only_administrators_start_and_see_jobs(client: TestClient, repo: vzarr.
     for headers in ({}, {"Authorization": "Bearer no"}):
         answers = [
             client.post(f"/api/repo/{repo.uuid}/{verb}", json={"target": "/x"}, headers=headers)
-            for verb in ("push", "pull", "copy", "limit-versions", "migrate-keys")
+            for verb in ("push", "pull", "mirror", "copy", "limit-versions", "migrate-keys")
         ]
         answers += [client.get("/api/jobs", headers=headers), client.get(f"/api/jobs/{job['id']}", headers=headers)]
         answers.append(client.delete(f"/api/jobs/{job['id']}", headers=headers))
@@ -248,7 +253,26 @@ def test_a_server_may_be_kept_to_some_places(repo: vzarr.Repo, hub: Hub, tmp_pat
         ):
             answer = client.post(where, json={"target": target}, headers=ADMIN)
             assert (answer.status_code, answer.headers["vzarr-error"]) == (400, "ForbiddenError"), target
+            answer = client.post(f"/api/repo/{repo.uuid}/mirror", json={"target": target}, headers=ADMIN)
+            assert (answer.status_code, answer.headers["vzarr-error"]) == (400, "ForbiddenError"), target
         assert run(client, where, {"target": str(tmp_path / "mirrors" / "a")})["state"] == "done"
+
+
+def test_a_repo_is_mirrored(client: TestClient, repo: vzarr.Repo, tmp_path: Path):
+    where, folder = f"/api/repo/{repo.uuid}/mirror", tmp_path / "served" / repo.uuid
+    with serving(tmp_path / "served") as server:
+        body = {"target": server.url, "token": TOKEN, "open": True}
+        done = run(client, where, body)
+        assert (done["state"], len(done["result"]["versions"]), done["progress"]["unit"]) == ("done", 3, "objects")
+        assert TOKEN not in str(done)
+        assert failure(client, where, {"target": server.url})[0] == "ForbiddenError"
+        repo["master"].commit()
+        done = run(client, where, {**body, "open": False})
+        assert len(done["result"]["versions"]) == 1
+    assert not rebuild(open_objects(folder)).lost
+    with vzarr.open(str(folder)) as copy:
+        assert copy["master"]["notes"].get("k") == b"open"
+        assert not list(verify(copy.objects))
 
 
 def test_a_job_is_cancelled_and_done_again(

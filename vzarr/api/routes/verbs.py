@@ -1,4 +1,4 @@
-"""Verbs of a repo that run as jobs: push, pull, copy, limit-versions and migrate-keys; administrators only.
+"""Verbs of a repo that run as jobs: push, pull, mirror, copy, limit-versions and migrate-keys; administrators only.
 
 Each answers at once with 202 and the job (docs/jobs.md), which ``GET /api/jobs/{id}`` shows from then on.
 """
@@ -69,6 +69,15 @@ def post_pull(repo: InRepo, settings: Configured, body: Body, starting: Starting
     what grew on both sides arrives beside one's own instead of being refused.
     """
     return starting.start(repo, transfers.pull(repo, body, settings.remotes))
+
+
+@router.post("/mirror", dependencies=ADMIN, status_code=202)
+def post_mirror(repo: InRepo, settings: Configured, body: Body, starting: Starting) -> Response:
+    """Make a backup, log and all, or bring one up to date.
+
+    Body ``{"target": "...", "open": false, "token": "..."}``; all but the target may be left out.
+    """
+    return starting.start(repo, transfers.mirror(repo, body, settings.remotes))
 
 
 @router.post("/copy", dependencies=ADMIN, status_code=202)
