@@ -28,7 +28,7 @@ Branches = Annotated[
 
 Token = Annotated[
     str | None,
-    typer.Option(metavar="TOKEN", help="Admin token of a server that is written to; or VZARR_ADMIN_TOKEN."),
+    typer.Option(metavar="TOKEN", help="Admin token of a server that is written to or mirrored; or VZARR_ADMIN_TOKEN."),
 ]
 FromToken = Annotated[
     str | None,
