@@ -10,6 +10,7 @@ import numpy as np
 import orjson
 import pytest
 
+from vzarr.overlay import layout
 from vzarr.types import mutations
 from vzarr.types.labelmap import rows, underway, verify
 from vzarr.types.labelmap.cuts import Cut, Split
@@ -98,6 +99,31 @@ def test_a_living_writer_of_another_process_is_waited_for(seg: LabelMap):
     leave(seg, foreign(seg, list(blocks)))  # it is given up
     thread.join(20)
     assert not thread.is_alive()
+    assert not verify.check_index(seg)
+
+
+@pytest.mark.parametrize(("left", "is_waited_for"), [(20.0, True), (-1.0, False)])
+def test_a_slow_writer_is_waited_for_as_long_as_it_keeps_up_its_lease(seg: LabelMap, left: float, is_waited_for: bool):
+    """What it puts last would replace what was written after others took its work over."""
+    blocks, node, authority = blocks_to_write(seg), seg.version.uuid, seg.version.repo.authority
+    leave(seg, foreign(seg, list(blocks)))
+    lease = f"{time.time() + left:.3f} another 00".encode()
+    authority.kv.transact(lambda txn: txn.put(layout.row_lease(node, "theirs"), lease))
+    assert underway.recover(seg) is not is_waited_for
+    assert (seg.keys.get(rows.INTENT) is not None) is is_waited_for
+
+
+def test_what_an_earlier_release_left_is_finished_too(seg: LabelMap):
+    blocks = blocks_to_write(seg)
+    now = foreign(seg, list(blocks)).encode()
+    at = 4 + int.from_bytes(now[:4], "little")
+    said = {key: value for key, value in orjson.loads(now[4:at]).items() if key != "author"}
+    head = orjson.dumps(said)
+    old = len(head).to_bytes(4, "little") + head + now[at:]
+    seg.transact(lambda tx: tx.put(rows.INTENT, old))
+    seg.version.write_chunks("seg/0", blocks)
+    assert underway.recover(seg)
+    assert seg.keys.get(rows.INTENT) is None
     assert not verify.check_index(seg)
 
 

@@ -219,6 +219,12 @@ class Authority:
         rows = self.kv.scan(prefix, layout.after(prefix))
         return {key[len(prefix) :].decode() for key, value in rows if self._lives(value)}
 
+    def is_writing(self, node: str, process: str) -> bool:
+        """Whether a process, by its name, has a lease on a node and may still write."""
+        prefix = layout.row_lease(node, "")
+        rows = self.kv.scan(prefix, layout.after(prefix))
+        return any(_holder(value) == process and self._lives(value) for _, value in rows)
+
     def live_leases(self, node: str, seen: dict[bytes, tuple[bytes, float]]) -> bool:
         """Whether a writer may still write; `seen` is each row and when it was first seen so, kept between calls.
 

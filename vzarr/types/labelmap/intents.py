@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import struct
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,7 +27,7 @@ from vzarr.types.labelmap.rows import Labels
 from vzarr.types.labelmap.tally import Tally
 
 SECONDS = 60.0
-"""How long other processes take a writer for alive that they cannot tell to be dead."""
+"""How long other processes wait for a writer that they cannot tell to be dead, and that keeps up no lease."""
 
 _SIZE = struct.Struct("<I")
 
@@ -44,8 +45,8 @@ class Intent:
     downres
         Whether the coarser scales follow.
     owner, expires
-        Which process writes (its `vzarr.overlay.keys.locks.Presence`), and until when others leave it alone (seconds
-        since 1970).
+        Which process writes (its `vzarr.overlay.keys.locks.Presence`), and until when others leave it alone even if it
+        has no lease (seconds since 1970).
     split
         The split that makes the blocks change, or the undoing of one; None for a plain write.
     aside
@@ -77,9 +78,20 @@ class Intent:
         """An intent of the process `owner`, from now on."""
         return cls(blocks, before, downres, owner, time.time() + SECONDS, split, aside, author)
 
-    def is_left(self, here: Presence) -> bool:
-        """Whether nobody is at it any more; for who holds this process's own lock for writing voxels."""
-        return self.owner == here.name or self.expires < time.time() or not here.is_running(self.owner)
+    def is_left(self, here: Presence, is_writing: Callable[[str], bool]) -> bool:
+        """Whether nobody is at it any more; for who holds this process's own lock for writing voxels.
+
+        Parameters
+        ----------
+        here
+            This process.
+        is_writing
+            Whether a process, by its name, may still write voxels of the version: however long it takes, nobody else
+            may begin then, since what it puts last would replace what they wrote.
+        """
+        if self.owner == here.name or not here.is_running(self.owner):
+            return True
+        return self.expires < time.time() and not is_writing(self.owner)
 
     def encode(self) -> bytes:
         """As the module says."""

@@ -156,9 +156,9 @@ def _begin(instance: Instance, mark: bytes, plan: Plan) -> Intent | None:
 def _write(instance: Instance, plan: Plan, intent: Intent) -> int | None:
     """Write voxels and let the index follow; None if the intent is gone: nobody knows what counted then."""
     try:
-        return _store(instance, intent, plan.blocks(intent.split))
+        return _store(instance, intent, intent.encode(), plan.blocks(intent.split))
     except Exception:
-        _finish(instance, intent)
+        _finish(instance, intent, intent.encode())
         raise
 
 
@@ -170,10 +170,10 @@ def _finish_abandoned(instance: Instance) -> bool:
     value = instance.keys.get(rows.INTENT)
     if value is None:
         return True
-    intent = Intent.decode(value)
-    if not intent.is_left(instance.version.repo.authority.presence):
+    intent, authority = Intent.decode(value), instance.version.repo.authority
+    if not intent.is_left(authority.presence, partial(authority.is_writing, instance.version.view.node)):
         return False
-    _finish(instance, intent)
+    _finish(instance, intent, value)
     return True
 
 
@@ -200,7 +200,7 @@ def recover(instance: Instance, *, wait: bool = True) -> bool:
         lock.release()
 
 
-def _finish(instance: Instance, intent: Intent) -> None:
+def _finish(instance: Instance, intent: Intent, row: bytes) -> None:
     """Do the rest of a split, or put blocks in place that wait; then let coarser scales and index follow."""
     shape = VoxelGeometry.of(instance.config).block_zyx
     coords = [tuple(c) for c in unpack_blocks(intent.blocks).tolist()]
@@ -208,22 +208,28 @@ def _finish(instance: Instance, intent: Intent) -> None:
         instance.version.place_chunks(voxels.array_path(instance.folder), intent.aside)
     found = instance.version.read_chunks(voxels.array_path(instance.folder), coords)
     stored = {c: np.zeros(shape, np.uint64) if b is None else b for c, b in found}
-    _store(instance, intent, intent.split.rewrite(stored, shape) if intent.split else stored)
+    _store(instance, intent, row, intent.split.rewrite(stored, shape) if intent.split else stored)
 
 
-def _store(instance: Instance, intent: Intent, blocks: Blocks) -> int | None:
-    """Store blocks and all that follows from them, and take the intent away; None if it was gone."""
+def _store(instance: Instance, intent: Intent, row: bytes, blocks: Blocks) -> int | None:
+    """Store blocks and all that follows from them, and take the intent away; None if it was gone.
+
+    Parameters
+    ----------
+    row
+        The intent as it lies in the keys, perhaps as an earlier release wrote it.
+    """
     if intent.aside:
         instance.version.place_chunks(voxels.array_path(instance.folder), intent.aside)
     else:
         put_chunks(instance, blocks)
     if intent.downres:
         pyramid.write_coarser(instance, blocks)
-    after, known = tally(blocks.items()), intent.encode()
+    after = tally(blocks.items())
     difference = after.minus(intent.before)
 
     def change(edit: Edit) -> int | None:
-        if edit.tx.get(rows.INTENT) != known:
+        if edit.tx.get(rows.INTENT) != row:
             return None
         if intent.split:
             intent.split.map_parts(edit)
