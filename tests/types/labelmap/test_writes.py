@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
 from vzarr.errors import InvalidInputError, SealedError
 from vzarr.types import registry, voxels
-from vzarr.types.labelmap import verify, writes
+from vzarr.types.labelmap import pyramid, verify, writes
 from vzarr.types.labelmap.handle import LabelMap
 
 FULL = np.full((16, 16, 16), 40, np.uint64)
@@ -52,6 +56,32 @@ def test_without_index_the_bodies_stay_and_the_largest_label_grows(seg: LabelMap
     assert seg.max_label == 40
     assert seg.read((144, 0, 0), (160, 16, 16)).all()
     assert verify.check_scales(seg)
+
+
+@pytest.mark.parametrize("settings", [{"IndexedLabels": "false"}, {}])
+def test_writers_side_by_side_without_index_leave_right_coarser_scales(make, settings, monkeypatch):
+    """Each makes a part of one coarser block anew, which is stored as a whole."""
+    made = pyramid._made
+
+    def slowly(*given):
+        time.sleep(0.01)
+        return made(*given)
+
+    monkeypatch.setattr(pyramid, "_made", slowly)
+    seg = make("plain", **settings)
+    seg.write_blocks({(0, 0, 0): np.zeros_like(FULL)})
+    at_once = threading.Barrier(8)
+
+    def write(coord: tuple[int, ...]) -> None:
+        at_once.wait()
+        seg.write_blocks({coord: FULL}, indexed=False)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(write, np.ndindex(2, 2, 2)))
+    assert not verify.check_scales(seg)
+    assert seg.read((0, 0, 0), (16, 16, 16), scale=1).all()
+    assert list(seg.list_bodies()) == []
+    assert len([r for r in seg.changes() if r["Action"] == "post-voxels"]) == 9
 
 
 def test_an_instance_without_index(make):

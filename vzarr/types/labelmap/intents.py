@@ -53,6 +53,8 @@ class Intent:
         Where a plain write's blocks wait until they are put in place together.
     author
         Who writes.
+    indexed
+        Whether the index follows.
     """
 
     blocks: Labels
@@ -63,6 +65,7 @@ class Intent:
     split: Split | Join | None = None
     aside: str = ""
     author: Author = NOBODY
+    indexed: bool = True
 
     @classmethod
     def begin(
@@ -74,9 +77,10 @@ class Intent:
         owner: str,
         aside: str = "",
         author: Author = NOBODY,
+        indexed: bool = True,
     ) -> Intent:
         """An intent of the process `owner`, from now on."""
-        return cls(blocks, before, downres, owner, time.time() + SECONDS, split, aside, author)
+        return cls(blocks, before, downres, owner, time.time() + SECONDS, split, aside, author, indexed)
 
     def is_left(self, here: Presence, is_writing: Callable[[str], bool]) -> bool:
         """Whether nobody is at it any more; for who holds this process's own lock for writing voxels.
@@ -98,7 +102,8 @@ class Intent:
         author = [self.author.user, self.author.app]
         who = {"owner": self.owner, "expires": self.expires, "author": author}
         split = self.split.to_json() if self.split else None
-        what = {"downres": self.downres, "blocks": self.blocks.size, "split": split, "aside": self.aside}
+        follows = {"downres": self.downres, "indexed": self.indexed}
+        what = {**follows, "blocks": self.blocks.size, "split": split, "aside": self.aside}
         said = orjson.dumps({**who, **what})
         columns = (self.blocks, self.before.blocks, self.before.labels, self.before.voxels)
         packed = [c.astype(f"<{c.dtype.kind}8").tobytes() for c in columns]
@@ -114,5 +119,7 @@ class Intent:
         columns = np.frombuffer(value, "<u8", -1, at + blocks.nbytes).reshape(3, -1)
         before = Tally(columns[0], columns[1], columns[2].astype(np.int64))
         split = recut_from_json(head["split"]) if head["split"] else None
-        author = Author(*head.get("author", ()))  # earlier releases did not note it
-        return cls(blocks, before, head["downres"], head["owner"], head["expires"], split, head["aside"], author)
+        # Earlier releases noted neither.
+        author, indexed = Author(*head.get("author", ())), head.get("indexed", True)
+        who = head["owner"], head["expires"]
+        return cls(blocks, before, head["downres"], *who, split, head["aside"], author, indexed)

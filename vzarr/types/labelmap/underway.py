@@ -64,6 +64,8 @@ class Plan:
         which whoever finishes it makes again.
     author
         Who writes.
+    indexed
+        Whether the index follows; if not, what is stored need not be known.
     """
 
     stored: Mapping[Coord, Labels | None]
@@ -72,6 +74,7 @@ class Plan:
     downres: bool = True
     aside: str = ""
     author: Author = NOBODY
+    indexed: bool = True
 
 
 def carry_out(instance: Instance, plan: Callable[[], Plan]) -> tuple[Recut | None, int]:
@@ -146,7 +149,8 @@ def _begin(instance: Instance, mark: bytes, plan: Plan) -> Intent | None:
         # Another process may have begun, or have begun and finished, since the blocks were read.
         if tx.get(rows.INTENT) is not None or index.read_change(tx) != mark:
             return None
-        intent = Intent.begin(blocks, before, plan.downres, plan.decide(tx), owner, plan.aside, plan.author)
+        what = before, plan.downres, plan.decide(tx), owner, plan.aside, plan.author, plan.indexed
+        intent = Intent.begin(blocks, *what)
         tx.put(rows.INTENT, intent.encode())
         return intent
 
@@ -233,7 +237,8 @@ def _store(instance: Instance, intent: Intent, row: bytes, blocks: Blocks) -> in
             return None
         if intent.split:
             intent.split.map_parts(edit)
-        _apply(edit, difference)
+        if intent.indexed:
+            _apply(edit, difference)
         allocate.raise_max(edit.tx, instance, after.largest)
         if intent.split:
             intent.split.finish(edit)

@@ -14,7 +14,7 @@ from vzarr import geometry
 from vzarr.errors import InvalidInputError
 from vzarr.geometry import Box, Coord
 from vzarr.types import mutations, voxels
-from vzarr.types.labelmap import allocate, pyramid, reads, underway
+from vzarr.types.labelmap import allocate, reads, underway
 from vzarr.types.labelmap.description import is_indexed
 from vzarr.types.labelmap.edits import NOBODY, Author
 from vzarr.types.labelmap.rows import Labels, pack_blocks
@@ -76,10 +76,10 @@ def write_blocks(
     size = max(1, BATCH_VOXELS // int(np.prod(shape)))
     for start in range(0, len(coords), size):
         batch = {c: blocks[c] for c in coords[start : start + size]}
-        if indexed:
-            _write_indexed(instance, batch, downres, author)
+        if indexed or downres:
+            _write_whole(instance, batch, indexed, downres, author)
         else:
-            _write_plain(instance, batch, downres, author)
+            _write_plain(instance, batch, author)
 
 
 def store_blocks(instance: Instance, blocks: Blocks, scale: int = 0, author: Author = NOBODY) -> None:
@@ -116,10 +116,9 @@ def _box_around(coords: Iterable[Coord], shape: Coord) -> Box:
     return tuple(lo.tolist()), tuple(hi.tolist())
 
 
-def _write_plain(instance: Instance, blocks: Blocks, downres: bool, author: Author) -> None:
+def _write_plain(instance: Instance, blocks: Blocks, author: Author) -> None:
+    """Write one batch that nothing follows but the largest label."""
     underway.put_chunks(instance, blocks)
-    if downres:
-        pyramid.write_coarser(instance, blocks)
     largest = max(int(b.max()) for b in blocks.values())
 
     def change(tx: InstanceTxn) -> None:
@@ -134,12 +133,13 @@ def _log(tx: InstanceTxn, instance: Instance, blocks: Blocks, scale: int, author
     mutations.Writer(instance, author.user, author.app).record(tx, said, announced=False)
 
 
-def _write_indexed(instance: Instance, blocks: Blocks, downres: bool, author: Author) -> None:
-    """Write one batch under an intent."""
+def _write_whole(instance: Instance, blocks: Blocks, indexed: bool, downres: bool, author: Author) -> None:
+    """Write one batch under an intent: whoever makes coarser blocks anew must be alone, index or not."""
     aside = underway.put_aside(instance, blocks)
 
     def plan() -> Plan:
-        return Plan(reads.stored_blocks(instance, blocks), lambda _: blocks, lambda _: None, downres, aside, author)
+        stored = reads.stored_blocks(instance, blocks) if indexed else dict.fromkeys(blocks)
+        return Plan(stored, lambda _: blocks, lambda _: None, downres, aside, author, indexed)
 
     underway.carry_out(instance, plan)
 
