@@ -47,6 +47,14 @@ def test_index_from_voxels(seg: LabelMap, scheduler: str | None):
     assert (again.changed, again.mutation_id) == (0, found.mutation_id + 1)
 
 
+def test_what_other_tools_mark_by_the_largest_number_leaves_labels_to_give(seg: LabelMap):
+    seg.array()[0, 0, :5] = 2**64 - 1
+    index_volume(seg)
+    assert not verify.check_index(seg)
+    assert seg.size(2**64 - 1) == 5
+    assert (seg.max_label, seg.labelling.next) == (39, 40)
+
+
 @pytest.mark.slow
 def test_other_processes_count(seg: LabelMap):
     index_volume(seg, scheduler="processes", batch=15)

@@ -57,6 +57,7 @@ def test_edges_join_whole_bodies_under_the_smallest_number(seg):
         ([[1, 0]], "background"),
         ([[0, 1]], "background"),
         ([[1.5, 2.0]], "holds integers, this holds float64"),
+        (np.array([[1, 2**64 - 1]], np.uint64), "18446744073709551615 is none"),
         ([[1, 2, 3]], "2 columns"),
         ([[2**64 - 1, 2]], "there are not: 18446744073709551615"),
     ],

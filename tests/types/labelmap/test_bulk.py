@@ -47,3 +47,11 @@ def test_background_has_no_body(make, volume):
     seg, counts = _filled(make, volume)
     with pytest.raises(InvalidInputError):
         seg.build_index(*counts, mapping=np.array([[2, 0]], np.uint64))
+
+
+def test_behind_the_last_label_there_is_none_to_give(make, volume):
+    seg, counts = _filled(make, volume)
+    before = seg.labelling
+    with pytest.raises(InvalidInputError, match="18446744073709551615 is none"):
+        seg.build_index(*counts, mapping=np.array([[2, 2**64 - 1]], np.uint64))
+    assert (seg.labelling, list(seg.list_bodies())) == (before, [])

@@ -111,8 +111,9 @@ def agglomerate(instance: Instance, table: Labels, author: Author = NOBODY, *, e
     Raises
     ------
     InvalidInputError
-        If a supervoxel does not exist, or was cut up; nothing has changed then.
+        If a supervoxel does not exist, or was cut up, or a body's number is no label; nothing has changed then.
     """
+    allocate.check_label(int(table[:, 1].max(initial=0)))
     for attempt in range(_ATTEMPTS + 1):
         inside = attempt == _ATTEMPTS
         plan = None if inside else _plan(instance.keys, table, edges)

@@ -46,17 +46,18 @@ def build_index(
     Raises
     ------
     InvalidInputError
-        If a label is 0 or mapped to 0.
+        If a label is 0 or mapped to 0, or a number is none that a label can have.
     """
     pairs = np.empty((0, 2), np.uint64) if mapping is None else mapping
     if not pairs.all() or not labels.all():
         raise InvalidInputError("label 0 is background: it has no body and is none")
+    largest = int(max(labels.max(initial=0), pairs.max(initial=0)))
+    allocate.check_label(largest)
     if len(pairs):
         edits.run(instance, NOBODY, lambda edit: edit.map_many(*pairs.T))
     every = parts(blocks, labels, voxels, dict(pairs.tolist()))
     for batch in _whole_bodies(every):
         edits.run(instance, NOBODY, partial(_put, batch))
-    largest = int(max(labels.max(initial=0), pairs.max(initial=0)))
     instance.transact(lambda tx: allocate.raise_max(tx, instance, largest))
 
 

@@ -96,7 +96,9 @@ class _Writer:
         return self
 
     def _write_part(self, part: Tally) -> None:
-        self.largest = max(self.largest, part.largest)
+        # Other tools mark voxels by 2^64 - 1: a number that nobody can be given, and behind which there is none.
+        known = part.labels[part.labels <= allocate.LARGEST]
+        self.largest = max(self.largest, int(known.max(initial=0)))
         supervoxels = np.unique(part.labels)
         bodies = self._bodies(supervoxels)
         for supervoxel, counts in _by_supervoxel(part):
