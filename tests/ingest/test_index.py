@@ -145,6 +145,21 @@ def test_counts_of_another_state_are_not_taken(seg: LabelMap, monkeypatch: pytes
     assert not verify.check_index(seg)
 
 
+def test_blocks_that_plain_zarr_wrote_after_they_were_counted_are_counted_again(
+    seg: LabelMap, monkeypatch: pytest.MonkeyPatch
+):
+    counted, original = [], counting.counted
+    monkeypatch.setattr(counting, "counted", lambda *what: (counted.append(what), original(*what))[1])
+    with monkeypatch.context() as patch:
+        patch.setattr(recount, "replace_index", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            index_volume(seg, batch=5)
+    seg.array()[:16, :16, :16] = 500
+    index_volume(seg, batch=5)
+    assert len(counted) == 6 + 1
+    assert not verify.check_index(seg)
+
+
 def test_what_cannot_be_indexed(seg: LabelMap):
     with pytest.raises(InvalidInputError, match="scheduler"):
         index_volume(seg, scheduler="slurm")

@@ -9,7 +9,9 @@ from __future__ import annotations
 import itertools
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from hashlib import sha256
 from typing import Any, NamedTuple, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -84,8 +86,33 @@ def identify(view: View, entry: ArrayEntry, coord: Coord) -> Chunk | None:
         return None  # whoever reads it will say what is wrong
     if time.time_ns() - found.st_ctime_ns < SETTLED_NS:
         return None  # it could change without another name
-    stamp = found.st_ino, found.st_size, found.st_ctime_ns, found.st_mtime_ns
-    return Chunk((*_name(view, places[0]), *stamp), view, entry, coord)
+    return Chunk((*_name(view, places[0]), *_stamp(found)), view, entry, coord)
+
+
+def _stamp(found: os.stat_result) -> tuple[int, ...]:
+    return found.st_ino, found.st_size, found.st_ctime_ns, found.st_mtime_ns
+
+
+def digest_of(view: View, entry: ArrayEntry, coords: Iterable[Coord]) -> str:
+    """What is another one, for other processes too, once another tool has written one of some chunks.
+
+    It tells of files: what lies on an object store, or in an adopted source, would have to be asked for one by one.
+
+    Raises
+    ------
+    ConflictError
+        If merged versions changed one of the chunks differently.
+    """
+    digest = sha256()
+    for coord in coords:
+        places = view.chunk_places(entry, coord)
+        path = None if view.sealed or not places else view.storage.objects.path(places[0])
+        stamp: tuple[int, ...] = ()
+        if path is not None:
+            with suppress(FileNotFoundError):
+                stamp = _stamp(os.stat(path))  # noqa: PTH116 - as above
+        digest.update(repr((places, stamp)).encode())
+    return digest.hexdigest()
 
 
 def identify_all(view: View, entry: ArrayEntry, coords: Sequence[Coord]) -> list[Chunk | None]:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from vzarr.errors import StorageError
 from vzarr.geometry import Coord, box_of_block, intersect, is_empty, slices
 from vzarr.overlay import layout
+from vzarr.overlay.reading.identity import digest_of
 from vzarr.types import voxels
 from vzarr.types.labelmap import recount
 from vzarr.types.labelmap.edits import NOBODY, Author
@@ -80,15 +81,26 @@ def build_index(instance: Instance) -> None:
 
 @dataclass(frozen=True)
 class Spill:
-    """Counts on their way, one object a batch, in a folder that a commit removes."""
+    """Counts on their way, one object a batch, in a folder that a commit removes.
+
+    Parameters
+    ----------
+    version, folder
+        Where.
+    batches
+        Blocks.
+    names
+        Names of the objects: each tells what state of its blocks was counted.
+    """
 
     version: Version
     folder: str
     batches: Sequence[Coords]
+    names: Sequence[str]
 
     @classmethod
     def begin(cls, instance: Instance, mark: bytes, coords: Coords, batch: int) -> Spill:
-        """Take up the counts of an earlier run, if nothing has changed since."""
+        """Take up the counts of an earlier run, of blocks that have not changed since (see `digest_of`)."""
         folder = layout.aside(instance.version.view.node, f"index-{instance.info.data_uuid}")
         digest = hashlib.sha256(np.ascontiguousarray(coords, "<i8").tobytes()).hexdigest()
         plan = orjson.dumps({"mark": mark.hex(), "blocks": digest, "batch": batch})
@@ -97,20 +109,25 @@ class Spill:
             objects.delete_tree(folder)
             objects.put(f"{folder}/plan", plan)
         starts = range(batch, len(coords), batch)
-        return cls(instance.version, folder, np.split(coords, starts) if len(coords) else [])
+        batches = np.split(coords, starts) if len(coords) else []
+        view = instance.version.view
+        entry = view.array(voxels.array_path(instance.folder))
+        states = [digest_of(view, entry, map(tuple, part.tolist())) for part in batches if entry is not None]
+        names = [f"{number:08d}-{state}" for number, state in enumerate(states)]
+        return cls(instance.version, folder, batches, names)
 
     def missing(self) -> list[int]:
         """Batches that are still to be counted."""
         there = set(self.version.repo.objects.list_dir(self.folder)[1])
-        return [n for n in range(len(self.batches)) if f"{n:08d}" not in there]
+        return [number for number, name in enumerate(self.names) if name not in there]
 
     def keep(self, number: int, counted: bytes) -> None:
         """Keep the counts of a batch."""
-        self.version.repo.objects.put(f"{self.folder}/{number:08d}", counted)
+        self.version.repo.objects.put(f"{self.folder}/{self.names[number]}", counted)
 
     def load(self, number: int) -> Tally:
         """Counts of a batch."""
-        data = self.version.repo.objects.get(f"{self.folder}/{number:08d}")
+        data = self.version.repo.objects.get(f"{self.folder}/{self.names[number]}")
         if data is None:
             raise StorageError(f"counts of batch {number} have vanished; index again")
         return _decode(data)
