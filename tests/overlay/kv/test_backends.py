@@ -322,6 +322,20 @@ def test_long_keys_leave_nothing_behind(kv):
     assert dict(kv.scan(b"")) == short
 
 
+def test_a_key_of_a_megabyte_is_one_among_others(kv):
+    """Cut thousands of times by some: more than functions may call each other."""
+    deep = b"x" * 1_000_000
+    wanted = [(b"w", b"1"), (deep[:3000], b"2"), (deep, b"3"), (deep[:-1] + b"y", b"4"), (b"y", b"5")]
+    put_all(kv, dict(wanted))
+    assert list(kv.scan(b"")) == wanted
+    assert list(kv.scan(b"", reverse=True)) == wanted[::-1]
+    assert list(kv.scan(deep, deep + b"\0")) == wanted[2:3]
+    assert list(kv.scan(deep[:-1], b"y")) == wanted[2:4]
+    assert kv.get(deep) == b"3"
+    kv.transact(lambda txn: txn.delete(deep))
+    assert list(kv.scan(b"")) == wanted[:2] + wanted[3:]
+
+
 @pytest.mark.parametrize(
     "url", ["memory://", "sqlite:///", "sqlite://keys.db", "lmdb:///", "postgresql://", "mysql://x/y", "keys.db"]
 )

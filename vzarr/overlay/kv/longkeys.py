@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from hashlib import sha256
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from vzarr.overlay.kv.base import Item, prefix_end
 
@@ -39,6 +39,31 @@ Rows = Callable[[bool, bytes, bytes | None, bool], Iterator[Item]]
 """``rows(apart, start, end, reverse)``: what is stored in the main space or apart from it, by names in order."""
 
 
+class _Level(NamedTuple):
+    """A space that a scan looks at.
+
+    Parameters
+    ----------
+    rows
+        What is left of it.
+    space
+        What its rows begin with.
+    size
+        Bytes with which its keys begin alike.
+    digest
+        Of these bytes.
+    at_start, at_end
+        Whether the start of the scan, or its end, begins with them.
+    """
+
+    rows: Iterator[Item]
+    space: bytes
+    size: int
+    digest: Any
+    at_start: bool
+    at_end: bool
+
+
 class LongKeys:
     """Where the keys of a store are stored.
 
@@ -55,20 +80,32 @@ class LongKeys:
 
     def row_of(self, key: bytes) -> Row:
         """Where a key's value is."""
-        cut = self._cut(key)
-        return Row(cut > 0, _space(key[:cut]) + key[cut:])
+        over = len(key) - self.plain
+        if over <= 0:
+            return Row(False, key)
+        cut = self.plain + (over - 1) // self._step * self._step
+        return Row(True, sha256(key[:cut]).digest() + key[cut:])
 
     def signs_to(self, key: bytes) -> list[Row]:
         """The signs by which a scan finds a key, the outermost first; a key of the main space has none."""
-        found, begin = list[Row](), 0
-        for cut in range(self.plain, len(key), self._step):
-            found.append(Row(begin > 0, _space(key[:begin]) + key[begin:cut] + _SIGN))
-            begin = cut
+        found, begin, space = list[Row](), 0, b""
+        for cut, below in zip(self._cuts(key), self.spaces_of(key), strict=True):
+            found.append(Row(begin > 0, space + key[begin:cut] + _SIGN))
+            begin, space = cut, below
         return found
 
     def spaces_of(self, key: bytes) -> list[bytes]:
         """What the rows begin with to which each of `signs_to` leads."""
-        return [_space(key[:cut]) for cut in range(self.plain, len(key), self._step)]
+        found, begin, digest = list[bytes](), 0, sha256()
+        for cut in self._cuts(key):
+            digest.update(key[begin:cut])
+            found.append(digest.digest())
+            begin = cut
+        return found
+
+    def _cuts(self, key: bytes) -> range:
+        """Where a key is cut."""
+        return range(self.plain, len(key), self._step)
 
     def is_sign(self, name: bytes) -> bool:
         """Whether a stored name is a sign."""
@@ -78,36 +115,42 @@ class LongKeys:
         """Keys of a range and their values, in order."""
         common = 0
         if end is not None:
-            for cut in range(self.plain, len(start), self._step):
-                if start[:cut] != end[:cut]:
+            for cut in self._cuts(start):
+                if start[common:cut] != end[common:cut]:
                     break
                 common = cut
-        return self._within(rows, start[:common], start, end, reverse)
 
-    def _within(self, rows: Rows, known: bytes, start: bytes, end: bytes | None, reverse: bool) -> Iterator[Item]:
-        """Those that begin with `known`, whose space is looked at."""
-        space = _space(known)
-        size = self._step if known else self.plain
-        first = start[len(known) :] if start.startswith(known) else b""
-        low, high = space + _clipped(first, size, _SIGN), prefix_end(space)
-        if end is not None and end.startswith(known):
-            high = space + _clipped(end[len(known) :], size, _BEHIND_SIGN)
-        for name, value in rows(bool(known), low, high, reverse):
-            if self.is_sign(name):
-                beginning = known + name[len(space) : -len(_SIGN)]
-                yield from self._within(rows, beginning, start, end, reverse)
+        def opened(size: int, digest: Any, at_start: bool, at_end: bool) -> _Level:
+            space = digest.digest() if size else b""
+            longest = self._step if size else self.plain
+            low, high = space, prefix_end(space)
+            if at_start:
+                low = space + _clipped(start[size:], longest, _SIGN)
+            if end is not None and at_end:
+                high = space + _clipped(end[size:], longest, _BEHIND_SIGN)
+            return _Level(rows(size > 0, low, high, reverse), space, size, digest, at_start, at_end)
+
+        known = bytearray(start[:common])
+        # A level for every part of a key: as many as a long key has, so that functions must not call each other.
+        levels = [opened(common, sha256(known), True, end is not None)]
+        while levels:
+            level = levels[-1]
+            del known[level.size :]
+            beginning, skipped = bytes(known), len(level.space)
+            for name, value in level.rows:
+                if len(name) <= self.plain:
+                    yield beginning + name[skipped:], value
+                    continue
+                part = name[skipped : -len(_SIGN)]
+                known += part
+                digest, behind = level.digest.copy(), len(known)
+                digest.update(part)
+                at_start = level.at_start and start[level.size : behind] == part
+                at_end = level.at_end and end is not None and end[level.size : behind] == part
+                levels.append(opened(behind, digest, at_start, at_end))
+                break
             else:
-                yield known + name[len(space) :], value
-
-    def _cut(self, key: bytes) -> int:
-        """Where the part of a key begins that its row is named by."""
-        over = len(key) - self.plain
-        return 0 if over <= 0 else self.plain + (over - 1) // self._step * self._step
-
-
-def _space(beginning: bytes) -> bytes:
-    """What the rows of keys begin with that begin alike; nothing in the main space."""
-    return sha256(beginning).digest() if beginning else b""
+                levels.pop()
 
 
 def _clipped(rest: bytes, size: int, tail: bytes) -> bytes:
