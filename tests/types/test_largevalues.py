@@ -84,6 +84,13 @@ def test_replacing_and_deleting_leaves_no_parts_behind(kv: KeyValue):
     assert (_rows(kv), kv.list_keys()) == (0, [])
 
 
+def test_of_a_key_that_a_batch_names_twice_the_last_value_is_all_that_is_kept(kv: KeyValue):
+    kv.put_many([("a", b"x" * 35), ("b", b"1"), ("a", b"y" * 25), ("b", b"2")])
+    assert (kv.get("a"), kv.get("b"), _rows(kv)) == (b"y" * 25, b"2", 3)
+    kv.put_many([("a", b"x" * 35), ("a", b"z")])
+    assert (kv.get("a"), _rows(kv)) == (b"z", 0)
+
+
 def test_older_versions_keep_their_values(repo, kv: KeyValue):
     kv.put("a", b"x" * 35)
     repo.root.commit()

@@ -79,6 +79,8 @@ class KeyValue(LenientInstance):
     def put_many(self, pairs: Sequence[tuple[str, bytes]], *, user: str = "", app: str = "") -> None:
         """Set the values of many keys as one change, with one record in the mutation log for each.
 
+        Of pairs of one key the last counts.
+
         Raises
         ------
         InvalidInputError
@@ -104,7 +106,11 @@ class KeyValue(LenientInstance):
 
         def change(tx: InstanceTxn) -> None:
             largevalues.drop(tx, self, [row for row, _, _ in rows])
+            written = set[bytes]()
             for row, key, value in rows:
+                if row in written:
+                    largevalues.drop(tx, self, [row])
+                written.add(row)
                 size = value.size if isinstance(value, Upload) else len(value)
                 tx.put(row, value.finish(tx) if isinstance(value, Upload) else value)
                 log.record(tx, {"Action": "postkv", "Key": key, "Bytes": size})
