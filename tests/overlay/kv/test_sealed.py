@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.overlay.kv.test_sidecar import encode
-from vzarr.errors import FormatError
+from vzarr.errors import ConflictError, FormatError
 from vzarr.overlay.kv.sealed import Layer, SealedKeys, Stack, folded, folds, from_bytes, to_bytes
 
 KEYS = st.sampled_from([b"", b"a", b"a\0", b"ab", b"b", b"\xff", b"\xff\xff"])
@@ -93,6 +93,19 @@ def test_layers_are_written_down():
     for damaged in (b"", b"[]", b'{"a": [1]}', b'{"a": {"layers": [["n"]], "conflicts": []}}'):
         with pytest.raises(FormatError):
             from_bytes(damaged)
+
+
+def test_conflicts_are_not_gone_through_for_each_key():
+    class Listed(tuple):
+        def __contains__(self, key: object) -> bool:
+            raise AssertionError("a list was searched")
+
+    folders = Folders()
+    layers = folders.seal("n", {b"a": b"1", b"b": b"2"}, ())
+    keys = SealedKeys(Stack(layers, Listed([b"b"])), folders.get)
+    assert (keys.get(b"a"), list(keys.without_conflicts().scan())) == (b"1", [(b"a", b"1")])
+    with pytest.raises(ConflictError):
+        keys.get(b"b")
 
 
 def test_a_lost_layer_is_damage():

@@ -160,6 +160,7 @@ class SealedKeys(InstanceKeys):
 
     def __init__(self, stack: Stack, get: Callable[[str, str], bytes | None]) -> None:
         self._stack, self._get, self._lenient = stack, get, False
+        self._conflicts = frozenset(stack.conflicts)
 
     def without_conflicts(self) -> SealedKeys:
         """The same keys, of which those that have several values are absent."""
@@ -177,7 +178,7 @@ class SealedKeys(InstanceKeys):
 
     def _open_conflict(self, key: bytes) -> bool:
         """Whether a key has several values, and so is absent for the lenient; all others are told so."""
-        if key not in self._stack.conflicts:
+        if key not in self._conflicts:
             return False
         if not self._lenient:
             raise ConflictError(f"key {key!r} was changed on several sides of a merge", [key])
