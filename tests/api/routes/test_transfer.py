@@ -192,7 +192,7 @@ def test_what_a_version_left_out_is_nobodys_to_say(client: TestClient, other: vz
             assert (put.status_code, asked.status_code) == (400, 400)
     send(client, other)
     body = {**arrival(other), "tips": [other["master"].uuid]}
-    assert client.post(f"{base}/wanted", json=body, headers=ADMIN).json() == {"keys": []}, "of a whole repo"
+    assert client.post(f"{base}/wanted", json=body, headers=ADMIN).json() == {"keys": []}, "it stored no chunk"
     assert client.post(f"{base}/wanted", json=body).headers["vzarr-error"] == "ForbiddenError"
     for tips in (3, ["x"], [7]):
         assert client.post(f"{base}/publish", json={**body, "tips": tips}, headers=ADMIN).status_code == 400

@@ -19,6 +19,7 @@ from tests.serving import TOKEN, Server, serving
 from vzarr.cli import main
 from vzarr.errors import ForbiddenError, FormatError, InvalidInputError, StorageError
 from vzarr.overlay.care.verify import verify
+from vzarr.overlay.sealing import leftout
 from vzarr.overlay.sealing.leftout import Limits
 from vzarr.overlay.transfer.places import open_place
 from vzarr.overlay.transfer.verbs import clone, push
@@ -96,6 +97,9 @@ def test_a_push_without_versions_brings_what_more_branches_need(repo: vzarr.Repo
         assert row(part["side"]) == [1, 1, 1, 5]
         assert there.bring(repo, branches=["side"]).nbytes == 0
         assert len(part.log()) == 1
+        left = {key for version in part.versions() for key in leftout.read(part.objects, version.uuid)}
+        assert left, "the branch's own beginning is nobody's newest version"
+        assert not [key for key in left if part.objects.size(key) is not None]
         assert {f.name for f in verify(part.objects)} == {"left-out"}
 
 

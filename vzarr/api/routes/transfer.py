@@ -273,7 +273,7 @@ def ways_to_write(place: StoredPlace, rows: list[Row]) -> Response:
 
 def _wanted(hub: Hub, ref: str, body: Any) -> Response:
     place, arrival = hub.place(ref), _checked(exchange.arrival_from_json, body)
-    return wire.json({"keys": sorted(place.wanted(arrival)) if place.limits() else []})
+    return wire.json({"keys": sorted(place.wanted(arrival))})
 
 
 def _publish(hub: Hub, ref: str, body: Any) -> list[str]:
