@@ -16,7 +16,6 @@ from vzarr.overlay import layout, opening
 from vzarr.overlay.care import gc
 from vzarr.overlay.care.verify import verify
 from vzarr.overlay.keys import brought, unversioned
-from vzarr.overlay.sealing.leftout import Limits
 from vzarr.overlay.transfer import outside
 from vzarr.overlay.transfer.mirror import mirror
 from vzarr.overlay.transfer.places import StoredPlace, open_place
@@ -200,7 +199,7 @@ def test_where_there_are_no_keys_snapshots_are_what_readers_see(repo: vzarr.Repo
     blob = next(i for i in seen.snapshots if i not in {info.data_uuid for info in repo.state.instances.values()})
     for replace, kept, a in ((False, True, b"mine"), (True, False, b"1")):
         choice = outside.Choice((info,), frozenset({blob}), ())
-        brings, _ = outside.bring(theirs, place, seen, choice, Limits(), replace=replace)
+        brings, _ = outside.bring(theirs, place, seen, choice, replace=replace)
         assert bool(brought.show(other.objects, brings, repo.state, {info.data_uuid})) == kept
         known = unversioned.read(other.objects)
         assert dict(known[info.data_uuid].open(other.objects).scan())[b"ka"] == a

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import threading
 import urllib.error
@@ -18,6 +19,7 @@ from tests.overlay.transfer.conftest import Receiver
 from tests.serving import TOKEN, Server, serving
 from vzarr.cli import main
 from vzarr.errors import ForbiddenError, FormatError, InvalidInputError, StorageError
+from vzarr.overlay import opening
 from vzarr.overlay.care.verify import verify
 from vzarr.overlay.sealing import leftout
 from vzarr.overlay.sealing.leftout import Limits
@@ -83,6 +85,27 @@ def test_the_server_shows_what_it_has_and_says_what_it_has_not(repo: vzarr.Repo,
     there.bring(repo, branches=["side"])
     assert [asked(there, repo["side"].uuid, n) for n in range(4)] == [voxels(v).tobytes() for v in (1, 1, 1, 5)]
     assert [asked(there, repo.uuid, n) for n in range(4)] == [voxels(1).tobytes()] * 4
+
+
+def test_bytes_that_were_not_sealed_are_not_taken_for_what_was_left_out(repo: vzarr.Repo, there: Receiver):
+    there.clone(repo, Limits(1), branches=["master"]).close()
+    key = next(key for key in leftout.read(opening.open_objects(there.root / repo.uuid), repo.uuid) if "/em" in key)
+    right = repo.objects.get(key) or b""
+
+    def put(data: bytes) -> int:
+        where = f"/api/transfer/{repo.uuid}/objects/{key}?sha256={hashlib.sha256(data).hexdigest()}"
+        headers = {"Authorization": f"Bearer {TOKEN}"}
+        request = urllib.request.Request(there.server.url + where, data, headers, method="PUT")
+        try:
+            with urllib.request.urlopen(request) as answer:
+                return answer.status
+        except urllib.error.HTTPError as e:
+            with e:
+                return e.code
+
+    assert [put(data) for data in (b"wrong", right[:-1], b"")] == [400] * 3
+    assert not (there.root / repo.uuid / key).exists()
+    assert put(right) == 200
 
 
 def test_a_push_without_versions_brings_what_more_branches_need(repo: vzarr.Repo, there: Receiver):

@@ -23,7 +23,6 @@ from vzarr.overlay.keys.unversioned import Snapshot
 from vzarr.overlay.kv.sidecar import Change, Sidecar
 from vzarr.overlay.objects.sharing import share
 from vzarr.overlay.sealing import seal
-from vzarr.overlay.sealing.leftout import Limits
 from vzarr.overlay.transfer.copying import WORKERS, Progress, Reading, Row, Writing, checked, copy_rows
 from vzarr.overlay.transfer.place import Place
 from vzarr.overlay.transfer.shared import Shared
@@ -102,9 +101,8 @@ def _shared_keys(place: Place, snapshot: Snapshot | None, info: InstanceInfo) ->
 
 
 def bring(
-    source: Place, target: Place, seen: Shared, choice: Choice, limits: Limits, *, replace: bool,
-    progress: Progress | None = None,
-) -> tuple[Brought, int]:  # fmt: skip
+    source: Place, target: Place, seen: Shared, choice: Choice, *, replace: bool, progress: Progress | None = None
+) -> tuple[Brought, int]:
     """Copy keys and arrays to where they wait, all of one moment; what waits, and the number of bytes.
 
     Parameters
@@ -115,8 +113,6 @@ def bring(
         What the source had at the first look.
     choice
         What is copied.
-    limits
-        What the target shall have of arrays.
     replace
         Whether they will take the place of what is there.
     progress
@@ -129,7 +125,7 @@ def bring(
     FormatError, StorageError
         If an object is not what it was said to be, or is missing.
     """
-    infos = [info for info in choice.instances if limits.has(info.path)]
+    infos = choice.instances
     copies = _Copies(source, target, progress)
     for _ in range(LOOKS if any(map(seen.below, infos)) else 0):
         if not copies.catch_up(seen, infos):

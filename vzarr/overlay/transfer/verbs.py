@@ -155,7 +155,7 @@ def _transfer(
     known = {i.data_uuid for i in there.every_instance()} | {op["data_uuid"] for op in ops if op["op"] == "instance"}
     seen = source.shared()
     choice = outside.choose(source, target, state, known, seen, replace=replace)
-    brought, more = outside.bring(source, target, seen, choice, limits, replace=replace, progress=told)
+    brought, more = outside.bring(source, target, seen, choice, replace=replace, progress=told)
     kept: Sequence[str] = ()
     try:
         kept = target.publish(plan, brought)
