@@ -71,3 +71,32 @@ def test_a_handle_outlives_another(tmp_path: Path):
     with pytest.raises(StorageError, match="closed"):
         one.get(b"a")
     two.close()
+
+
+READ = """
+import sys, time
+from vzarr.overlay.kv.lmdb import LmdbKV
+with LmdbKV(sys.argv[1]).snapshot() as view:
+    print(view.get(b"a"), flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("again", [True, False])
+def test_what_a_killed_reader_saw_is_not_kept_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, again: bool):
+    """Else the file grows by all that is written from then on, as long as any process has it open."""
+    monkeypatch.setattr("vzarr.overlay.kv.lmdb.LOOK_SECONDS", 60.0 if again else 0.0)
+    path = tmp_path / "keys"
+    kv = LmdbKV(path)
+    kv.transact(lambda txn: txn.put(b"a", bytes(1 << 16)))
+    reader = subprocess.Popen([sys.executable, "-c", READ, str(path)], stdout=subprocess.PIPE)
+    reader.stdout.readline()
+    reader.kill()
+    reader.communicate()
+    if again:
+        command = [sys.executable, "-c", "import sys; from vzarr.overlay.kv.lmdb import LmdbKV; LmdbKV(sys.argv[1])"]
+        subprocess.run([*command, str(path)], check=True)
+    for n in range(32):
+        kv.transact(lambda txn, n=n: txn.put(b"a", bytes([n]) * (1 << 16)))
+    kv.close()
+    assert (path / "data.mdb").stat().st_size < 1 << 20

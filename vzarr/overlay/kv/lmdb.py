@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -25,6 +26,8 @@ T = TypeVar("T")
 MAP_BYTES = 1 << 40
 """Address space for a store, which bounds its size; the file is as large as what it holds."""
 READERS = 1024
+LOOK_SECONDS = 60.0
+"""How often who writes looks for readers that were killed: what they saw is kept for them, and the file grows by it."""
 
 _open: dict[tuple[int, str], tuple[Any, int]] = {}
 """Environments by process and path, and how many handles use each."""
@@ -157,7 +160,7 @@ class LmdbKV(ByViews):
         self._writing: int | None = None
         if not create and not (Path(self._path) / "data.mdb").exists():
             raise AuthorityUnavailableError(f"cannot open key store {self._path}: there is none")
-        self._number = next(_numbers)
+        self._number, self._looked = next(_numbers), time.monotonic()
         self._pid, self._env = os.getpid(), self._opened()
 
     def _opened(self) -> Any:
@@ -172,6 +175,7 @@ class LmdbKV(ByViews):
                     )
                 except (lmdb.Error, OSError) as e:
                     raise AuthorityUnavailableError(f"cannot open key store {self._path}: {e}") from e
+                env.reader_check()
             _open[place] = env, handles + 1
         return env
 
@@ -213,6 +217,9 @@ class LmdbKV(ByViews):
         if self._writing == get_ident():
             raise InvalidInputError("transactions don't nest")
         try:
+            if time.monotonic() - self._looked > LOOK_SECONDS:
+                self._looked = time.monotonic()
+                env.reader_check()
             txn = env.begin(write=True)
         except lmdb.Error as e:
             raise StorageError(f"key store {self._path}: {e}") from e
