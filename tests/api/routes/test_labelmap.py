@@ -12,9 +12,9 @@ import pytest
 from starlette.testclient import TestClient
 
 from vzarr.types.blockstreams import pack_stream
-from vzarr.types.labelmap import proto
+from vzarr.types.labelmap import proto, volumes
 from vzarr.types.labelmap.blocks import encode_block
-from vzarr.types.labelmap.sparsevol import decode_rles, encode_rles
+from vzarr.types.labelmap.sparsevol import decode_coarse, decode_rles, encode_rles
 
 
 @pytest.fixture
@@ -270,6 +270,20 @@ def test_a_volume_is_compressed_by_isotropic_too(seg: TestClient):
         same = seg.get(f"raw/0_1_2/32_16_16/-16_0_0{query}")
         assert seg.get(f"isotropic/0_1_2/32_16_16/-16_0_0{query}").content == same.content
     assert seg.get("isotropic/0_1_2/32_16_16/-16_0_0?compression=foo").status_code == 400
+
+
+def test_a_body_that_is_merged_while_all_are_sent_is_left_out(seg: TestClient, monkeypatch: pytest.MonkeyPatch):
+    """Bodies are listed some at a time, and looked up one by one."""
+    original = volumes.coarse_runs
+
+    def coarse_runs(handle, found, bounds):
+        if found.label == 1:
+            handle.merge(1, [3])
+        return original(handle, found, bounds)
+
+    monkeypatch.setattr(volumes, "coarse_runs", coarse_runs)
+    sent = seg.get("sparsevols-coarse/1/4")
+    assert [label for label, _ in decode_coarse(sent.content)] == [1, 2, 4]
 
 
 def test_numbers_at_the_end_of_64_bits(seg: TestClient):

@@ -151,8 +151,9 @@ def get_sparsevols_coarse(handle: Handle, request: Request, bounds: InBounds) ->
 
 def _coarse_stream(handle: LabelMap, first: int, last: int, bounds: InBounds) -> Iterator[bytes]:
     for body, _ in handle.list_bodies(first, last + 1):
-        found = handle.find(body)
-        yield sparsevol.encode_coarse(body, volumes.coarse_runs(handle, found, bounds))
+        found = handle.find_or_empty(body)  # others may have merged it since it was listed
+        if found.counts:
+            yield sparsevol.encode_coarse(body, volumes.coarse_runs(handle, found, bounds))
 
 
 @read(router, "/proximity/{a}/{b}", dependencies=INDEXED)
