@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 
 import numpy as np
 import pytest
@@ -71,6 +72,29 @@ def test_what_is_no_integer_is_no_body(repo, neurons, body):
             call()
     with pytest.raises(InvalidInputError, match="'bodyid' is"):
         neurons.put(1, {"bodyid": body}, user="u")
+
+
+@pytest.mark.parametrize("body", [-1, 1 << 64])
+def test_what_has_no_64_bits_is_no_end_of_a_range(repo, neurons, body: int):
+    for call in (
+        lambda: neurons.bodies(body),
+        lambda: list(neurons.items(0, body)),
+        lambda: list(neurons.select([body])),
+    ):
+        with pytest.raises(InvalidInputError, match=f"18446744073709551615, not {body}"):
+            call()
+    assert list(neurons.query({"bodyid": [body, float("inf"), 1.5]})) == []
+
+
+def test_records_are_found_by_what_is_read_whatever_was_handed_in(repo, neurons):
+    day = datetime(2026, 11, 28, tzinfo=UTC)
+    neurons.put(1, {"bodyid": 1, "tags": ("a", "b"), "seen": day}, user="u")
+    record = neurons.get(1)
+    assert (record["tags"], record["seen"]) == (["a", "b"], "2026-11-28T00:00:00+00:00")
+    for query in ({"tags": "b"}, {"seen": record["seen"]}, {"seen": "re/^2026"}):
+        assert list(neurons.query(query)) == [record]
+    neurons.put(1, {"bodyid": 1, "tags": ["a", "b"]}, user="other")
+    assert neurons.get(1)["tags_user"] == "u"
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), [1.0, float("nan")], {"a": [{"b": float("-inf")}]}])

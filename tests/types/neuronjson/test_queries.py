@@ -74,6 +74,8 @@ def test_what_holds(query: object, holds: bool):
         ({"type": {"a": 1}}, "ask for text"),
         ({"type": [["a"]]}, "ask for text"),
         ({"type": "exists/2"}, "exists/1 or exists/0"),
+        ({"type": "\ud800"}, "UTF-8"),
+        ({"\ud800": 1}, "UTF-8"),
         ({"type": "re/("}, "no regular expression"),
         ({"type": "re/((a{100}){100}){100}"}, "no regular expression"),
         ({"type": "re/" + "\\p{L}{500}" * 5}, "too large"),

@@ -92,6 +92,7 @@ class Test:
         InvalidInputError
             If it asks for something that cannot be asked for.
         """
+        _check_text(field)
         if isinstance(wanted, str) and wanted.startswith("exists/"):
             if wanted not in _EXISTS:
                 raise InvalidInputError(f"field {field!r:.100}: ask for exists/1 or exists/0, not {wanted!r:.100}")
@@ -102,6 +103,7 @@ class Test:
                 raise InvalidInputError(
                     f'field {field!r:.100}: ask for text, number, boolean, or "exists/0" for none, not {item!r:.80}'
                 )
+            _check_text(item)
         texts = [item[3:] for item in items if isinstance(item, str) and item.startswith("re/")]
         values = tuple(item for item in items if not (isinstance(item, str) and item.startswith("re/")))
         return cls(field, values, tuple(map(Pattern.parse, texts)))
@@ -122,6 +124,14 @@ class Test:
         if any(item == value and isinstance(item, bool) is isinstance(value, bool) for value in self.values):
             return True
         return isinstance(item, str) and any(pattern.found_in(item.encode()) for pattern in self.patterns)
+
+
+def _check_text(value: object) -> None:
+    """Refuse halves of characters, which Python's texts may hold and no record does."""
+    try:
+        _ = isinstance(value, str) and value.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidInputError(f"a query must be UTF-8 text, not {value!r:.100}") from error
 
 
 Tests = tuple[Test, ...]
@@ -165,5 +175,6 @@ def named_bodies(tests: Tests) -> list[int] | None:
     """Bodies that one of the tests names, or None when none does."""
     for test in tests:
         if test.field == "bodyid" and test.exists is None and not test.patterns:
-            return [int(v) for v in test.values if not isinstance(v, str | bool) and v == int(v) and 0 < v < 1 << 64]
+            numbers = (v for v in test.values if not isinstance(v, str | bool) and 0 < v < 1 << 64)
+            return [int(v) for v in numbers if v == int(v)]
     return None

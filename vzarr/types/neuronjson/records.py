@@ -31,24 +31,25 @@ def check_body(body: object) -> int:
         If it is no integer, 0, negative or of more than 64 bits.
     """
     found = integer(body)
-    if not 0 < found < 1 << 64:
-        raise InvalidInputError(f"a body id should be between 1 and 18446744073709551615, not {found}")
+    if not found:
+        raise InvalidInputError("a body id should be between 1 and 18446744073709551615, not 0")
     return found
 
 
 def integer(body: object) -> int:
-    """A body as a Python integer.
+    """A body, or an end of a range of bodies, as a Python integer.
 
     Raises
     ------
     InvalidInputError
-        If it is none.
+        If it is no integer, negative or of more than 64 bits.
     """
-    if type(body) is int:
-        return body
     if isinstance(body, bool) or not isinstance(body, int | np.integer):
         raise InvalidInputError(f"a body id should be an integer, not {body!r:.100}")
-    return int(body)
+    found = int(body)
+    if not 0 <= found < 1 << 64:
+        raise InvalidInputError(f"a body id should be between 1 and 18446744073709551615, not {found}")
+    return found
 
 
 def decode(content: bytes, body: int) -> Record:
@@ -67,7 +68,7 @@ def decode(content: bytes, body: int) -> Record:
 
 
 def checked(posted: Any, body: int) -> Record:
-    """What is posted for a body.
+    """What is posted for a body, as it will be read: lists for tuples, and texts for times.
 
     Raises
     ------
@@ -86,8 +87,8 @@ def checked(posted: Any, body: int) -> Record:
     for field, value in record.items():
         _check_field(field)
         _check_numbers(field, value)
-    encode(record)
-    return record
+    found: Record = orjson.loads(encode(record))
+    return found
 
 
 def _check_numbers(field: str, value: Any) -> None:
