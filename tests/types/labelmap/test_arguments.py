@@ -83,3 +83,41 @@ def test_volumes_of_any_integers_are_labels(seg: LabelMap, dtype: type):
 def test_runs_that_are_none_are_refused(seg: LabelMap, runs: list[Any]):
     with pytest.raises(InvalidInputError):
         seg.split(1, runs)
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda seg: seg.bodies_of(np.array([1, -1])),
+        lambda seg: seg.bodies_of([1.5]),
+        lambda seg: seg.bodies_of([1, 2**64]),
+        lambda seg: seg.labels_at([[-0.5, 0, 16]]),
+        lambda seg: seg.labels_at([[0, 0, 16, 0, 0, 17]]),
+        lambda seg: seg.labels_at(np.array([[2**63, 0, 0]], np.uint64)),
+        lambda seg: list(seg.list_bodies(-1)),
+        lambda seg: list(seg.list_bodies(0, -1)),
+        lambda seg: list(seg.list_bodies(1 << 64)),
+    ],
+)
+def test_arrays_and_ranges_that_cannot_be_are_refused(seg: LabelMap, ask: Callable[[LabelMap], object]):
+    with pytest.raises(InvalidInputError):
+        ask(seg)
+
+
+def test_arrays_of_any_shape_and_integers_of_any_kind(seg: LabelMap, volume: np.ndarray):
+    seg.merge(1, [2])
+    wanted = np.array([[0, 1, 1], [3, 4, 5]], np.uint64)
+    for kind in (np.uint64, np.int64, np.uint8):
+        found = seg.bodies_of(np.arange(6, dtype=kind).reshape(2, 3), check=False)
+        assert (found == wanted).all()
+        assert found.dtype == np.uint64
+    assert seg.bodies_of([1, 2, 2**63 + 5, 2**64 - 1], check=False).tolist() == [1, 1, 2**63 + 5, 2**64 - 1]
+    assert seg.bodies_of([]).shape == (0,)
+    assert seg.bodies_of(2) == 1
+    assert seg.labels_at([]).shape == (0,)
+    assert seg.labels_at(np.array([[-16, 0, 16], [0, 0, 0]], np.int8), supervoxels=True).tolist() == [
+        volume[0, 0, 0],
+        0,
+    ]
+    assert seg.labels_at((-16, 0, 16), supervoxels=True).tolist() == [volume[0, 0, 0]]
+    assert list(seg.list_bodies(4, 1 << 64)) == list(seg.list_bodies(np.uint64(4)))

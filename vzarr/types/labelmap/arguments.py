@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from vzarr.errors import InvalidInputError
 from vzarr.types.labelmap.rows import Labels
 from vzarr.types.labelmap.runs import Runs
+from vzarr.types.labelmap.tables import as_array
 
 _LARGEST = (1 << 64) - 1
 
@@ -60,6 +61,49 @@ def some_labels(values: Iterable[SupportsIndex]) -> list[int]:
     for label in (min(labels), max(labels)) if labels else ():
         any_label(label)
     return labels
+
+
+def label_array(values: ArrayLike) -> Labels:
+    """Labels, the background among them perhaps, in an array of any shape.
+
+    Raises
+    ------
+    InvalidInputError
+        If they are no integers of 64 bits without sign.
+    """
+    found = as_array(values)
+    if not found.size:
+        return np.empty(found.shape, np.uint64)
+    found = _integers(found, "labels")
+    if found.dtype.kind == "i" and found.min() < 0:
+        raise InvalidInputError(f"{found.min()} is negative, so it is no label")
+    return np.asarray(found, np.uint64)
+
+
+def some_points(points: ArrayLike) -> NDArray[np.int64]:
+    """Voxels.
+
+    Parameters
+    ----------
+    points
+        Integers, shape (n, 3), or (3,) for one.
+
+    Returns
+    -------
+    ndarray
+        int64, shape (n, 3).
+
+    Raises
+    ------
+    InvalidInputError
+        If they have another shape, or are no integers of 64 bits.
+    """
+    found = _integers(points, "points") if np.size(points) else np.empty((0, 3), np.int64)
+    if found.ndim not in (1, 2) or found.shape[-1] != 3:
+        raise InvalidInputError(f"points have 3 coordinates (z, y, x), these have shape {found.shape}")
+    if found.dtype == np.uint64 and found.max() > np.iinfo(np.int64).max:
+        raise InvalidInputError(f"{found.max()} is no coordinate of a voxel")
+    return found.astype(np.int64, copy=False).reshape(-1, 3)
 
 
 def label_volume(array: ArrayLike) -> Labels:

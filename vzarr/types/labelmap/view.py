@@ -16,7 +16,7 @@ from vzarr.geometry import Box, Coord
 from vzarr.types import mutations, voxels
 from vzarr.types.base import Instance
 from vzarr.types.labelmap import caches, description, frames, history, index, mapping, proximity, reads
-from vzarr.types.labelmap.arguments import check_label, some_labels
+from vzarr.types.labelmap.arguments import any_label, check_label, label_array, some_labels, some_points
 from vzarr.types.labelmap.bodies import Body, BodyArray
 from vzarr.types.labelmap.index import LabelIndex
 from vzarr.types.labelmap.proximity import Nearest
@@ -178,8 +178,13 @@ class LabelView(Instance):
         ----------
         points_zyx
             Integers, shape (n, 3), in voxels of `scale`.
+
+        Raises
+        ------
+        InvalidInputError
+            If they have another shape, or are no integers.
         """
-        found = reads.read_points(self, np.asarray(points_zyx, np.int64).reshape(-1, 3), scale)
+        found = reads.read_points(self, some_points(points_zyx), scale)
         return found if supervoxels else relabel(found, self.lookup)
 
     def label_at(self, point_zyx: Coord, *, scale: int = 0, supervoxels: bool = False) -> int:
@@ -200,8 +205,13 @@ class LabelView(Instance):
         ----------
         check
             Whether an unmapped id that is no supervoxel of any body gives 0 instead of itself.
+
+        Raises
+        ------
+        InvalidInputError
+            If they are no integers of 64 bits without sign.
         """
-        ids = np.asarray(supervoxels, np.uint64)
+        ids = label_array(supervoxels)
         find = mapping.lookup_existing if check else mapping.lookup
         if ids.size <= _FEW_IDS:
             return find(self, ids.reshape(-1)).reshape(ids.shape)
@@ -286,8 +296,9 @@ class LabelView(Instance):
     def list_bodies(
         self, start: int = 0, end: int | None = None, limit: int | None = None
     ) -> Iterator[tuple[int, int]]:
-        """Bodies from `start` to `end` (exclusive), ascending, and their sizes."""
-        return index.list_bodies(self.keys, start, end, limit)
+        """Bodies from `start` to `end` (exclusive), ascending, and their sizes; raises as `any_label`."""
+        last = end if end is None or end == 1 << 64 else any_label(end)
+        return index.list_bodies(self.keys, any_label(start), last, limit)
 
     def sparsevol(
         self, label: SupportsIndex, *, supervoxel: bool = False, scale: int = 0, bounds: Bounds = EVERYWHERE
