@@ -148,10 +148,9 @@ def _check_alone(here: Place, there: Place, node: str) -> None:
 
 def _check_limits(there: Place, limits: Limits) -> None:
     """Refuse to send a part of versions to a repo that is not limited to just that."""
-    if limits and limits != there.limits():
-        raise InvalidInputError(
-            f"{there.url} is a repo already, which takes whole versions: data and filter are for a new one"
-        )
+    if limits and limits != (its := there.limits()):
+        has = f"with the limits {its}" if its else "which takes whole versions"
+        raise InvalidInputError(f"{there.url} is a repo already, {has}: data and filter are for a new one")
 
 
 def _flatten(

@@ -86,7 +86,7 @@ def test_a_repo_is_pushed_to_a_folder_and_what_is_new_after_that(client: TestCli
 
 
 def test_what_is_transmitted(client: TestClient, repo: vzarr.Repo, tmp_path: Path):
-    first, second, side, tip = repo.versions()
+    first, second, side, _tip = repo.versions()
 
     def push(version: vzarr.Version, name: str, **more: Any) -> dict[str, Any]:
         return run(client, f"/api/repo/{version.uuid}/push", {"target": str(tmp_path / name), **more})
@@ -104,16 +104,25 @@ def test_what_is_transmitted(client: TestClient, repo: vzarr.Repo, tmp_path: Pat
         expected = np.zeros((16, 16, 16), "u1")
         expected[:8, :8, :8] = 2
         np.testing.assert_array_equal(made.root["em"].read((0, 0, 0), (16, 16, 16)), expected)
-    part = push(tip, "part", data=["notes", "em"], filter="roi:hot")
-    assert part["state"] == "done"
-    with vzarr.open(str(tmp_path / "part")) as made:
-        assert (made["master"]["em"].read((0, 0, 0), CHUNK) == 2).all()
-        with pytest.raises(OSError, match="partial clone"):
-            made["master"]["em"].read((8, 8, 8), (16, 16, 16))
-    assert push(tip, "part", data=["notes", "em"], filter="roi:hot")["result"]["versions"] == []
-    assert failure(client, f"/api/repo/{tip.uuid}/push", {"target": str(tmp_path / "part"), "data": "em"})[1].count(
-        "whole"
-    )
+
+
+def test_a_part_is_transmitted(client: TestClient, repo: vzarr.Repo, tmp_path: Path):
+    where = f"/api/repo/{repo.versions()[-1].uuid}/push"
+    with serving(tmp_path / "served") as other:
+        for folder, target in (
+            (tmp_path / "part", {"target": str(tmp_path / "part")}),
+            (tmp_path / "served" / repo.uuid, {"target": other.url, "token": TOKEN}),
+        ):
+            body = {**target, "data": ["notes", "em"], "filter": "roi:hot"}
+            assert run(client, where, body)["state"] == "done"
+            with vzarr.open(str(folder)) as made:
+                assert (made["master"]["em"].read((0, 0, 0), CHUNK) == 2).all()
+                with pytest.raises(OSError, match="partial clone"):
+                    made["master"]["em"].read((8, 8, 8), (16, 16, 16))
+            assert run(client, where, body)["result"]["versions"] == []
+            kind, says = failure(client, where, {**target, "data": "em"})
+            assert kind == "InvalidInputError"
+            assert "is a repo already, with the limits --instances notes,em --roi hot," in says
 
 
 def test_a_repo_is_pushed_to_another_server(client: TestClient, repo: vzarr.Repo, tmp_path: Path):
