@@ -105,6 +105,8 @@ def rebuild_keys(
         else f"unversioned instance {name}: there is no snapshot of its keys, and all that it had is lost"
         for name, time in done.unversioned
     ]
+    if done.voxels_lost:
+        text.append("voxels that unversioned instances had are lost: the mirror was made without --open")
     text += [f"open version {n}: as the mirror held it, {done.time}" for n in done.reopened]
     text += [f"open version {n}: its metadata and keys are lost; its chunks are in nodes/{n}" for n in done.lost]
     if done.lost:

@@ -14,6 +14,7 @@ from vzarr.overlay.namedstore import NamedStore, store_of
 from vzarr.overlay.objects.byteranges import cut
 from vzarr.overlay.store import VersionStore
 from vzarr.overlay.views.base import Found, Viewed
+from vzarr.overlay.views.outside import OutsideView
 
 
 def with_outside(version: Viewed, outside: Viewed, state: State, *, read_only: bool) -> VersionStore:
@@ -75,6 +76,9 @@ class MountedStore(VersionStore):
         return self._outside if self.is_shared(key) else self._inner
 
     def _groups(self) -> list[str]:
+        outside = self._outside.version.view
+        if isinstance(outside, OutsideView) and not outside.is_here:
+            return []  # who asks for one by name is told why
         return sorted(filter(self.is_shared, self._names))
 
     def read(self, key: str, offset: int = 0, length: int | None = None) -> Found | None:

@@ -233,7 +233,7 @@ def reach_authority(objects: Objects, meta: Mapping[str, Any]) -> tuple[Authorit
     try:
         return open_authority(objects, meta), objects
     except AuthorityUnavailableError as e:
-        keys = Unreachable(f"{e}; sealed versions can be read")
+        keys = Unreachable(f"{e}; sealed versions can be read", elsewhere=is_mirror(objects, meta))
         shown = ReadOnly(objects, keys.refuse)
         return Authority(keys, shown, ProcessLocks(objects.url)), shown
 

@@ -320,6 +320,32 @@ def test_what_a_killed_writer_left_half_done_is_finished_in_the_copy(
         assert (there.read((0, 0, 128), (64, 64, 192)) == 11).all()
 
 
+@pytest.mark.parametrize("opened", [False, True])
+def test_voxels_of_no_version_are_refused_by_a_mirror_instead_of_shown_as_nothing(
+    tmp_path: Path, url: str, capsys: pytest.CaptureFixture[str], opened: bool
+):
+    with vzarr.create(str(tmp_path / "voxels")) as repo:
+        for name, versioned in (("em", True), ("scratch", False)):
+            made = create(repo.root, name, "uint8blk", config={"BlockSize": "32,32,32"}, versioned=versioned)
+            made.write((0, 0, 0), np.full((32, 32, 32), 7, np.uint8))
+        repo.root.commit()
+        mirror(open_place(repo.url), open_place(url), opened=opened)
+    with vzarr.open(url) as copy:
+        root = copy["master"]
+        assert set(root["em"].read((0, 0, 0), (1, 1, 1)).flat) == {7}
+        assert sorted(name for name, _ in root.zarr.groups()) == ["em"]
+        with pytest.raises(AuthorityUnavailableError, match="is a mirror"):
+            root["scratch"].read((0, 0, 0), (1, 1, 1))
+        with pytest.raises(AuthorityUnavailableError, match="is a mirror"):
+            root.zarr["scratch/0"]
+    assert main(["verify", url]) == 0
+    assert main(["rebuild-keys", url]) == 0
+    assert ("voxels that unversioned instances had are lost" in capsys.readouterr().out) is not opened
+    with vzarr.open(url) as back:
+        there = back["master"]["scratch"].read((0, 0, 0), (1, 1, 1))
+        assert set(there.flat) == ({7} if opened else {0})
+
+
 def test_by_the_command_line(repo: vzarr.Repo, url: str, capsys: pytest.CaptureFixture[str]):
     assert main(["clone", repo.url, url, "--open"]) == 1
     assert main(["clone", repo.url, url, "--mirror", "--open"]) == 0

@@ -71,6 +71,8 @@ class Rebuilt:
     unversioned
         Names of unversioned instances whose keys are those of a snapshot, and of when that is (UTC): what was written
         after it is lost.  "" where there is none, and nothing is left.
+    voxels_lost
+        Whether arrays that these had are lost, too: a mirror has them only with open versions.
     """
 
     restored: bool
@@ -81,6 +83,7 @@ class Rebuilt:
     reopened: tuple[str, ...] = ()
     time: str = ""
     unversioned: tuple[tuple[str, str], ...] = ()
+    voxels_lost: bool = False
 
 
 def rebuild_keys(repo: Repo, *, keys: str | None = None, accept_loss: bool = False) -> Rebuilt:
@@ -115,6 +118,7 @@ def rebuild(objects: Objects, *, keys: str | None = None, accept_loss: bool = Fa
         If the new place cannot be reached.
     """
     meta, state = opening.read_meta(objects), RepoLog(objects).open()
+    was_mirror = opening.is_mirror(objects, meta)
     reason, aside = _defect(objects, meta), ""
     if reason and not keys and opening.lacks_keys(objects, meta):
         raise InvalidInputError(f"{reason}; name a place for the new ones")
@@ -135,9 +139,9 @@ def rebuild(objects: Objects, *, keys: str | None = None, accept_loss: bool = Fa
     came = () if back is None else tuple(n for n in back.nodes if n != layout.UNVERSIONED)
     time = back.moment.time if back is not None else ""
     outside = _unversioned(objects, state) if reason and back is None else ()
-    return Rebuilt(
-        bool(reason), versions, tuple(() if accept_loss else lost), tuple(accepted), aside, came, time, outside
-    )
+    still = () if accept_loss else tuple(lost)
+    elsewhere = bool(outside) and was_mirror
+    return Rebuilt(bool(reason), versions, still, tuple(accepted), aside, came, time, outside, elsewhere)
 
 
 def _check_place(objects: Objects, keys: str, reason: str) -> str:

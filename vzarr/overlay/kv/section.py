@@ -99,10 +99,12 @@ class Unreachable:
     ----------
     reason
         Why, and what would help.
+    elsewhere
+        Whether arrays that belong to no version are out of reach, too: a mirror does not hold them.
     """
 
-    def __init__(self, reason: str) -> None:
-        self.reason = reason
+    def __init__(self, reason: str, *, elsewhere: bool = False) -> None:
+        self.reason, self.elsewhere = reason, elsewhere
 
     def refuse(self, *_args: Any, **_options: Any) -> NoReturn:
         """Say why.

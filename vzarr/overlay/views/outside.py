@@ -30,9 +30,24 @@ class OutsideView(RootView):
     def __init__(self, storage: Storage, authority: Authority) -> None:
         super().__init__(storage, layout.UNVERSIONED, authority, _never)
 
+    @property
+    def is_here(self) -> bool:
+        """Whether the repo holds what belongs to no version; a mirror does not."""
+        keys = self.authority.kv
+        return not (isinstance(keys, Unreachable) and keys.elsewhere)
+
     def look(self) -> None:
-        """Take note of what others changed; without the repo's keys, of what the last commit found."""
-        if isinstance(self.authority.kv, Unreachable):
+        """Take note of what others changed; without the repo's keys, of what the last commit found.
+
+        Raises
+        ------
+        AuthorityUnavailableError
+            In a mirror, which would show nothing where the original has something.
+        """
+        keys = self.authority.kv
+        if isinstance(keys, Unreachable):
+            if not self.is_here:
+                keys.refuse()
             self._marked, self._counter = read(self.storage.objects).arrays(), 0
         else:
             super().look()
