@@ -156,7 +156,7 @@ class Objects(ABC):
         return None
 
     def signed_writes(self, objects: Sequence[tuple[str, str]]) -> list[tuple[str, dict[str, str]]] | None:
-        """URLs by which anybody may write objects for a while, and headers to send along.
+        """URLs by which anybody may write objects that are not there for a while, and headers to send along.
 
         Parameters
         ----------

@@ -18,7 +18,7 @@ from vzarr.overlay.objects.drivers.driver import PAGE, Driver, Entry, TransientE
 
 T = TypeVar("T")
 _CLAIM = "vzarr-claim"
-_CHECKSUM = "x-amz-checksum-sha256"
+_CHECKSUM, _NEW = "x-amz-checksum-sha256", "if-none-match"
 _OTHER_BYTES = {"BadDigest", "InvalidDigest", "XAmzContentChecksumMismatch", "InvalidRequest"}
 """Codes by which servers say that a body has not the checksum that came with it."""
 READ_SECONDS = 30.0
@@ -144,13 +144,14 @@ class S3(Driver):
         return self._signed([("get_object", {"Key": key}) for key in keys], seconds)
 
     def sign_writes(self, objects: Sequence[tuple[str, str]], seconds: int) -> list[tuple[str, dict[str, str]]] | None:
-        """See `Driver.sign_writes`: the checksum is a signed header, so that no other can be sent."""
+        """See `Driver.sign_writes`: checksum and condition are signed headers, so that no others can be sent."""
         sums = [_base64(digest) for _, digest in objects]
-        asked = [("put_object", {"Key": k, "ChecksumSHA256": c}) for (k, _), c in zip(objects, sums, strict=True)]
+        named = zip(objects, sums, strict=True)
+        asked = [("put_object", {"Key": key, "ChecksumSHA256": c, "IfNoneMatch": "*"}) for (key, _), c in named]
         urls = self._signed(asked, seconds)
-        if urls is None or not all(_CHECKSUM in url for url in urls):
+        if urls is None or not all(_CHECKSUM in url and _NEW in url for url in urls):
             return None
-        return [(url, {_CHECKSUM: checksum}) for url, checksum in zip(urls, sums, strict=True)]
+        return [(url, {_CHECKSUM: checksum, _NEW: "*"}) for url, checksum in zip(urls, sums, strict=True)]
 
     def _signed(self, asked: Sequence[tuple[str, dict[str, str]]], seconds: int) -> list[str] | None:
         return None if self.system.anon else self._run(self._sign(asked, seconds), READ_SECONDS)
