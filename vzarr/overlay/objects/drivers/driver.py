@@ -87,7 +87,7 @@ class Driver(ABC):
         return None
 
     def sign_writes(self, objects: Sequence[tuple[str, str]], seconds: int) -> list[tuple[str, dict[str, str]]] | None:
-        """URLs by which new objects with these SHA-256 can be written, and headers; None where nothing can be signed."""
+        """URLs by which new objects with these SHA-256 can be written, and headers; None where nothing is signed."""
         return None
 
     def refuses_others(self, key: str) -> bool:
