@@ -6,13 +6,14 @@ import gzip
 import hashlib
 import json
 import struct
+import tracemalloc
 
 import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
 from vzarr.types.blockstreams import pack_stream
-from vzarr.types.labelmap import proto, volumes
+from vzarr.types.labelmap import proto, volumes, writes
 from vzarr.types.labelmap.blocks import encode_block
 from vzarr.types.labelmap.sparsevol import decode_coarse, decode_rles, encode_rles
 
@@ -284,6 +285,32 @@ def test_a_body_that_is_merged_while_all_are_sent_is_left_out(seg: TestClient, m
     monkeypatch.setattr(volumes, "coarse_runs", coarse_runs)
     sent = seg.get("sparsevols-coarse/1/4")
     assert [label for label, _ in decode_coarse(sent.content)] == [1, 2, 4]
+
+
+@pytest.mark.parametrize("path", ["blocks", "blocks?noindexing=true", "ingest-supervoxels"])
+def test_of_a_large_stream_few_blocks_are_in_memory(seg: TestClient, monkeypatch: pytest.MonkeyPatch, path: str):
+    """300 bytes may hold a block of 64^3; here 400 blocks of 16^3 hold 13 MB."""
+    monkeypatch.setattr(writes, "BATCH_VOXELS", 4 * 16**3)
+    blocks = [gzip.compress(encode_block(np.full((16, 16, 16), n + 10, np.uint64))) for n in range(400)]
+    sent = pack_stream(((n % 20, n // 20, 2), block) for n, block in enumerate(blocks))
+    seg.post("ingest-supervoxels", content=pack_stream([((0, 0, 2), blocks[0])]))  # what is made once is there
+    tracemalloc.start()
+    assert seg.post(path, content=sent).status_code == 200
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 4_000_000
+    assert ask(seg, "labels?supervoxels=true", [[0, 0, 32], [19 * 16, 19 * 16, 40]]) == [10, 409]
+    if path == "blocks":
+        assert seg.get("size/409").json() == {"voxels": 16**3}
+
+
+def test_one_damaged_block_of_a_large_stream_refuses_all(seg: TestClient, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(writes, "BATCH_VOXELS", 4 * 16**3)
+    block = gzip.compress(encode_block(np.full((16, 16, 16), 10, np.uint64)))
+    sent = pack_stream(((n, 0, 2), block if n < 39 else block[:-1]) for n in range(40))
+    for path in ("blocks", "blocks?noindexing=true", "ingest-supervoxels"):
+        assert seg.post(path, content=sent).status_code == 400
+        assert ask(seg, "labels?supervoxels=true", [[0, 0, 32]]) == [0]
 
 
 def test_numbers_at_the_end_of_64_bits(seg: TestClient):

@@ -28,7 +28,7 @@ def get_mapping(handle: Handle, ids: Ids, nolookup: str | None = None) -> Respon
 
     An id that is unmapped and no supervoxel gives 0, or itself with ``?nolookup=true``.
     """
-    return wire.json(handle.bodies_of(ids, check=not params.parse_bool(nolookup)))
+    return wire.json(handle.bodies_of(np.array(ids, np.uint64), check=not params.parse_bool(nolookup)))
 
 
 @read(router, "/mappings")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,6 +17,7 @@ from vzarr.types.labelmap.blocks import decode_block, max_encoded_size
 from vzarr.types.labelmap.palettes import encoded, palettes
 from vzarr.types.labelmap.relabel import Lookup
 from vzarr.types.labelmap.rows import Labels
+from vzarr.types.labelmap.writes import blocks_at_once
 from vzarr.types.voxels import VoxelGeometry
 
 if TYPE_CHECKING:
@@ -133,20 +134,44 @@ def check_posted(compression: str) -> None:
         raise InvalidInputError(f'posted blocks must be of compression "blocks", not "{compression}"')
 
 
-def decode_blocks(body: bytes | memoryview, shape_zyx: Coord) -> dict[Coord, Labels]:
+class PostedBlocks(Mapping[Coord, Labels]):
+    """Blocks by their coordinates (zyx), decoded when they are asked for: a stream may hold 40,000 times its own size.
+
+    Parameters
+    ----------
+    payloads
+        The blocks as they were sent.
+    shape_zyx
+        What shape each must have; `decode_block` says what is raised for others.
+    """
+
+    def __init__(self, payloads: Mapping[Coord, memoryview], shape_zyx: Coord) -> None:
+        z, y, x = shape_zyx
+        self._payloads, self._shape = payloads, (z, y, x)
+        self._most = max_encoded_size(self._shape)
+
+    def __getitem__(self, coord: Coord) -> Labels:
+        return decode_block(bytecodecs.gunzip(self._payloads[coord], self._most), self._shape)
+
+    def __iter__(self) -> Iterator[Coord]:
+        return iter(self._payloads)
+
+    def __len__(self) -> int:
+        return len(self._payloads)
+
+
+def decode_blocks(body: bytes | memoryview, shape_zyx: Coord) -> Mapping[Coord, Labels]:
     """A posted stream of label blocks: block coordinates (zyx) and voxels; of equal coordinates the last counts.
+
+    More blocks than are written at a time are decoded as they are asked for; errors in them are raised then.
 
     Raises
     ------
     InvalidInputError
         If the stream or a block is damaged, cut short, or of another shape.
     """
-    z, y, x = shape_zyx
-    most = max_encoded_size((z, y, x))
-    return {
-        reverse(coord): decode_block(bytecodecs.gunzip(payload, most), (z, y, x))
-        for coord, payload in blockstreams.unpack_stream(body)
-    }
+    posted = PostedBlocks({reverse(c): payload for c, payload in blockstreams.unpack_stream(body)}, shape_zyx)
+    return posted if len(posted) > blocks_at_once(shape_zyx) else dict(posted)
 
 
 def check_aligned(instance: Instance, box: Box) -> None:

@@ -5,7 +5,7 @@ An overwrite takes off the index what was there, whether the client says ``mutat
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -72,10 +72,7 @@ def write_blocks(
     ensure_arrays(instance)
     voxels.grow_extents(instance, _box_around(blocks, shape))
     indexed = indexed and is_indexed(instance)
-    coords = sorted(blocks)
-    size = max(1, BATCH_VOXELS // int(np.prod(shape)))
-    for start in range(0, len(coords), size):
-        batch = {c: blocks[c] for c in coords[start : start + size]}
+    for batch in _batches(blocks, shape):
         if indexed or downres:
             _write_whole(instance, batch, indexed, downres, author)
         else:
@@ -95,9 +92,21 @@ def store_blocks(instance: Instance, blocks: Blocks, scale: int = 0, author: Aut
     if scale > shape.max_scale:
         raise InvalidInputError(f'data "{instance.name}" has scales 0 to {shape.max_scale}, not {scale}')
     ensure_arrays(instance)
-    underway.put_chunks(instance, blocks, scale)
+    for batch in _batches(blocks, shape.block_zyx):
+        underway.put_chunks(instance, batch, scale)
     if blocks:
         instance.transact(lambda tx: _log(tx, instance, blocks, scale, author))
+
+
+def blocks_at_once(shape: Coord) -> int:
+    """How many blocks are in memory at a time, and written under one intent."""
+    return max(1, BATCH_VOXELS // int(np.prod(shape)))
+
+
+def _batches(blocks: Blocks, shape: Coord) -> Iterator[Blocks]:
+    coords, size = sorted(blocks), blocks_at_once(shape)
+    for start in range(0, len(coords), size):
+        yield {c: blocks[c] for c in coords[start : start + size]}
 
 
 def _check_blocks(blocks: Blocks, shape: Coord) -> None:
