@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
+import orjson
 import pytest
 import zarr
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numcodecs.zstd import Zstd
 
 from vzarr.errors import FormatError, InvalidInputError
 from vzarr.overlay.kv import sidecar
@@ -143,6 +146,23 @@ def test_offsets_that_lead_nowhere():
 def test_no_sidecar(content):
     with pytest.raises(FormatError, match="no sidecar"):
         Sidecar({"zarr.json": content}.get)
+
+
+def test_a_chunk_that_claims_or_holds_more_than_it_may_takes_no_memory():
+    """They come from other people's repos."""
+    objects = encode(SOME)
+    bomb = Zstd(level=1).encode(bytes(1 << 28))
+    group = orjson.loads(objects["zarr.json"])
+    for length in (0, 1 << 40):
+        group["consolidated_metadata"]["metadata"]["values"]["chunk_grid"]["configuration"]["chunk_shape"] = [length]
+        with pytest.raises(FormatError, match="sidecar array values has chunks of"):
+            Sidecar({**objects, "zarr.json": orjson.dumps(group)}.get)
+    tracemalloc.start()
+    with pytest.raises(FormatError, match="damaged: a zstd frame of 268435456 bytes"):
+        list(Sidecar({**objects, "values/c/0": bomb}.get))
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 1 << 24
 
 
 def test_newer_format():

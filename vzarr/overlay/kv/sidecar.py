@@ -31,7 +31,8 @@ import orjson
 from numcodecs.zstd import Zstd
 from numpy.typing import NDArray
 
-from vzarr.errors import FormatError, InvalidInputError
+from vzarr.errors import FormatError, InvalidInputError, StorageError
+from vzarr.overlay.chunks.inflate import unzstd
 from vzarr.overlay.kv.batches import Change as Change
 from vzarr.overlay.kv.batches import batched
 
@@ -193,6 +194,8 @@ class _Column:
         self._dtype = np.dtype(ARRAYS[name]).newbyteorder("<")
         self.length = int(metadata["shape"][0])
         self._chunk_length = _chunk_length(metadata)
+        if not 0 < self._chunk_length * self._dtype.itemsize <= CHUNK_BYTES[name]:
+            raise FormatError(f"sidecar array {name} has chunks of {self._chunk_length} items")
         self._chunk = lru_cache(CACHED_CHUNKS[name])(self._load)
 
     def _load(self, number: int) -> np.ndarray[Any, Any]:
@@ -201,8 +204,8 @@ class _Column:
         if packed is None:
             raise FormatError(f"sidecar object {name} is missing")
         try:
-            chunk = np.frombuffer(_zstd.decode(packed), self._dtype)
-        except (RuntimeError, ValueError) as error:
+            chunk = np.frombuffer(unzstd(packed, self._chunk_length * self._dtype.itemsize), self._dtype)
+        except (StorageError, ValueError) as error:
             raise FormatError(f"sidecar object {name} is damaged: {error}") from error
         if len(chunk) != self._chunk_length:
             raise FormatError(f"sidecar object {name} holds {len(chunk)} items, not {self._chunk_length}")
