@@ -123,7 +123,7 @@ class Split:
         counts = index.read_parts(edit.tx, parts)
         edit.deed = self._deed(parts[self.cuts[0].remain], counts)
         runs = mutations.Writer.attach(edit.tx, bytes(encode_rles(self.runs)))
-        edit.log(self._record(parts, counts, runs))
+        edit.log(self._record(parts, counts, runs), moves_only=False)
 
     def _deed(self, body: int, counts: Mapping[int, rows.Counts]) -> Deed:
         moved = ((body, self.new_body, tuple(c.split for c in self.cuts)),) if self.new_body else ()
@@ -215,7 +215,7 @@ class Join:
         for body in set(bodies.values()):
             edit.put_header(body, edit.header(body).voxels)
         edit.deed = Deed(undoes=self.undone)
-        edit.log({"Action": "undo-complete", "Undone": self.undone})
+        edit.log({"Action": "undo-complete", "Undone": self.undone}, moves_only=False)
 
 
 def _changes(edit: Edit, supervoxels: set[int]) -> bool:

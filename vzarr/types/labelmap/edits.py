@@ -53,6 +53,7 @@ class Edit:
     deed: Deed | None = field(default_factory=Deed)
     forget: bool = False
     _logged: bool = False
+    _moves_only: bool = False
 
     def __post_init__(self) -> None:
         self.before = index.read_change(self.tx)
@@ -125,9 +126,16 @@ class Edit:
         changed = None if written is None else (key for key in written if key[:1] in (rows.HEADER, rows.INDEX))
         return None if changed is None else {int.from_bytes(key[1:9], "big") for key in changed}
 
-    def log(self, fields: Mapping[str, Any]) -> None:
-        """Write the record of an edit of bodies into the mutation log."""
+    def log(self, fields: Mapping[str, Any], *, moves_only: bool = True) -> None:
+        """Write the record of an edit of bodies into the mutation log.
+
+        Parameters
+        ----------
+        moves_only
+            Whether it only moves supervoxels from body to body, each of which says so in its header.
+        """
         self._record(fields, announced=True)
+        self._moves_only = moves_only
         self.deed = replace(self.deed or Deed(), action=fields["Action"].removesuffix("-complete"))
 
     def note(self, fields: Mapping[str, Any]) -> None:
@@ -140,11 +148,13 @@ class Edit:
         self._logged = True
 
     def finish(self) -> None:
-        """Leave the mark and the deed; the edit's number is taken here when it has no record."""
+        """Leave the marks and the deed; the edit's number is taken here when it has no record."""
         if not self._logged:
             self.tx.next_mutation_id()
         self.after = rows.number(self.number)
         self.tx.put(rows.CHANGE, self.after)
+        if not self._moves_only:
+            self.tx.put(rows.VOXELS, self.after)
         if self.deed is not None:
             self.tx.put(deeds.key(self.instance.version.uuid, self.number), self.deed.encode())
 

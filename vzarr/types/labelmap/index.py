@@ -75,8 +75,17 @@ def read_change(keys: InstanceKeys) -> bytes:
 
     A merge node without edits of its own has none: what it inherits does not change.
     """
+    return _mark(keys, rows.CHANGE)
+
+
+def read_voxel_change(keys: InstanceKeys) -> bytes:
+    """As `read_change`, of changes that may concern what voxels hold: all but those that only move supervoxels."""
+    return _mark(keys, rows.VOXELS)
+
+
+def _mark(keys: InstanceKeys, row: bytes) -> bytes:
     try:
-        return keys.get(rows.CHANGE) or b""
+        return keys.get(row) or b""
     except ConflictError:
         return b""
 

@@ -15,6 +15,7 @@ key             value                          meaning
 ``u`` ...       JSON                           what edits did (`vzarr.types.labelmap.deeds`)
 ``x``           label                          largest label of the version
 ``c``           mutation id                    last change: whoever caches looks at it
+``v``           mutation id                    last change but for edits that move bodies: who writes voxels looks at it
 ``w``           see `vzarr.types.labelmap.intents`  voxels being written
 ``extents``     JSON                           see `vzarr.types.voxels`
 ``a``           see `vzarr.types.labelmap.allocate`  next labels; outside of versions
@@ -36,7 +37,7 @@ from vzarr.errors import FormatError, InvalidInputError
 Labels = NDArray[np.uint64]
 
 HEADER, INDEX, MAPPING, PAGE, STRAY, SPLIT, DEED = b"b", b"i", b"p", b"q", b"r", b"s", b"u"
-MAX_LABEL, CHANGE, INTENT, ALLOCATION = b"x", b"c", b"w", b"a"
+MAX_LABEL, CHANGE, VOXELS, INTENT, ALLOCATION = b"x", b"c", b"v", b"w", b"a"
 
 _NUMBERS = struct.Struct("<QQ")
 _AXIS_BITS = 21

@@ -23,7 +23,7 @@ from vzarr.types.labelmap.underway import Decide, Plan, Recut
 from vzarr.types.voxels import VoxelGeometry
 
 if TYPE_CHECKING:
-    from vzarr.overlay.kv.versioned import InstanceTxn
+    from vzarr.overlay.kv.versioned import InstanceKeys, InstanceTxn
     from vzarr.types.base import Instance
 
 
@@ -104,7 +104,7 @@ def split_body(instance: Instance, body: int, runs: Runs, author: Author) -> Spl
     joined = join_runs(runs)
 
     def plan() -> Plan:
-        found = index.read_index(instance.keys, body)
+        found = index.consistently(instance, lambda keys: index.read_index(keys, body))
         if found is None:
             raise InvalidInputError(f'label {body} does not exist in data "{instance.name}"')
         work = _Work.of(instance, found, joined)
@@ -114,6 +114,8 @@ def split_body(instance: Instance, body: int, runs: Runs, author: Author) -> Spl
             raise InvalidInputError(f"{outside} voxels of the split volume lie in blocks without label {body}")
 
         def decide(tx: InstanceTxn) -> Split:
+            if index.read_header(tx, body) != found.header:
+                raise underway.StaleError  # it may have other supervoxels by now
             new_body = allocate.take(tx, instance)
             touched = sorted(sv for sv in work.counts if sv)
             cuts = [Cut(sv, allocate.take(tx, instance), allocate.take(tx, instance)) for sv in touched]
@@ -131,8 +133,11 @@ def _voxels(joined: Runs) -> int:
 
 
 def _supervoxel(instance: Instance, supervoxel: int) -> LabelIndex:
-    body = mapping.bodies_within(instance.keys, [supervoxel])[supervoxel]
-    found = index.read_part(instance.keys, body, supervoxel) if body else None
+    def part(keys: InstanceKeys) -> LabelIndex | None:
+        body = mapping.bodies_within(keys, [supervoxel])[supervoxel]
+        return index.read_part(keys, body, supervoxel) if body else None
+
+    found = index.consistently(instance, part)
     if found is None:
         raise InvalidInputError(f"supervoxel {supervoxel} doesn't exist, or has been split already")
     return found

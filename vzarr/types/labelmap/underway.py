@@ -56,7 +56,7 @@ class Plan:
         What will be there, given what was decided.
     decide
         Makes the last checks and takes new ids, in the transaction that leaves the intent; None for a write
-        that does not split.
+        that does not split.  Raises `StaleError` if bodies changed meanwhile in a way that matters.
     downres
         Whether the coarser scales follow.
     aside
@@ -83,8 +83,8 @@ def carry_out(instance: Instance, plan: Callable[[], Plan]) -> tuple[Recut | Non
     Parameters
     ----------
     plan
-        Called when nobody else writes; again if an edit came between, or if others took this process for
-        dead.
+        Called when nobody else writes; again if a change of voxels came between, or if others took this process for
+        dead.  Edits that move bodies go on meanwhile, and would else keep it from ever being carried out.
 
     Returns
     -------
@@ -94,13 +94,17 @@ def carry_out(instance: Instance, plan: Callable[[], Plan]) -> tuple[Recut | Non
     while True:
         with _lock_of(instance), instance.version.writing():
             if _finish_abandoned(instance):
-                mark = index.read_change(instance.keys)
+                mark = index.read_voxel_change(instance.keys)
                 planned = plan()
                 intent = _begin(instance, mark, planned)
                 number = None if intent is None else _write(instance, planned, intent)
                 if intent is not None and number is not None:
                     return intent.split, number
         time.sleep(_POLL_SECONDS)
+
+
+class StaleError(Exception):
+    """What a plan was made of has changed since."""
 
 
 class _CrossedError(Exception):
@@ -140,21 +144,24 @@ def _lock_of(instance: Instance) -> threading.Lock:
 
 
 def _begin(instance: Instance, mark: bytes, plan: Plan) -> Intent | None:
-    """Leave an intent; None while another process has one, or edited what was just looked at."""
+    """Leave an intent; None while another process has one, or if what was just looked at has changed."""
     before = tally(plan.stored.items())
     blocks = pack_blocks(np.array(list(plan.stored)))
     owner = instance.version.repo.authority.presence.name
 
     def begin(tx: InstanceTxn) -> Intent | None:
         # Another process may have begun, or have begun and finished, since the blocks were read.
-        if tx.get(rows.INTENT) is not None or index.read_change(tx) != mark:
+        if tx.get(rows.INTENT) is not None or index.read_voxel_change(tx) != mark:
             return None
         what = before, plan.downres, plan.decide(tx), owner, plan.aside, plan.author, plan.indexed
         intent = Intent.begin(blocks, *what)
         tx.put(rows.INTENT, intent.encode())
         return intent
 
-    return instance.transact(begin)
+    try:
+        return instance.transact(begin)
+    except StaleError:
+        return None
 
 
 def _write(instance: Instance, plan: Plan, intent: Intent) -> int | None:

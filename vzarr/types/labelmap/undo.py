@@ -154,7 +154,8 @@ def _join(instance: Instance, number: int, deed: Deed, author: Author) -> int:
     shape = VoxelGeometry.of(instance.config).block_zyx
 
     def plan() -> Plan:
-        found = _check_parts(instance.keys, join, deed.empty)
+        # In a transaction: an edit between two looks must not be taken for one that depends on the split.
+        found = instance.transact(lambda tx: _check_parts(tx, join, deed.empty))
         packed = np.unique(np.concatenate([c.blocks for c in found.values()]))
         coords = [tuple(c) for c in unpack_blocks(packed).tolist()]
         read = instance.version.read_chunks(voxels.array_path(instance.folder), coords)
