@@ -5,6 +5,7 @@ What the broker cannot take for long is lost: no request waits, and memory is bo
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections import deque
 from collections.abc import Mapping
@@ -15,6 +16,8 @@ import orjson
 from vzarr.errors import StorageError
 from vzarr.kafka.broker import Broker
 from vzarr.kafka.publisher import END_SECONDS, Trouble
+
+log = logging.getLogger(__name__)
 
 MOST_WAITING = 10_000
 """Messages that are kept while the broker is away; the oldest ones go first."""
@@ -72,7 +75,9 @@ class ActivityFeed:
                 return
             try:
                 self._broker.send(self.topic, self._sending)
-            except StorageError as error:
+            except Exception as error:  # whatever it is, the thread must live to send the next messages
+                if not isinstance(error, StorageError):
+                    log.exception("publishing activity failed")
                 self._trouble.note(f"topic {self.topic}", error)
                 return
             self._trouble.clear(f"topic {self.topic}")
