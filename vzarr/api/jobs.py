@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 from vzarr.api.hub import Hub
-from vzarr.errors import NotFoundError
+from vzarr.errors import AuthorityUnavailableError, NotFoundError, StorageError, VzarrError
 from vzarr.jobs.records import Job, Records
 from vzarr.jobs.runner import Order, Runner
 from vzarr.overlay.repo import Repo
@@ -43,6 +43,8 @@ class Jobs:
         ------
         NotFoundError
             If no repo knows one of that id.
+        StorageError, AuthorityUnavailableError
+            If none does whose keys can be reached, and those of some cannot.
         """
         job = self._find(number)[1]
         until = time.monotonic() + min(wait, WAIT_SECONDS)
@@ -61,9 +63,12 @@ class Jobs:
         self._runner.close()
 
     def _find(self, number: str) -> tuple[Repo, Job]:
+        failed: VzarrError | None = None
         for repo in self._hub.current():
             try:
                 return repo, Records.of(repo).get(number)
             except NotFoundError:
                 continue
-        raise NotFoundError(f"no job {number!r}")
+            except (StorageError, AuthorityUnavailableError) as error:
+                failed = error  # another repo may know it
+        raise failed or NotFoundError(f"no job {number!r}")

@@ -16,9 +16,10 @@ from tests.serving import serving
 from vzarr.api.app import create_app
 from vzarr.api.hub import Hub
 from vzarr.config import Settings
-from vzarr.jobs import runner
+from vzarr.jobs import records, runner
 from vzarr.overlay.care.rebuildkeys import rebuild
 from vzarr.overlay.care.verify import verify
+from vzarr.overlay.kv.section import Unreachable
 from vzarr.overlay.opening import open_objects
 from vzarr.overlay.transfer.places import StoredPlace
 
@@ -373,3 +374,17 @@ def test_keys_move_under_two_servers(client: TestClient, repo: vzarr.Repo, hub: 
         == "AuthorityUnavailableError"
     )
     assert client.get(f"/api/node/{repo.uuid}/notes/key/k").content == b"1"
+
+
+def test_a_repo_whose_keys_are_out_of_reach_hides_no_jobs_of_others(
+    client: TestClient, repo: vzarr.Repo, hub: Hub, monkeypatch: pytest.MonkeyPatch
+):
+    assert client.post("/api/repos", json={"alias": "other"}, headers=ADMIN).status_code == 200
+    for broken, asked in (hub.repos(), hub.repos()[::-1]):
+        number = runner.Records.of(asked).add(asked.uuid, "push", {}).id
+        with monkeypatch.context() as patch:
+            patch.setattr(broken.authority, "kv", Unreachable("the database is away"))
+            patch.setattr(records.Records, "of", classmethod(lambda cls, r: cls(r.authority.kv, r.authority.presence)))
+            assert client.get(f"/api/jobs/{number}", headers=ADMIN).json()["id"] == number
+            assert client.get("/api/jobs/nothing", headers=ADMIN).status_code == 503
+    assert client.get("/api/jobs/nothing", headers=ADMIN).status_code == 404
