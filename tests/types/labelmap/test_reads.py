@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import gzip
+from itertools import islice
 
 import lz4.block
 import numpy as np
 import pytest
 
 from vzarr.errors import InvalidInputError
+from vzarr.types.atonce import WouldWaitError, at_once
 from vzarr.types.blockstreams import unpack_stream
 from vzarr.types.labelmap.blocks import decode_block
 from vzarr.types.labelmap.handle import LabelMap
@@ -73,3 +75,15 @@ def test_slices_of_square_pixels(make):
     seg.write((0, 0, 0), labels)
     found = seg.read_isotropic((0, 3, 0), (32, 1, 16))
     np.testing.assert_array_equal(found[:, 0], np.repeat(labels[:, 3], 2, axis=0))
+
+
+def test_of_a_box_around_blocks_that_are_far_apart_these_are_found(make):
+    seg, block = make(), np.ones((16, 16, 16), np.uint64)
+    far = [(-1, 0, 2), (0, 0, 0), (0, 90, 3), (1000, 1000, 1000)]
+    seg.write_blocks(dict.fromkeys(far, block))
+    boxes = [((-16, 0, 0), (16016, 16016, 16016)), ((0, 0, 0), (16000, 16000, 16000))]
+    assert [list(islice(seg.box_blocks(box), 5)) for box in boxes] == [far, far[1:3]]
+    coords = [coord for coord, _ in unpack_stream(b"".join(seg.block_stream(far[:2], "lz4")))]
+    assert coords == [(2, 0, -1), (0, 0, 0)]
+    with pytest.raises(WouldWaitError), at_once():
+        seg.box_blocks(boxes[0])

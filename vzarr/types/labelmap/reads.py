@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import islice
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 _MOST_BY_PALETTE = 64
 """A box of more blocks is read past the cache, which it would empty."""
+_MOST_TRIED = 1 << 16
+"""Blocks of a box that are looked for one by one; of a larger one all that were written are listed."""
 _MOST_AT_ONCE = 4
 """So many blocks are sent by who must not wait."""
 
@@ -81,11 +84,15 @@ def isotropic_steps(instance: Instance, shape: Sequence[int]) -> list[NDArray[np
 
 
 def blocks_in_box(instance: Instance, box: Box, scale: int = 0) -> Iterator[Coord]:
-    """Blocks of a box, as far as the scale has any, so that a huge box around little data is soon done."""
+    """Blocks of a box that may have been written, in zyx order: a huge box costs what is in it, however far apart."""
     inside = _covered(instance, box, scale)
     if inside is None:
         return iter(())
-    return iter_coords(blocks_of_box(inside, VoxelGeometry.of(instance.config).block_zyx))
+    blocks = blocks_of_box(inside, VoxelGeometry.of(instance.config).block_zyx)
+    if math.prod(shape_of(blocks)) <= _MOST_TRIED:
+        return iter_coords(blocks)
+    will_wait("so large a box")
+    return map(tuple, instance.version.chunk_coords(voxels.array_path(instance.folder, scale), *blocks).tolist())
 
 
 def _covered(instance: Instance, box: Box, scale: int) -> Box | None:
@@ -196,9 +203,11 @@ def framed_blocks(
     lookup
         From supervoxels to bodies; None sends supervoxels.
     """
-    encode, wanted = encoder(compression), list(coords)
+    encode, todo = encoder(compression), iter(coords)
+    wanted = list(islice(todo, _MOST_AT_ONCE + 1))
     if len(wanted) > _MOST_AT_ONCE:
         will_wait("sending so many blocks")
+        wanted.extend(todo)
 
     def framed(one: tuple[tuple[Coord, Palette], Labels]) -> bytes:
         ((z, y, x), palette), labels = one
