@@ -142,3 +142,21 @@ def test_an_index_that_met_a_change_is_not_kept(seg: LabelMap):
     caches.of(seg).keep_sizes(mark, {1: sizes[0], 2: sizes[1]})
     assert seg.find(1).header.voxels == sum(sizes)
     assert seg.sizes([1, 2]) == [sum(sizes), 0]
+
+
+def test_who_reads_beside_busy_editors_waits_for_nobody_and_is_never_refused(seg):
+    """Somebody edits during every look, and at last seals the version."""
+    looks = []
+
+    def read(keys):
+        before = index.read_counts(keys, 1)
+        looks.append(len(before))
+        if len(looks) <= index._ATTEMPTS:
+            seg.merge(1, [1 + len(looks)])
+        if len(looks) == index._ATTEMPTS:
+            seg.version.commit()
+        return before, index.read_counts(keys, 1)
+
+    before, after = index.consistently(seg, read)
+    assert sorted(before) == sorted(after) == [1, 2, 3, 4, 5]
+    assert looks == [1, 2, 3, 4, 5]

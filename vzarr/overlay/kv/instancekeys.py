@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 from vzarr.overlay.kv.base import Item
@@ -13,6 +14,9 @@ class InstanceKeys(Protocol):
 
     def without_conflicts(self) -> InstanceKeys:
         """The same keys, of which those that have several values are absent."""
+
+    def at_one_moment(self) -> AbstractContextManager[InstanceKeys]:
+        """The same keys as they are now, for as long as the context lasts; writers go on meanwhile."""
 
     def get(self, key: bytes) -> bytes | None:
         """Value of `key`, or None where it is absent or deleted; `ConflictError` where it has several."""

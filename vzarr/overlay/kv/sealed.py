@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from heapq import merge as merged
 from itertools import groupby, islice, takewhile
@@ -167,6 +168,11 @@ class SealedKeys(InstanceKeys):
         found = SealedKeys(self._stack, self._get)
         found._lenient = True
         return found
+
+    @contextmanager
+    def at_one_moment(self) -> Iterator[SealedKeys]:
+        """The keys themselves, for they never change."""
+        yield self
 
     @cached_property
     def sidecars(self) -> list[Sidecar]:

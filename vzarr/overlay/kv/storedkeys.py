@@ -77,7 +77,8 @@ class StoredKeys(InstanceKeys):
         return found
 
     @contextmanager
-    def _at_one_moment(self) -> Iterator[StoredKeys]:
+    def at_one_moment(self) -> Iterator[StoredKeys]:
+        """See `InstanceKeys.at_one_moment`."""
         if self._snapshot is None:
             yield self
             return
@@ -89,7 +90,7 @@ class StoredKeys(InstanceKeys):
 
     def _again(self, key: bytes, _version: int) -> bytes | None:
         """Value of a key that was written while it was looked up."""
-        with self._at_one_moment() as same:
+        with self.at_one_moment() as same:
             return same.get(key)
 
     def get(self, key: bytes) -> bytes | None:
@@ -108,7 +109,7 @@ class StoredKeys(InstanceKeys):
             if self._snapshot is None or len(wanted) < 2 or not seen.unread:
                 values = seen.read(self._view)
                 return [values.get(key) for key in wanted]
-        with self._at_one_moment() as same:
+        with self.at_one_moment() as same:
             return same.get_many(wanted)
 
     def get_with_version(self, key: bytes) -> tuple[int, bytes] | None:
@@ -137,7 +138,7 @@ class StoredKeys(InstanceKeys):
 
     def scan_many(self, ranges: Sequence[tuple[bytes, bytes]]) -> list[list[Item]]:
         """What `scan` gives of each of many short ranges, looked up together and in memory."""
-        with self._at_one_moment() as same:
+        with self.at_one_moment() as same:
             return same._scan_many(ranges)
 
     def _scan_many(self, ranges: Sequence[tuple[bytes, bytes]]) -> list[list[Item]]:

@@ -91,7 +91,7 @@ def _mark(keys: InstanceKeys, row: bytes) -> bytes:
 
 
 def consistently(instance: Instance, read: Callable[[InstanceKeys], T]) -> T:
-    """What `read` gives for one moment: tried again when a change came between, at last in a transaction."""
+    """What `read` gives for one moment: tried again when a change came between, at last in a snapshot."""
     return with_mark(instance, read)[1]
 
 
@@ -103,7 +103,8 @@ def with_mark(instance: Instance, read: Callable[[InstanceKeys], T]) -> tuple[by
         found = read(keys)
         if read_change(keys) == before:
             return before, found
-    return instance.transact(lambda tx: (read_change(tx), read(tx)))
+    with keys.at_one_moment() as same:
+        return read_change(same), read(same)
 
 
 def read_header(keys: InstanceKeys, body: int) -> Header | None:
