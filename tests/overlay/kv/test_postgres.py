@@ -143,6 +143,24 @@ def test_a_server_that_ends_sessions(url: str):
     kv.close()
 
 
+def test_connections_that_lay_idle_while_the_server_began_anew_are_made_anew(url: str, monkeypatch: pytest.MonkeyPatch):
+    """Else each of them would fail once, and a server has one for every request that it once answered at a time."""
+    monkeypatch.setattr("vzarr.overlay.kv.postgres.TRUSTED_SECONDS", 0.0)
+    kv = PostgresKV(url)
+    with kv.session(), kv.session(), kv.session():
+        kv.transact(lambda txn: txn.put(b"a", b"1"))
+    with psycopg.connect(url, autocommit=True) as admin:
+        others = "datname = current_database() AND pid <> pg_backend_pid()"
+        ended = admin.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {others}").fetchall()
+    assert len(ended) == 4
+    assert kv.get(b"a") == b"1"
+    with kv.session(), kv.session() as view:
+        assert view.get(b"a") == b"1"
+        kv.transact(lambda txn: txn.put(b"a", b"2"))
+    assert kv.get(b"a") == b"2"
+    kv.close()
+
+
 def test_a_long_transaction_does_not_starve_among_short_ones(url: str):
     """Short ones that never wait would change what it looks at during each of its attempts."""
     stop, started = threading.Event(), threading.Barrier(4)

@@ -27,6 +27,8 @@ T = TypeVar("T")
 
 RETRY_SECONDS = 30.0
 CONNECT_SECONDS = 10
+TRUSTED_SECONDS = 5.0
+"""How long a connection that nobody uses is taken to be there still."""
 _GATE = 0x767A617272
 """Advisory lock: every transaction shares it, and one that collided before has it alone."""
 _BEGIN = f"BEGIN ISOLATION LEVEL SERIALIZABLE; SELECT pg_advisory_xact_lock_shared({_GATE})"
@@ -74,7 +76,7 @@ class PostgresKV(ByViews):
 
     def _reset(self) -> None:
         self._pid = os.getpid()
-        self._idle: list[Connection] = []
+        self._idle: list[tuple[Connection, float]] = []
         self._lock = Lock()
         self._local = local()
 
@@ -150,23 +152,26 @@ class PostgresKV(ByViews):
             return
         with self._lock:
             idle, self._idle = self._idle, []
-        for connection in idle:
+        for connection, _since in idle:
             connection.close()
 
     def _check(self) -> None:
         if self._closed:
             raise StorageError(f"key store {self._name} is closed")
         if self._pid != os.getpid():
-            inherited.extend(self._idle)
+            inherited.extend(connection for connection, _since in self._idle)
             self._reset()
 
     def _take(self) -> Connection:
         self._check()
-        with self._lock:
-            while self._idle:
-                connection = self._idle.pop()
-                if not connection.closed:
-                    return connection
+        while True:
+            with self._lock:
+                if not self._idle:
+                    break
+                connection, since = self._idle.pop()
+            if time.monotonic() - since < TRUSTED_SECONDS or _answers(connection):
+                return connection
+            connection.close()
         return self.connect()
 
     def connect(self) -> Connection:
@@ -195,6 +200,15 @@ class PostgresKV(ByViews):
             connection.close()
         with self._lock:
             if not self._closed and not connection.closed:
-                self._idle.append(connection)
+                self._idle.append((connection, time.monotonic()))
                 return
         connection.close()
+
+
+def _answers(connection: Connection) -> bool:
+    """Whether the database still knows a connection: it may have been started anew since."""
+    try:
+        connection.execute("SELECT 1")
+    except driver().Error:
+        return False
+    return True
