@@ -160,3 +160,22 @@ def test_who_reads_beside_busy_editors_waits_for_nobody_and_is_never_refused(seg
     before, after = index.consistently(seg, read)
     assert sorted(before) == sorted(after) == [1, 2, 3, 4, 5]
     assert looks == [1, 2, 3, 4, 5]
+
+
+def test_all_versions_together_remember_so_many_ids(seg, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(caches, "_FEW_IDS", 10)
+    monkeypatch.setattr(caches, "_MOST_IDS", 100)
+    monkeypatch.setattr(caches, "_large", {})
+    seg.merge(1, [2])
+    seg.version.commit()
+    versions = [seg.at(seg.version.repo["master"].branch(f"b{n}")) for n in range(5)]
+    ids = np.arange(1, 41, dtype=np.uint64)
+    wanted = np.where(ids == 2, 1, ids).tolist()
+    for _ in range(2):
+        for view in versions:
+            assert view.lookup(ids).tolist() == wanted
+            assert sum(caches.of(v).count for v in versions) <= 100
+    assert [caches.of(v).count for v in versions] == [0, 0, 0, 40, 40]
+    few = np.arange(1, 10, dtype=np.uint64)
+    assert versions[0].lookup(few).tolist() == wanted[:9]
+    assert [caches.of(v).count for v in versions] == [9, 0, 0, 40, 40]

@@ -25,6 +25,9 @@ Place = tuple[str, str, str]
 
 _MOST_VERSIONS = 64
 _MOST_IDS = 4_000_000
+"""Of all versions together, about: half a gigabyte."""
+_FEW_IDS = 10_000
+"""A version with so many does not count."""
 
 
 @dataclass
@@ -57,10 +60,23 @@ class Cache:
             self._turn_to(mark)
             return self.bodies, self.existing
 
+    @property
+    def count(self) -> int:
+        """How many ids are remembered."""
+        return len(self.bodies) + len(self.existing) + len(self.sizes) + len(self.indexed)
+
     def _turn_to(self, mark: bytes) -> None:
-        count = len(self.bodies) + len(self.existing) + len(self.sizes) + len(self.indexed)
-        if self.mark != mark or count > _MOST_IDS:
-            self.mark, self.bodies, self.existing, self.sizes, self.indexed = mark, {}, {}, {}, set()
+        if self.mark != mark or self.count > _MOST_IDS:
+            self.mark = mark
+            self._forget()
+
+    def _forget(self) -> None:
+        self.bodies, self.existing, self.sizes, self.indexed = {}, {}, {}, set()
+
+    def forget(self) -> None:
+        """Remember nothing; who holds one of the dictionaries goes on with it."""
+        with self.lock:
+            self._forget()
 
     def keep(self, mark: bytes, bodies: Mapping[int, int], existing: Mapping[int, int]) -> None:
         """Remember what was looked up."""
@@ -69,6 +85,7 @@ class Cache:
             if self.mark == mark:
                 self.bodies.update(bodies)
                 self.existing.update(existing)
+        _make_room(self)
 
     def sizes_of(self, mark: bytes, bodies: Iterable[int]) -> dict[int, int]:
         """Voxels of those bodies that are known."""
@@ -81,6 +98,7 @@ class Cache:
         with self.lock:
             if self.mark == mark:
                 self.sizes.update(sizes)
+        _make_room(self)
 
     def index_of(self, mark: bytes, body: int) -> LabelIndex | None:
         """Index of a body, None if it is not known."""
@@ -115,6 +133,25 @@ class Cache:
 
 
 _cache_at = lru_cache(_MOST_VERSIONS)(Cache)
+_large: dict[Place, Cache] = {}
+"""Caches of more than a few ids; the one that grew last is the last."""
+_making_room = threading.Lock()
+
+
+def _make_room(grown: Cache) -> None:
+    """Let caches that did not grow for the longest time forget what they know, if all together know too much."""
+    if grown.count <= _FEW_IDS:
+        return
+    with _making_room:
+        _large.pop(grown.place, None)
+        _large[grown.place] = grown
+        total = sum(cache.count for cache in _large.values())
+        for place in [*_large][:-1]:
+            if total <= _MOST_IDS:
+                return
+            oldest = _large.pop(place)
+            total -= oldest.count
+            oldest.forget()
 
 
 def of(instance: Instance) -> Cache:
