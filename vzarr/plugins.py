@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
-from importlib.metadata import EntryPoint, EntryPoints, entry_points
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
 
 
 @cache
@@ -14,5 +15,5 @@ def offered(group: str) -> Mapping[str, EntryPoint]:
 
 
 @cache
-def _installed() -> EntryPoints:
-    return entry_points()
+def _installed() -> Any:
+    return entry_points()  # of a class that Python 3.12 did away with, or of the one that came for it
