@@ -1,9 +1,7 @@
 """Locks and presence of those who share keys in PostgreSQL: advisory locks of sessions, which end with their process.
 
 A lock is named by a hash of the repo's keys and its own name.  The server takes it back when the session's connection
-ends: at once when a process is killed, and after the connection's keep-alive time (25 s) when a machine vanishes.  A
-session may also end while its process lives, as when the database is started anew.  So nobody is taken for dead sooner
-than he must have noticed himself: who writes looks every `CHECK_SECONDS`, and others wait `GRACE_SECONDS`.
+ends: at once when a process is killed, and after the connection's keep-alive time (25 s) when a machine vanishes.
 """
 
 from __future__ import annotations
@@ -22,8 +20,6 @@ from vzarr.overlay.kv.postgresviews import driver
 
 CHECK_SECONDS = 2.0
 """How long a process relies on its own session being there."""
-GRACE_SECONDS = CHECK_SECONDS + 1.0
-"""How long a process is not taken for dead whose session has ended: the database may have, and it may not know yet."""
 
 
 class PostgresLocks(Locks):
@@ -70,7 +66,6 @@ class PostgresPresence(_Named):
         self._session: Any = None
         self._end: finalize[Any, Any] | None = None
         self._checked = 0.0
-        self._absent: dict[str, float] = {}
 
     @property
     def name(self) -> str:
@@ -96,16 +91,15 @@ class PostgresPresence(_Named):
         return name
 
     def is_running(self, name: str) -> bool:
-        """Whether some session holds the lock of that name, or did a moment ago, as far as is known here."""
+        """Whether some session holds the lock of that name."""
         if not name:
             return True
         number = _number(self._where, f"process {name}")
         with self.kv.session() as session:
             if not session.query("SELECT pg_try_advisory_lock(%s)", number)[0][0]:
-                self._absent.pop(name, None)
                 return True
             session.query("SELECT pg_advisory_unlock(%s)", number)
-        return time.monotonic() - self._absent.setdefault(name, time.monotonic()) < GRACE_SECONDS
+            return False
 
     def forked(self) -> None:
         """Let go of the parent's name and session, in its child."""
