@@ -13,8 +13,7 @@ def test_all_groups_are_found_by_one_look_at_the_installed_packages(monkeypatch:
     looks = []
     find = metadata.entry_points
     monkeypatch.setattr(plugins, "entry_points", lambda: looks.append(1) or find())
-    plugins.offered.cache_clear()
-    plugins._installed.cache_clear()
+    plugins.forget()
     assert plugins.offered("vzarr.types")["labelmap"].value.startswith("vzarr.types.labelmap")
     assert {"labelmap", "keyvalue"} <= set(plugins.offered("vzarr.routers"))
     assert plugins.offered("vzarr.nothing") == {}

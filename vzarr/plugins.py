@@ -17,3 +17,9 @@ def offered(group: str) -> Mapping[str, EntryPoint]:
 @cache
 def _installed() -> Any:
     return entry_points()  # of a class that Python 3.12 did away with, or of the one that came for it
+
+
+def forget() -> None:
+    """Look again next time: something was installed, or taken away, while the process runs."""
+    offered.cache_clear()
+    _installed.cache_clear()

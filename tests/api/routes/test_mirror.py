@@ -15,7 +15,7 @@ from tests.api.conftest import TOKEN
 from tests.api.routes.test_transfer import ADMIN
 from vzarr.api.hub import Hub
 from vzarr.overlay import layout, opening
-from vzarr.overlay.transfer import waiting
+from vzarr.overlay.transfer import pickup
 from vzarr.overlay.transfer.mirror import mirror
 from vzarr.overlay.transfer.places import open_place
 
@@ -203,7 +203,7 @@ def test_a_moment_waits_until_it_is_fetched_or_forgotten(
     assert client.delete(f"{base}/moments/{'1' * 32}", headers=ADMIN).status_code == 200
     assert not list(objects.walk(f"tmp/moment-{'1' * 32}"))
     assert list(objects.walk(f"tmp/moment-{NUMBER}"))
-    monkeypatch.setattr(waiting, "FORGOTTEN_SECONDS", -1)
+    monkeypatch.setattr(pickup, "FORGOTTEN_SECONDS", -1)
     client.post(f"{base}/moments/{'2' * 32}", json=held, headers=ADMIN)
     assert not list(objects.walk(f"tmp/moment-{NUMBER}")), "nobody came for it"
     for wrong in ([], {}, {"nodes": nodes, "held": "x y\n"}, {"nodes": nodes, "held": f"{'0' * 64} 1 - ../x\n"}):

@@ -9,18 +9,22 @@ from pathlib import Path
 import pytest
 
 from tests.postgres import database
+from vzarr import plugins
 from vzarr.overlay.kv import OrderedKV, open_kv
 from vzarr.overlay.kv.memory import forget
 
 
 @pytest.fixture
-def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A package that brings a key store of its own, as pip leaves it."""
     about = tmp_path / "site" / "shelf-1.0.dist-info"
     about.mkdir(parents=True)
     (about / "METADATA").write_text("Metadata-Version: 2.1\nName: shelf\nVersion: 1.0\n")
     (about / "entry_points.txt").write_text("[vzarr.kv]\nshelf = tests.overlay.kv.outsider:open_shelf\n")
     monkeypatch.syspath_prepend(about.parent)
+    plugins.forget()
+    yield
+    plugins.forget()
 
 
 @pytest.fixture(params=["memory", "sqlite", "lmdb", "shelf", pytest.param("postgresql", marks=pytest.mark.postgres)])

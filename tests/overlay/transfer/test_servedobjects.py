@@ -16,6 +16,7 @@ from tests.serving import TOKEN, serving
 from vzarr.errors import FormatError, StorageError, UnsupportedError
 from vzarr.overlay import layout, opening
 from vzarr.overlay.transfer.client import SHA256, Client
+from vzarr.overlay.transfer.http import Host
 from vzarr.overlay.transfer.mirror import mirror
 from vzarr.overlay.transfer.places import open_place
 from vzarr.overlay.transfer.servedobjects import ServedObjects
@@ -24,7 +25,7 @@ from vzarr.overlay.transfer.servedobjects import ServedObjects
 def test_it_is_a_store(tmp_path: Path):
     with vzarr.create(str(tmp_path / "origin"), root="origin") as repo, serving(tmp_path / "served") as server:
         mirror(open_place(repo.url), open_place(str(tmp_path / "served" / "origin")), opened=True)
-        client = Client(server.url.removeprefix("http://"), secure=False, token=TOKEN)
+        client = Client(Host(server.url.removeprefix("http://"), secure=False), TOKEN)
         objects = ServedObjects(client, "/origin", server.url)
         there = opening.open_objects(tmp_path / "served" / "origin")
         data = there.get(layout.REPO)
@@ -68,7 +69,7 @@ def answers() -> Iterator[tuple[ServedObjects, dict[str, bytes]]]:
 
     with HTTPServer(("127.0.0.1", 0), Strange) as strange:
         threading.Thread(target=strange.serve_forever, daemon=True).start()
-        client = Client(f"127.0.0.1:{strange.server_port}", secure=False)
+        client = Client(Host(f"127.0.0.1:{strange.server_port}", secure=False))
         yield ServedObjects(client, "/x", "http://strange"), said
         client.close()
         strange.shutdown()

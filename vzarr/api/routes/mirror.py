@@ -17,7 +17,7 @@ from vzarr.api.routes.transfer import checked_object, lacking, rows_in, ways_to_
 from vzarr.api.routing import read
 from vzarr.errors import FormatError, InvalidInputError, NotFoundError
 from vzarr.overlay import layout
-from vzarr.overlay.transfer import mirrored, moment, waiting
+from vzarr.overlay.transfer import mirrored, moment, pickup
 
 ADMIN = [Depends(deps.admin)]
 router = APIRouter(prefix="/api/transfer/{ref}/mirror", tags=["transfer"], dependencies=ADMIN)
@@ -90,7 +90,7 @@ async def post_urls(hub: Repos, ref: str, request: Request) -> Response:
 @read(router, "/open")
 def get_open(hub: Repos, ref: str) -> Response:
     """Versions that can be written into: ``{"nodes": [ID, ..., "unversioned"]}``; administrators only."""
-    return wire.json({"nodes": waiting.opened(hub.place(ref))})
+    return wire.json({"nodes": pickup.opened(hub.place(ref))})
 
 
 @router.post("/moments/{number}")
@@ -108,7 +108,7 @@ async def post_moment(hub: Repos, ref: str, number: Number, request: Request) ->
 @read(router, "/moments/{number}/{digest}")
 def get_waiting(hub: Repos, ref: str, number: Number, digest: Digest) -> Response:
     """An object that waits for who took a moment; administrators only."""
-    data = waiting.get(hub.place(ref), number, digest)
+    data = pickup.get(hub.place(ref), number, digest)
     if data is None:
         raise NotFoundError(f"no object {digest} waits there")
     return Response(data, 200, {"Cache-Control": "no-store"}, wire.OCTETS)
@@ -117,7 +117,7 @@ def get_waiting(hub: Repos, ref: str, number: Number, digest: Digest) -> Respons
 @router.delete("/moments/{number}")
 def delete_moment(hub: Repos, ref: str, number: Number) -> Response:
     """Remove what waits; administrators only."""
-    waiting.forget(hub.place(ref), number)
+    pickup.forget(hub.place(ref), number)
     return wire.empty()
 
 
@@ -141,5 +141,5 @@ def _take(hub: Hub, ref: str, number: str, body: Any) -> Response:
         nodes, known = [str(node) for node in body["nodes"]], moment.listed_in(str(body["held"]).encode())
     except (FormatError, LookupError, TypeError) as e:
         raise InvalidInputError(f"a moment is asked for with 'nodes' and the list 'held': {e}") from e
-    taken = waiting.take(hub.place(ref), number, nodes, known)
+    taken = pickup.take(hub.place(ref), number, nodes, known)
     return wire.json({"moment": None if taken is None else taken.to_json()})

@@ -8,14 +8,13 @@ what one must offer, and makes the rest of the read verbs from one (`base.Paging
 
 from __future__ import annotations
 
-from importlib.metadata import entry_points
-
 from vzarr.errors import InvalidInputError
 from vzarr.overlay.kv.base import OrderedKV
 from vzarr.overlay.kv.lmdb import LmdbKV
 from vzarr.overlay.kv.memory import MemoryKV
 from vzarr.overlay.kv.postgres import PostgresKV
 from vzarr.overlay.kv.sqlite import SqliteKV
+from vzarr.plugins import offered
 
 __all__ = ["FORMS", "OrderedKV", "is_at_hand", "knows", "open_kv"]
 
@@ -52,7 +51,7 @@ def open_kv(url: str, *, create: bool = True, durability: str = "process") -> Or
         return _FILES[scheme](rest[1:], create=create, durability=durability)
     if scheme == "postgresql" and rest:
         return PostgresKV(url, create=create)
-    for found in entry_points(group="vzarr.kv", name=scheme):
+    if found := offered("vzarr.kv").get(scheme):
         opened: OrderedKV = found.load()(url, create=create, durability=durability)
         return opened
     raise InvalidInputError(f"a key store is memory://NAME, {FORMS}, not {url!r}")
@@ -63,7 +62,7 @@ def knows(url: str) -> bool:
     scheme, _, rest = url.partition("://")
     if scheme in _FILES:
         return len(rest) > 1 and rest.startswith("/")
-    return bool(rest) and (scheme in ("memory", "postgresql") or bool(entry_points(group="vzarr.kv", name=scheme)))
+    return bool(rest) and (scheme in ("memory", "postgresql") or scheme in offered("vzarr.kv"))
 
 
 def is_at_hand(kv: OrderedKV) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from http.client import HTTPResponse
 from typing import Any
@@ -12,7 +12,8 @@ import orjson
 
 from vzarr import errors
 from vzarr.errors import FormatError, InvalidInputError, NotFoundError, StorageError, VzarrError
-from vzarr.overlay.transfer.http import GONE, SECONDS, Host
+from vzarr.overlay.transfer.copying import Row
+from vzarr.overlay.transfer.http import GONE, Host
 
 KIND = "Vzarr-Error"
 """Header of an answer that is an error: which of `vzarr.errors` it is."""
@@ -29,21 +30,20 @@ class Client:
 
     Parameters
     ----------
-    netloc
-        ``HOST`` or ``HOST:PORT``.
-    secure
-        Whether it speaks HTTPS.
+    host
+        The server.
     token
         The server's administrator token; "" for none.
-    seconds
-        How long it may take to send the next bytes of an answer.
     """
 
-    def __init__(self, netloc: str, *, secure: bool, token: str = "", seconds: float = SECONDS) -> None:
-        self.secure = secure
-        self._netloc, self._token = netloc, token
-        self._host = Host(netloc, secure=secure, seconds=seconds)
+    def __init__(self, host: Host, token: str = "") -> None:
+        self._host, self._token = host, token
         self._headers: Mapping[str, str | bytes] = {"Authorization": f"Bearer {token}".encode()} if token else {}
+
+    @property
+    def secure(self) -> bool:
+        """Whether the server speaks HTTPS."""
+        return self._host.is_secure
 
     @property
     def address(self) -> str:
@@ -57,7 +57,7 @@ class Client:
 
     def patient(self, seconds: float) -> Client:
         """Another client of the server, which waits longer."""
-        return Client(self._netloc, secure=self.secure, token=self._token, seconds=seconds)
+        return Client(self._host.patient(seconds), self._token)
 
     def ask(self, method: str, path: str, body: bytes | None = None) -> tuple[HTTPResponse, bytes]:
         """Answer and its content.
@@ -123,6 +123,12 @@ class Client:
         except NotFoundError:
             return None
         return int(answer.headers["Content-Length"])
+
+    def lacking(self, path: str, rows: Sequence[Row]) -> Sequence[Row]:
+        """Those of some objects that a repo, or a mirror, with this path does not have whole and right."""
+        known = {row.key: row for row in rows}
+        asked = orjson.dumps([row[:3] for row in rows])
+        return [known[key] for key in self.json("POST", f"{path}/lacking", asked)["keys"]]
 
     def close(self) -> None:
         """Let go of all connections."""

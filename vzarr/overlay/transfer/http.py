@@ -36,6 +36,15 @@ class Host:
         """Beginning of its URLs."""
         return f"{'https' if self._secure else 'http'}://{self._netloc}"
 
+    @property
+    def is_secure(self) -> bool:
+        """Whether it speaks HTTPS."""
+        return self._secure
+
+    def patient(self, seconds: float) -> Host:
+        """The same server, with connections of its own, given longer to answer."""
+        return Host(self._netloc, secure=self._secure, seconds=seconds)
+
     def ask(
         self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str | bytes] = {}
     ) -> tuple[HTTPResponse, bytes]:

@@ -17,6 +17,7 @@ from vzarr.overlay.transfer import exchange
 from vzarr.overlay.transfer.client import Client, UnknownRequestError
 from vzarr.overlay.transfer.copying import Row
 from vzarr.overlay.transfer.direct import Way, Ways
+from vzarr.overlay.transfer.http import Host
 from vzarr.overlay.transfer.place import NOBODY, NOTHING, WHOLE, Place
 from vzarr.overlay.transfer.plans import Arrival
 from vzarr.overlay.transfer.shared import Shared
@@ -58,7 +59,7 @@ class ServedPlace(Place):
             raise InvalidInputError(f"a repo of a server is named http://HOST:PORT or http://HOST:PORT/ROOT, not {url}")
         self.url, self._is_mirror = url, False
         secure = parts.scheme == "https"
-        self.client = Client(parts.netloc, secure=secure, token=token)
+        self.client = Client(Host(parts.netloc, secure=secure), token)
         self._reads = Ways(self._ways_to_read, lambda row: row.origin or row.key, secure=secure)
         self._writes = Ways(self._ways_to_write, lambda row: row.key, secure=secure)
 
@@ -132,9 +133,7 @@ class ServedPlace(Place):
 
     def lacking(self, rows: Sequence[Row]) -> Sequence[Row]:
         """See `Place.lacking`."""
-        known = {row.key: row for row in rows}
-        asked = orjson.dumps([row[:3] for row in rows])
-        return [known[key] for key in self.client.json("POST", f"{self.path}/lacking", asked)["keys"]]
+        return self.client.lacking(self.path, rows)
 
     def will_read(self, rows: Sequence[Row]) -> None:
         """See `Place.will_read`."""

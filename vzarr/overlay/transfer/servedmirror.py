@@ -65,9 +65,7 @@ class ServedMirror(StoredPlace):
 
     def lacking(self, rows: Sequence[Row]) -> Sequence[Row]:
         """See `Place.lacking`."""
-        known = {row.key: row for row in rows}
-        asked = orjson.dumps([row[:3] for row in rows])
-        return [known[key] for key in self._client.json("POST", f"{self._path}/lacking", asked)["keys"]]
+        return self._client.lacking(self._path, rows)
 
     def will_write(self, rows: Sequence[Row]) -> None:
         """See `Place.will_write`."""
