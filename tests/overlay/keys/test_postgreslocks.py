@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import psycopg
 import pytest
 
 import vzarr
 from tests.postgres import database
-from vzarr.errors import InvalidInputError
-from vzarr.overlay.keys.postgreslocks import PostgresLocks
+from vzarr.errors import AuthorityUnavailableError, InvalidInputError
+from vzarr.overlay.keys.postgreslocks import CHECK_SECONDS, GRACE_SECONDS, PostgresLocks, PostgresPresence
 from vzarr.overlay.kv.postgres import PostgresKV
 
 pytestmark = pytest.mark.postgres
@@ -22,7 +24,7 @@ pytestmark = pytest.mark.postgres
 HOLD = """
 import sys, time
 from vzarr.overlay.kv.postgres import PostgresKV
-from vzarr.overlay.keys.postgreslocks import PostgresLocks
+from vzarr.overlay.keys.postgreslocks import CHECK_SECONDS, GRACE_SECONDS, PostgresLocks, PostgresPresence
 locks = PostgresLocks(PostgresKV(sys.argv[1]), "repo")
 with locks.alone("nodes/a"):
     print(locks.presence.name, flush=True)
@@ -89,3 +91,87 @@ def test_a_password_is_not_recorded(tmp_path: Path):
     with pytest.raises(InvalidInputError, match="password"):
         vzarr.create(str(tmp_path / "repo"), keys="postgresql://vzarr:secret@127.0.0.1/keys")
     assert not (tmp_path / "repo").exists()
+
+
+def others_view(kv: PostgresKV) -> PostgresPresence:
+    """Presence as another process has it."""
+    found = PostgresPresence("repo")
+    found.connect = kv.connect
+    return found
+
+
+def end_session(url: str, presence: PostgresPresence) -> None:
+    """What a restart of the database does to a process that lives on."""
+    with psycopg.connect(url, autocommit=True) as admin:
+        admin.execute("SELECT pg_terminate_backend(%s)", (presence._session.info.backend_pid,))
+
+
+def test_who_lost_its_session_comes_back_under_its_name(url: str):
+    kv = PostgresKV(url)
+    here, there = PostgresLocks(kv, "repo").presence, others_view(kv)
+    name = here.name
+    end_session(url, here)
+    assert not there.is_running(name)
+    started = time.monotonic()
+    assert not there.is_gone(name)  # it looks after its session by itself
+    assert time.monotonic() - started < GRACE_SECONDS
+    assert there.is_running(name)
+    assert here.name == name
+    assert not here.is_gone(there.name)
+    kv.close()
+
+
+def test_who_was_away_for_long_has_another_name(url: str, monkeypatch: pytest.MonkeyPatch):
+    kv = PostgresKV(url)
+    here, there = PostgresLocks(kv, "repo").presence, others_view(kv)
+    name = here.name
+
+    def refuse() -> None:
+        raise AuthorityUnavailableError("cut off")
+
+    with monkeypatch.context() as cut:
+        cut.setattr(here, "connect", refuse)
+        end_session(url, here)
+        started = time.monotonic()
+        assert there.is_gone(name)
+        assert time.monotonic() - started >= GRACE_SECONDS
+        with pytest.raises(AuthorityUnavailableError, match="cut off"):
+            _ = here.name
+    assert here.name != name
+    assert there.is_running(here.name)
+    assert there.is_gone(name)
+    assert time.monotonic() - started < 2 * GRACE_SECONDS  # it is known now
+    kv.close()
+
+
+def test_a_name_whose_lock_the_database_still_holds_for_a_lost_session_is_given_up(url: str):
+    kv = PostgresKV(url)
+    here = PostgresLocks(kv, "repo").presence
+    name = here.name
+    with psycopg.connect(url, autocommit=True) as zombie:
+        end_session(url, here)
+        zombie.execute("SELECT pg_advisory_lock(%s)", (here._number(name),))
+        time.sleep(CHECK_SECONDS)
+        assert here.name != name
+    kv.close()
+
+
+def test_presence_needs_no_handle_that_is_closed(url: str):
+    first, second = PostgresKV(url), PostgresKV(url)
+    presence = PostgresLocks(first, "repo").presence
+    assert PostgresLocks(second, "repo").presence is presence
+    second.close()
+    assert not presence.is_running("nobody")
+    assert presence.is_running(presence.name)
+    first.close()
+
+
+def test_nobody_looks_after_a_presence_that_is_no_more(url: str):
+    kv = PostgresKV(url)
+    name = PostgresLocks(kv, "repo").presence.name
+    end = time.monotonic() + 10
+    while any(thread.name.endswith(name) for thread in threading.enumerate()):
+        assert time.monotonic() < end
+        time.sleep(0.05)
+    assert others_view(kv).is_gone(name)
+    kv.close()

@@ -43,7 +43,7 @@ def find(authority: Authority, state: State, views: Views, grace: float) -> list
     """
     old, found = time.time() - grace, []
     for info in state.deleted.values():
-        if info.maker and not info.collected and authority.presence.is_running(info.maker):
+        if info.maker and not info.collected and not authority.presence.is_gone(info.maker):
             continue
         if info.collected or datetime.fromisoformat(info.deleted).timestamp() <= old:
             sizes = list(_holdings(info, authority, state, views))

@@ -116,7 +116,7 @@ def _take_in(objects: Objects, old: Authority) -> None:
 @contextmanager
 def _moving(objects: Objects, old: Authority, url: str, previous: Handover | None) -> Iterator[Handover]:
     """Context in which nobody writes; all is as it was if it ends with an error before the move was concluded."""
-    if previous is not None and (previous.given_up or not old.presence.is_running(previous.process)):
+    if previous is not None and (previous.given_up or old.presence.is_gone(previous.process)):
         with suppress(AuthorityUnavailableError):  # what cannot be reached cannot be cleared, and counts nowhere
             _discard(objects, previous)
     state = RepoLog(objects).open()

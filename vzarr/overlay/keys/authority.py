@@ -235,7 +235,7 @@ class Authority:
         for key, value in list(self.kv.scan(prefix, layout.after(prefix))):
             if key not in seen or seen[key][0] != value:
                 seen[key] = value, clock()
-            waiting = clock() - seen[key][1] < patience and self.presence.is_running(_holder(value))
+            waiting = clock() - seen[key][1] < patience and not self.presence.is_gone(_holder(value))
             live = waiting or not self._bury(node, key[len(prefix) :].decode(), value) or live
         return live
 
@@ -256,7 +256,7 @@ class Authority:
         return dead
 
     def _lives(self, row: bytes) -> bool:
-        return float(row.split(b" ", 1)[0]) > time.time() and self.presence.is_running(_holder(row))
+        return float(row.split(b" ", 1)[0]) > time.time() and not self.presence.is_gone(_holder(row))
 
     def drop_lease(self, node: str, lease: str) -> None:
         """End a lease of one's own: its unfinished files go first, so that a stalled rename fails."""

@@ -91,7 +91,7 @@ def stands(txn: Transaction, presence: Presence) -> bool:
     found = read(txn)
     if found is None or found.given_up:
         return False
-    if found.done or presence.is_running(found.process):
+    if found.done or not presence.is_gone(found.process):
         return True
     take_back(txn, found)
     txn.put(layout.HANDOVER, replace(found, given_up=True).to_bytes())

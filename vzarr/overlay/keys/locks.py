@@ -36,7 +36,14 @@ class Presence(ABC):
 
     @abstractmethod
     def is_running(self, name: str) -> bool:
-        """Whether the process of that name may still run; False only if it certainly does not."""
+        """Whether the process of that name runs, as far as can be told at once."""
+
+    def is_gone(self, name: str) -> bool:
+        """Whether the process of that name certainly runs no more: what it began may be taken over.
+
+        May take some seconds where a process can go out of sight and come back.
+        """
+        return not self.is_running(name)
 
 
 class Locks(ABC):

@@ -2,24 +2,36 @@
 
 A lock is named by a hash of the repo's keys and its own name.  The server takes it back when the session's connection
 ends: at once when a process is killed, and after the connection's keep-alive time (25 s) when a machine vanishes.
+
+A session may also end while its process lives, as when the database is started anew.  So nobody is taken for dead whose
+session has not been gone for `GRACE_SECONDS`.  Each process looks after its own session all the time, and comes back
+under its old name unless it was away for so long; what it was at goes on then.  Later it must take a new name, under
+which nothing counts that it began before.  A name that was taken for dead is never seen again.
 """
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from hashlib import blake2b
 from typing import Any
-from weakref import finalize
+from weakref import finalize, ref
 
-from vzarr.errors import StorageError
+from vzarr.errors import StorageError, VzarrError
 from vzarr.overlay.keys.locks import Locks, _Named
+from vzarr.overlay.keys.writers import POLL_SECONDS, clock
 from vzarr.overlay.kv.postgres import PostgresKV, inherited
-from vzarr.overlay.kv.postgresviews import driver
+from vzarr.overlay.kv.postgresviews import Connection, driver, text_of
 
-CHECK_SECONDS = 2.0
+CHECK_SECONDS = 1.0
 """How long a process relies on its own session being there."""
+GRACE_SECONDS = 4.0
+"""How long a process is not taken for dead whose session has ended: it may not know yet, and may come back."""
+_IS_FREE = """
+SELECT CASE WHEN pg_try_advisory_lock_shared(%(number)s) THEN pg_advisory_unlock_shared(%(number)s) ELSE false END
+"""
 
 
 class PostgresLocks(Locks):
@@ -35,7 +47,7 @@ class PostgresLocks(Locks):
 
     def __init__(self, kv: PostgresKV, keys: str) -> None:
         presence = PostgresPresence.of(keys)
-        presence.kv = kv
+        presence.connect = kv.connect
         super().__init__(presence)
         self._kv, self._keys = kv, keys
 
@@ -59,47 +71,99 @@ class PostgresLocks(Locks):
 class PostgresPresence(_Named):
     """Presence as a session that holds a lock of the process's name."""
 
-    kv: PostgresKV
+    connect: Callable[[], Connection]
 
     def __init__(self, where: str) -> None:
         super().__init__(where)
-        self._session: Any = None
+        self._session: Connection | None = None
         self._end: finalize[Any, Any] | None = None
         self._checked = 0.0
+        self._gone: set[str] = set()
 
     @property
     def name(self) -> str:
-        """Name of this process; another one once its session was lost, since others take it for dead then."""
+        """Name of this process; another one once it was away for so long that others may take it for dead."""
         with self._lock:
-            if self._session is not None and time.monotonic() - self._checked > CHECK_SECONDS:
-                self._look()
+            if self._name and (self._session is None or clock() - self._checked > CHECK_SECONDS):
+                self._stay()
         return super().name
 
-    def _look(self) -> None:
+    def _stay(self) -> None:
+        """Make sure that others see this process; forget its name if they may have missed it."""
+        if self._is_seen():
+            return
+        seen = self._checked
         try:
-            self._session.execute("SELECT 1")
-            self._checked = time.monotonic()
+            self._join(self._name)
+        except driver().Error:  # for the database the old session is not over yet
+            self._leave()
+        if self._session is None or clock() - seen >= GRACE_SECONDS:
+            self._leave()
+            self._name = ""
+
+    def _is_seen(self) -> bool:
+        started = clock()
+        try:
+            if self._session is not None:
+                self._session.execute("SELECT 1")
+                self._checked = started
         except driver().Error:
-            self._session.close()
-            self._session, self._name = None, ""
+            self._leave()
+        return self._session is not None
 
     def _taken(self, name: str) -> str:
-        self._session = self.kv.connect()
-        self._end = finalize(self, self._session.close)
-        self._session.execute("SELECT pg_advisory_lock(%s)", (_number(self._where, f"process {name}"),))
-        self._checked = time.monotonic()
+        self._join(name)
+        watch = threading.Thread(target=_watch, args=(ref(self), name), name=f"vzarr-presence-{name}", daemon=True)
+        watch.start()
         return name
+
+    def _join(self, name: str) -> None:
+        """Hold the lock of a name in a session of its own."""
+        self._session = session = self.connect()
+        self._end = finalize(self, session.close)
+        started = clock()
+        session.execute("SET lock_timeout = '1s'")
+        session.execute("SELECT pg_advisory_lock(%s)", (self._number(name),))
+        self._checked = started
+
+    def _leave(self) -> None:
+        if self._end is not None:
+            self._end()
+        self._session, self._end = None, None
 
     def is_running(self, name: str) -> bool:
         """Whether some session holds the lock of that name."""
-        if not name:
-            return True
-        number = _number(self._where, f"process {name}")
-        with self.kv.session() as session:
-            if not session.query("SELECT pg_try_advisory_lock(%s)", number)[0][0]:
-                return True
-            session.query("SELECT pg_advisory_unlock(%s)", number)
+        return not name or not self._is_absent(name)
+
+    def is_gone(self, name: str) -> bool:
+        """Whether no session has held the lock of that name for so long that its process can't come back to it."""
+        if not name or name in self._gone:
+            return bool(name)
+        if not self._is_absent(name):
             return False
+        since = started = clock()
+        while started - since < GRACE_SECONDS:
+            time.sleep(POLL_SECONDS)
+            started = clock()
+            if not self._is_absent(name):
+                return False
+        self._gone.add(name)
+        return True
+
+    def _is_absent(self, name: str) -> bool:
+        if name == self.name:
+            return False
+        with self._lock:
+            if self._session is None:
+                raise StorageError("cannot ask who else uses these keys: the connection was lost; try again")
+            try:
+                return bool(self._session.execute(_IS_FREE, {"number": self._number(name)}).fetchone()[0])
+            except driver().Error as error:
+                self._leave()
+                raise StorageError(f"cannot ask who else uses these keys: {text_of(error)}") from error
+
+    def _number(self, name: str) -> int:
+        return _number(self._where, f"process {name}")
 
     def forked(self) -> None:
         """Let go of the parent's name and session, in its child."""
@@ -108,6 +172,19 @@ class PostgresPresence(_Named):
             self._end.detach()
             inherited.append(self._session)
         self._session, self._end = None, None
+
+
+def _watch(presence: ref[PostgresPresence], name: str) -> None:
+    """Keep a process in others' sight, for as long as it goes by a name."""
+    while True:
+        time.sleep(CHECK_SECONDS / 2)
+        here = presence()
+        if here is None:
+            return
+        with suppress(VzarrError):  # the database is away: so long nobody takes anybody for dead
+            if here.name != name:
+                return
+        del here
 
 
 def _number(keys: str, name: str) -> int:

@@ -54,7 +54,7 @@ class Writer:
 
     def _reset(self) -> None:
         self._pid = os.getpid()
-        self._lease = ""
+        self._lease = self._holder = ""
         self._valid_until = 0.0
         self._last_write = 0.0
         self._busy = 0
@@ -90,16 +90,17 @@ class Writer:
             self._acquire()
             self._busy += 1
             lease = self._lease
-        token = _holding.set(_holding.get() | {self})
+        token, done = _holding.set(_holding.get() | {self}), False
         try:
             yield layout.stage(self._node, lease)
+            done = True
         finally:
             _holding.reset(token)
             with self._changed:
                 self._busy -= 1
                 self._last_write = clock()
-                late = lease != self._lease or self._last_write > self._valid_until
                 self._changed.notify_all()
+                late = done and not self._trusts(lease)
         if late:
             raise SealedError(f"version {self._node} closed before the write was done; it does not count")
 
@@ -154,7 +155,7 @@ class Writer:
         self._changed.wait_for(lambda: not self._leaving, LEASE_SECONDS)
         if self._finishing:
             raise SealedError(f"version {self._node} is being sealed")
-        if self._lease and clock() < self._valid_until:
+        if self._lease and self._trusts(self._lease):
             return True
         if self._busy:
             raise SealedError(f"the lease on version {self._node} ran out while writes were under way; try again")
@@ -165,30 +166,29 @@ class Writer:
 
         A pause that lasts longer than a lease, or whose process is gone, does not count any more.
         """
-        lease = secrets.token_hex(8)
+        lease, holder = secrets.token_hex(8), self._authority.presence.name
         started = clock()
 
         def take(txn: Transaction) -> bytes | None:
             self._authority.check_open(txn, self._node)
             pause = txn.get(layout.row_pause(self._node))
             if pause is not None:
-                if started - seen.get(pause, started) < LEASE_SECONDS and self._authority.presence.is_running(
-                    pause.split(b" ")[0].decode()
-                ):
+                asker = pause.split(b" ")[0].decode()
+                if started - seen.get(pause, started) < LEASE_SECONDS and not self._authority.presence.is_gone(asker):
                     return pause
                 txn.delete(layout.row_pause(self._node))
             if self._lease:
                 txn.delete(layout.row_lease(self._node, self._lease))
-            txn.put(layout.row_lease(self._node, lease), self._lease_row())
+            txn.put(layout.row_lease(self._node, lease), _lease_row(holder))
             return None
 
         pause = self._authority.kv.transact(take)
         if pause is None:
-            self._begin(lease, started)
+            self._begin(lease, holder, started)
         return pause
 
-    def _begin(self, lease: str, started: float) -> None:
-        self._lease, self._valid_until = lease, started + LEASE_SECONDS - MARGIN_SECONDS
+    def _begin(self, lease: str, holder: str, started: float) -> None:
+        self._lease, self._holder, self._valid_until = lease, holder, started + LEASE_SECONDS - MARGIN_SECONDS
         self._authority.objects.open_stage(layout.stage(self._node, lease), lambda: self._trusts(lease))
         self._last_write = started
         self._released = threading.Event()
@@ -198,8 +198,8 @@ class Writer:
         keeper.start()
 
     def _trusts(self, lease: str) -> bool:
-        """Whether what is written now under a lease is sure to be waited for."""
-        return lease == self._lease and clock() < self._valid_until
+        """Whether what is written now under a lease is sure to be waited for: it lasts, and others know its holder."""
+        return lease == self._lease and clock() < self._valid_until and self._authority.presence.name == self._holder
 
     def _keep(self, lease: str, released: threading.Event) -> None:
         renewed = clock()
@@ -234,11 +234,6 @@ class Writer:
             self._leaving = False
             self._changed.notify_all()
 
-    def _lease_row(self) -> bytes:
-        """About until when it lasts, for people; whose it is; and what makes each renewal differ from the last."""
-        about = f"{time.time() + LEASE_SECONDS:.3f} {self._authority.presence.name} {secrets.token_hex(4)}"
-        return about.encode()
-
     def _renew(self) -> None:
         """Extend the lease; a write under way may outlast the closing of its node, and the commit waits for it."""
         started = clock()
@@ -247,7 +242,7 @@ class Writer:
             key = layout.row_lease(self._node, self._lease)
             if txn.get(key) is None:
                 return False
-            txn.put(key, self._lease_row())
+            txn.put(key, _lease_row(self._holder))
             return True
 
         if self._authority.kv.transact(extend):
@@ -259,6 +254,11 @@ class Writer:
         self._authority.drop_lease(self._node, self._lease)
         self._lease = ""
         self._released.set()
+
+
+def _lease_row(holder: str) -> bytes:
+    """About until when it lasts, for people; whose it is; and what makes each renewal differ from the last."""
+    return f"{time.time() + LEASE_SECONDS:.3f} {holder} {secrets.token_hex(4)}".encode()
 
 
 class Leased:

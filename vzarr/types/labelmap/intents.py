@@ -93,7 +93,7 @@ class Intent:
             Whether a process, by its name, may still write voxels of the version: however long it takes, nobody else
             may begin then, since what it puts last would replace what they wrote.
         """
-        if self.owner == here.name or not here.is_running(self.owner):
+        if self.owner == here.name or here.is_gone(self.owner):
             return True
         return self.expires < time.time() and not is_writing(self.owner)
 
