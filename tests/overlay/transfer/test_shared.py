@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from vzarr.overlay.care.verify import verify
 from vzarr.overlay.hierarchy.naming import shared_folder
 from vzarr.overlay.keys import brought, sharedarrays
 from vzarr.overlay.keys.sharedarrays import Arrays
-from vzarr.overlay.transfer import outside
+from vzarr.overlay.transfer import outside, places
 from vzarr.overlay.transfer.places import StoredPlace, open_place
 from vzarr.overlay.transfer.verbs import Transferred, clone, push
 from vzarr.types import registry
@@ -264,3 +265,74 @@ def test_a_server_gives_what_instances_stored_and_nothing_else(repo: vzarr.Repo,
         assert place.get(f"{sharedarrays.PLACE}/nothing") is None
         for strange in (f"{sharedarrays.PLACE}/../keys/latest.json", f"{layout.node(layout.UNVERSIONED)}/tree.json"):
             assert place.get(strange) is None
+
+
+def test_what_two_bring_at_once_is_taken_in(repo: vzarr.Repo, other: vzarr.Repo, monkeypatch: pytest.MonkeyPatch):
+    """Who was quicker removes what waited for both; who was slower brings it again."""
+    repo.root["em"].write((0, 0, BLOCK), voxels(4))
+    repo.root.branch("more").commit()
+    real = StoredPlace.publish
+
+    def second(place: StoredPlace, *given: Any) -> Any:
+        monkeypatch.setattr(StoredPlace, "publish", real)
+        sent(repo.url, other.url, unversioned=True)
+        return place.publish(*given)
+
+    monkeypatch.setattr(StoredPlace, "publish", second)
+    assert sent(repo.url, other.url, unversioned=True).kept == []
+    with vzarr.open(other.url) as again:
+        assert held(again) == held(repo)
+        assert again["more"].sealed
+        assert all(entry.ops for entry in again.log())
+        again.garbage(0, delete=True)
+        check(again)
+
+
+def test_what_one_brings_does_not_push_aside_what_another_has_noted(
+    repo: vzarr.Repo, other: vzarr.Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    third = vzarr.clone(repo.url, str(tmp_path / "third"))
+    for lab, name in ((repo, "first"), (third, "second")):
+        tip = lab.root.branch(name)
+        create(tip, name, "uint8blk", versioned=False).write((0, 0, 0), voxels(7))
+        tip.commit()
+    real = places.mark
+    quick = threading.Thread(target=sent, args=(third.url, other.url))
+
+    def mark(*given: Any) -> None:
+        real(*given)
+        monkeypatch.setattr(places, "mark", real)
+        quick.start()
+        quick.join(1)
+
+    monkeypatch.setattr(places, "mark", mark)
+    sent(repo.url, other.url)
+    quick.join()
+    with third, vzarr.open(other.url) as again:
+        for name in ("first", "second"):
+            assert (again[name][name].read((0, 0, 0), (BLOCK, BLOCK, BLOCK)) == 7).all()
+        again.garbage(0, delete=True)
+        check(again)
+
+
+def test_who_comes_after_one_that_was_killed_takes_in_what_that_one_brought(
+    repo: vzarr.Repo, other: vzarr.Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    third = vzarr.clone(repo.url, str(tmp_path / "third"))
+    create(third.root.branch("late"), "late", "uint8blk", versioned=False).write((0, 0, 0), voxels(7))
+    third["late"].commit()
+    repo.root["em"].write((0, 0, BLOCK), voxels(4))
+
+    def die(*_given: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sharedarrays, "write_rows", die)
+        with pytest.raises(KeyboardInterrupt):
+            sent(repo.url, other.url, unversioned=True)
+    sent(third.url, other.url)
+    with third, vzarr.open(other.url) as again:
+        assert held(again) == held(repo)
+        assert (again["late"]["late"].read((0, 0, 0), (BLOCK, BLOCK, BLOCK)) == 7).all()
+        again.garbage(0, delete=True)
+        check(again)

@@ -6,7 +6,8 @@ keys next takes them in, if that did not come to it: keys at one stroke, after a
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from typing import Any
@@ -27,6 +28,9 @@ from vzarr.overlay.kv.sidecar import Sidecar
 from vzarr.overlay.kv.versioned import VersionedKV
 from vzarr.overlay.objects.base import Objects
 from vzarr.overlay.sealing import seal
+
+_WAITING = layout.arrived("").rstrip("/")
+"""Folder of what waits."""
 
 
 @dataclass(frozen=True)
@@ -129,8 +133,56 @@ def mark(authority: Authority, brought: Brought) -> None:
     authority.kv.transact(note)
 
 
-def take_in(authority: Authority, versioned: VersionedKV, state: State) -> list[str]:
-    """Take in what waits: arrays first, then all keys in one transaction.
+@contextmanager
+def alone(authority: Authority) -> Iterator[None]:
+    """Context in which nobody else brings anything, nor takes it in.
+
+    There is one row for what waits, and what two bring may be the same objects.
+    """
+    with authority.locks.alone(_WAITING):
+        yield
+
+
+def check_waits(objects: Objects, brought: Brought) -> None:
+    """Refuse what is brought if some of it is not there any more.
+
+    Raises
+    ------
+    StorageError
+        Naming an object: somebody else brought the same meanwhile, and it was removed once it was taken in.
+    """
+    there = {key for key, _size in objects.walk(_WAITING)}
+    lists = [layout.arrived(digest) for digest in brought.arrays.values()]
+    lists += [layout.arrived(snapshot.sums) for snapshot in brought.snapshots.values()]
+    gone = [key for key in lists if key not in there] or [key for key in _waited(objects, brought) if key not in there]
+    if gone:
+        raise StorageError(f"{gone[0]} does not wait any more, as if others brought the same at this time: try again")
+
+
+def _waited(objects: Objects, brought: Brought) -> Iterator[str]:
+    """Keys of all that is brought but for the lists of it, which are there."""
+    for snapshot in brought.snapshots.values():
+        yield from parts(objects, snapshot).values()
+    for digest in brought.arrays.values():
+        listed = Arrays.from_bytes(_present(objects, layout.arrived(digest)))
+        yield from (layout.arrived(part) for part, _size in listed.objects.values())
+
+
+def take_in(authority: Authority, versioned: VersionedKV, state: State) -> None:
+    """Take in what somebody brought and left waiting.
+
+    Raises
+    ------
+    AuthorityUnavailableError
+        If something waits while the keys are being moved.
+    """
+    if authority.kv.get(layout.row_pending(layout.UNVERSIONED)) is not None:
+        with alone(authority):
+            take_in_alone(authority, versioned, state)
+
+
+def take_in_alone(authority: Authority, versioned: VersionedKV, state: State) -> list[str]:
+    """Take in what waits (see `alone`): arrays first, then all keys in one transaction.
 
     Returns
     -------

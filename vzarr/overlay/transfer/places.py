@@ -12,7 +12,7 @@ from vzarr.overlay.history.log import RepoLog
 from vzarr.overlay.history.state import State
 from vzarr.overlay.keys import unversioned
 from vzarr.overlay.keys.authority import Authority
-from vzarr.overlay.keys.brought import Brought, mark, show, take_in
+from vzarr.overlay.keys.brought import Brought, alone, check_waits, mark, show, take_in_alone
 from vzarr.overlay.keys.pause import paused
 from vzarr.overlay.keys.repokeys import mark_pending
 from vzarr.overlay.keys.sharedarrays import PLACE, rows_of
@@ -208,14 +208,19 @@ class StoredPlace(Place):
         self.check_takes()
         meta = opening.read_meta(self.objects)
         authority, objects = opening.reach_authority(self.objects, meta)
-        with closing(authority):
+        with closing(authority), alone(authority):
+            has_keys = not isinstance(objects, ReadOnly)
+            if has_keys:
+                # What somebody left who was killed: there is one row for what waits.
+                take_in_alone(authority, _outside(authority), self.state())
+                check_waits(self.objects, brought)
             there = self.state()
             ops = arrival(there)
             for op in ops:
                 if op["op"] == "node":
                     load_record(self.objects, layout.seal(op["id"]), op["seal"])
-            left: Sequence[str] = brought.instances if isinstance(objects, ReadOnly) else ()
-            if not isinstance(objects, ReadOnly):
+            left: Sequence[str] = () if has_keys else brought.instances
+            if has_keys:
                 if ops:
                     mark_pending(authority, [op["id"] for op in ops if op["op"] == "node"])
                 if brought.instances:
@@ -226,8 +231,8 @@ class StoredPlace(Place):
             if ops:
                 self._log.open()
                 self._log.publish(arrival)
-            if brought.instances and not isinstance(objects, ReadOnly):
-                left = take_in(authority, _outside(authority), self._log.open())
+            if brought.instances and has_keys:
+                left = take_in_alone(authority, _outside(authority), self._log.open())
             return left
 
 

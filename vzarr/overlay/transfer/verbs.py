@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from vzarr.errors import AlreadyExistsError, ConflictError, InvalidInputError, NotFoundError
+from vzarr.errors import ConflictError, InvalidInputError, NotFoundError, StorageError
 from vzarr.overlay.history.refs import check_branch
 from vzarr.overlay.history.state import State
 from vzarr.overlay.sealing.leftout import Limits
@@ -155,13 +155,16 @@ def _transfer(
     known = {i.data_uuid for i in there.every_instance()} | {op["data_uuid"] for op in ops if op["op"] == "instance"}
     seen = source.shared()
     choice = outside.choose(source, target, state, known, seen, replace=replace)
-    brought, more = outside.bring(source, target, seen, choice, replace=replace, progress=told)
     kept: Sequence[str] = ()
-    try:
-        kept = target.publish(plan, brought)
-    except AlreadyExistsError:
-        # Somebody else may have brought the same versions meanwhile.
-        if missing(state, target.state(), tips):
-            raise
+    for is_last in (False, True):
+        brought, more = outside.bring(source, target, seen, choice, replace=replace, progress=told)
+        moved += more
+        try:
+            kept = target.publish(plan, brought)
+            break
+        except StorageError:
+            # Somebody else may have brought the same data meanwhile, which wait no more once they are taken in.
+            if is_last or not brought.instances:
+                raise
     names = {*choice.kept, *(infos[i] for i in kept if i in infos)}
-    return Transferred(nodes, moved + more, sorted(names))
+    return Transferred(nodes, moved, sorted(names))
