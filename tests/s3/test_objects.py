@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import uuid
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -18,6 +19,7 @@ from tests.overlay.objects.test_base import (  # noqa: F401 - they run here on t
 )
 from vzarr.errors import SealedError, StorageError
 from vzarr.overlay.objects.base import Objects
+from vzarr.overlay.objects.drivers.s3 import S3
 from vzarr.overlay.objects.remote import RemoteObjects
 from vzarr.overlay.opening import open_objects
 
@@ -123,3 +125,22 @@ def test_a_bucket_that_does_not_exist(lane: str):
     ):
         with pytest.raises(StorageError, match="no bucket"):
             use()
+
+
+def test_what_is_listed_a_few_at_a_time_is_listed_whole(objects: Objects, monkeypatch: pytest.MonkeyPatch):
+    """Servers may give less than a page and say that there is more."""
+    call, asked = S3._call, list[str]()
+
+    async def few(driver: S3, verb: str, **options: Any) -> Any:
+        asked.append(verb)
+        return await call(driver, verb, **{**options, **({"MaxKeys": 3} if verb == "list_objects_v2" else {})})
+
+    keys = [f"f/{n}" for n in range(8)]
+    for key in keys:
+        objects.put(key, b"x")
+    monkeypatch.setattr(S3, "_call", few)
+    assert [key for key, _size in objects.walk("f")] == keys
+    assert asked.count("list_objects_v2") == 3
+    objects.delete_tree("f")
+    monkeypatch.undo()
+    assert not list(objects.walk())

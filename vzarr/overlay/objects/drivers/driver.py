@@ -27,7 +27,7 @@ class Driver(ABC):
     """Requests to one bucket; keys count from its top.
 
     Failures that another attempt may overcome are `TransientError`, all others `StorageError`.  A method sends one
-    request and tries once.
+    request and tries once; a listing may need several.
     """
 
     exclusive = True

@@ -183,11 +183,17 @@ class S3(Driver):
         return base64.b64decode(found).hex() if found and "-" not in found else None
 
     def list_after(self, prefix: str, after: str) -> list[Entry]:
-        """See `Driver.list_after`."""
+        """See `Driver.list_after`; a server may give fewer than it is asked for at a time, and say so."""
+        found: list[Entry] = []
         start = {"StartAfter": after} if after else {}
-        answer = self._run(self._call("list_objects_v2", Prefix=prefix, MaxKeys=PAGE, **start), LIST_SECONDS)
-        found = answer.get("Contents", ())
-        return [Entry(o["Key"], o["Size"], str(o.get("ETag", "")).strip('"')) for o in found]
+        while True:
+            asked = self._call("list_objects_v2", Prefix=prefix, MaxKeys=PAGE - len(found), **start)
+            answer = self._run(asked, LIST_SECONDS)
+            some = answer.get("Contents", ())
+            found += [Entry(o["Key"], o["Size"], str(o.get("ETag", "")).strip('"')) for o in some]
+            if len(found) >= PAGE or not answer.get("IsTruncated"):
+                return found
+            start = {"ContinuationToken": answer["NextContinuationToken"]}
 
     def list_dir(self, prefix: str) -> tuple[list[str], list[str]]:
         """See `Driver.list_dir`."""
