@@ -30,6 +30,8 @@ ARRIVED, UNFOLDED = b"", b"fold"
 
 HEX_ID = re.compile(r"[0-9a-f]{32}")
 NODE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+SNAPSHOT = re.compile(r"[0-9a-f]{32}~[0-9a-f]{16}")
+"""Name of a snapshot of an instance's keys outside of versions."""
 
 
 def stripe_holder(number: int) -> str:

@@ -123,3 +123,16 @@ def test_a_damaged_list_is_an_error(file_repo: vzarr.Repo):
     path.write_text("{}")
     with pytest.raises(FormatError, match="damaged"):
         unversioned.read(file_repo.objects)
+
+
+@pytest.mark.parametrize("field", ["name", "before"])
+def test_no_name_of_a_stranger_leads_out_of_the_folder(repo: vzarr.Repo, field: str):
+    """Snapshots are copied and removed by the names that their list has."""
+    seg = repo.record_instance(repo.root, "seg", "keyvalue")
+    put_outside(repo, seg.data_uuid, b"1")
+    repo.root.commit()
+    listed = json.loads(repo.objects.get(layout.unversioned()) or b"")
+    listed["instances"][seg.data_uuid][field] = "../../../victim"
+    repo.objects.put(layout.unversioned(), json.dumps(listed).encode())
+    with pytest.raises(FormatError, match="victim"):
+        unversioned.read(repo.objects)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -251,3 +252,22 @@ def test_a_copy_of_a_writer_that_is_gone_fails(files: FileObjects):
     with pytest.raises(StorageError):
         files.copy("a", "c", stage="stage")
     assert files.get("c") is None
+
+
+@pytest.mark.parametrize("key", ["../x", "a/../../x", ".."])
+def test_nothing_is_changed_outside_of_the_folder(tmp_path: Path, key: str):
+    (tmp_path / "x").write_bytes(b"whose it is")
+    files = FileObjects(tmp_path / "repo")
+    files.put("a/y", b"1")
+    changes: list[Callable[[], object]] = [
+        lambda: files.put(key, b"2"),
+        lambda: files.create(f"{key}/new", b"2"),
+        lambda: files.delete(key),
+        lambda: files.delete_tree(key),
+        lambda: files.move("a/y", key),
+    ]
+    for change in changes:
+        with pytest.raises(StorageError, match="leads out"):
+            change()
+    assert (tmp_path / "x").read_bytes() == b"whose it is"
+    assert files.get("a/y") == b"1"

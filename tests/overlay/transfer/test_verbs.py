@@ -335,3 +335,19 @@ def test_what_is_told_about_branches_that_grew_apart_works(
             assert main(commands[1]) == 0
     assert main(["commit", repo.url, "master"]) == 0
     assert main(["push", repo.url, other]) == 0
+
+
+def test_no_id_of_a_stranger_leads_out_of_the_clone(repo: vzarr.Repo, tmp_path: Path):
+    """A stranger's repo may be whole by its own checksums: what its log calls a version names folders here, too."""
+    with vzarr.create(str(tmp_path / "evil"), root="victim") as evil:
+        evil.root.create_array("a", dtype="u1", chunks=(4, 4))
+        evil.root.commit()
+    for path in (tmp_path / "evil" / "log").iterdir():
+        if path.suffix == ".json":
+            path.write_bytes(path.read_bytes().replace(b"victim", b"../../victim"))
+        else:
+            path.unlink()
+    (tmp_path / "evil" / "nodes" / "victim").rename(tmp_path / "victim")  # where its log says that it is
+    with pytest.raises(FormatError, match="victim"):
+        clone(open_place(str(tmp_path / "evil")), open_place(str(tmp_path / "home" / "second")))
+    assert not (tmp_path / "home").exists()

@@ -105,6 +105,11 @@ def read(objects: Objects) -> dict[str, Snapshot]:
         raise FormatError(f"{layout.unversioned()} is damaged: {e}") from e
     if not known:
         raise FormatError(f"{layout.unversioned()} has format {plain['format']}: upgrade vzarr")
+    # A repo may be a stranger's: no name leads out of the folder of snapshots, where they are removed by name.
+    names = (name for s in found.values() for name in (s.name, s.before or s.name))
+    strange = next((name for name in names if not layout.SNAPSHOT.fullmatch(str(name))), None)
+    if strange is not None:
+        raise FormatError(f"{layout.unversioned()} names {strange!r}, which is no snapshot")
     return found
 
 

@@ -285,6 +285,8 @@ class FileObjects(Objects):
 
     def _check_way(self, key: str) -> None:
         """Refuse a key whose folders are not all the store's own."""
+        if "/../" in f"/{key}/":
+            raise StorageError(errno.EINVAL, f"could not change {key}: it leads out of {self.root}")
         folder = key.rpartition("/")[0]
         if folder in self._own or not folder:
             return

@@ -24,7 +24,6 @@ from vzarr.overlay.views.paths import is_key
 
 Check = Callable[[Any], bool]
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_SNAPSHOT = re.compile(r"[0-9a-f]{32}~[0-9a-f]{16}")
 _WAITING = layout.arrived("")
 
 
@@ -45,10 +44,21 @@ def state_from_json(data: Any) -> State:
         raise FormatError("the history of a repo is a JSON object with 'format' and 'ops'")
     if data["format"] > layout.FORMAT:
         raise FormatError(f"the repo has format {data['format']}; this release reads up to {layout.FORMAT}: upgrade")
-    known: set[str] = set()
-    for number, op in enumerate(data["ops"]):
-        _check(op, known, first=number == 0)
+    check_ops(data["ops"])
     return replay(State(), [Entry(0, "", "", "", "", "", tuple(data["ops"]))]) if data["ops"] else State()
+
+
+def check_ops(ops: Sequence[Any]) -> None:
+    """Refuse a history that is none, or in which a name could lead out of the folder that it names.
+
+    Raises
+    ------
+    FormatError
+        Naming what is wrong.
+    """
+    known: set[str] = set()
+    for number, op in enumerate(ops):
+        _check(op, known, first=number == 0)
 
 
 def arrival_to_json(arrival: Arrival) -> dict[str, Any]:
@@ -176,7 +186,7 @@ def _snapshots(data: Any) -> dict[str, Snapshot]:
 def _is_snapshot(row: Any) -> bool:
     if not isinstance(row, dict) or {*row} != {f.name for f in fields(Snapshot)} - {"rows"}:
         return False
-    named = _SNAPSHOT.fullmatch(str(row["name"])) and _is_text(row["before"]) and _is_time(row["time"])
+    named = layout.SNAPSHOT.fullmatch(str(row["name"])) and _is_text(row["before"]) and _is_time(row["time"])
     return bool(named) and type(row["keys"]) is int and (row["sums"] == "" or _is_sha256(row["sums"]))
 
 
@@ -242,7 +252,7 @@ def is_of_snapshot(key: str) -> bool:
     """Whether a text is the key of an object of a snapshot of keys outside of versions, or of their checksums."""
     for folder in (f"{layout.node(layout.UNVERSIONED)}/keys/", layout.snapshot_sums("")):
         if key.startswith(folder) and is_key(key) and "\\" not in key:
-            return bool(_SNAPSHOT.fullmatch(key[len(folder) :].partition("/")[0]))
+            return bool(layout.SNAPSHOT.fullmatch(key[len(folder) :].partition("/")[0]))
     return False
 
 

@@ -12,10 +12,11 @@ from vzarr.overlay.sealing.leftout import Limits
 from vzarr.overlay.transfer import outside
 from vzarr.overlay.transfer.advice import commands
 from vzarr.overlay.transfer.copying import Progress, adding_up, copy_nodes
+from vzarr.overlay.transfer.exchange import check_ops
 from vzarr.overlay.transfer.partial import copy_partly, settled
 from vzarr.overlay.transfer.place import WHOLE, Place
 from vzarr.overlay.transfer.places import existing
-from vzarr.overlay.transfer.plans import Arrival, heads, missing
+from vzarr.overlay.transfer.plans import Arrival, heads, history, missing
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def clone(
     AlreadyExistsError
         If the target is a repo already.
     """
-    state = existing(source)
+    state = _history(source)
     tips = heads(state, branches, versions)
     if not tips:
         raise NotFoundError(f"nothing in {source.url} is sealed yet: commit first")
@@ -100,7 +101,7 @@ def push(
     ConflictError
         If a branch grew on both sides: nothing is changed then.
     """
-    state = existing(source)
+    state = _history(source)
     target.choose(state.root)
     there, tips = existing(target), heads(state, branches, versions)
     try:
@@ -123,10 +124,17 @@ def fetch(
     if not aside:
         raise InvalidInputError("name what is fetched, such as by the lab that it comes from (--as NAME)")
     check_branch(f"{aside}-master")
-    state = existing(source)
+    state = _history(source)
     target.choose(state.root)
     existing(target)
     return _transfer(source, state, target, heads(state, branches), progress, aside, replace=unversioned)
+
+
+def _history(source: Place) -> State:
+    """What the log of a repo says that may be a stranger's."""
+    state = existing(source)
+    check_ops(history(state))
+    return state
 
 
 def _introduce(source: Place, target: Place) -> None:
