@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Annotated, Any
@@ -20,6 +22,7 @@ from vzarr.overlay.sealing.leftout import Limits
 from vzarr.overlay.transfer import mirror as mirroring
 from vzarr.overlay.transfer import region, verbs
 from vzarr.overlay.transfer.places import Place, open_place
+from vzarr.overlay.transfer.served import is_served
 
 Remote = Annotated[str, typer.Argument(metavar="REMOTE", help="Folder or URL of the other repo.", show_default=False)]
 Branches = Annotated[
@@ -105,7 +108,7 @@ def clone(
     if flat or versions:
         _extract(remote, url, token, flat, versions, limits, keys, as_json)
         return
-    with _place(remote, from_token or token) as source, _place(url, token) as target, bar() as told:
+    with _ends(remote, url, token, from_token, mirror=mirror) as (source, target), bar() as told:
         if mirror:
             done = mirroring.mirror(source, target, opened=opened, progress=told)
         else:
@@ -141,7 +144,7 @@ def push(
     as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Give another repo the sealed versions that it misses."""
-    with _place(url, token) as source, _place(remote, token) as target, bar() as told:
+    with _ends(url, remote, token) as (source, target), bar() as told:
         done = verbs.push(source, target, branches=branch, unversioned=unversioned, progress=told)
     _say(done, f"pushed to {remote}", as_json)
 
@@ -151,7 +154,7 @@ def pull(
     as_json: AsJson = False,
 ) -> None:  # fmt: skip
     """Get the sealed versions that another repo has; refused where a branch grew on both sides."""
-    with _place(remote, token) as source, _place(url, token) as target, bar() as told:
+    with _ends(remote, url, token) as (source, target), bar() as told:
         done = verbs.push(source, target, branches=branch, unversioned=unversioned, progress=told, pulling=True)
     _say(done, f"pulled from {remote}", as_json)
 
@@ -166,13 +169,25 @@ def fetch(
     as_json: AsJson = False,
 ) -> None:
     """Get what another repo has beside one's own versions, ready to be merged."""
-    with _place(remote, token) as source, _place(url, token) as target, bar() as told:
+    with _ends(remote, url, token) as (source, target), bar() as told:
         done = verbs.fetch(source, target, name, branches=branch, unversioned=unversioned, progress=told)
     _say(done, f"fetched from {remote}", as_json)
 
 
-def _place(url: str, token: str | None) -> Place:
-    return open_place(url, token or Settings.from_environment().admin_token)
+@contextmanager
+def _ends(
+    source: str, target: str, token: str | None, from_token: str | None = None, *, mirror: bool = False
+) -> Iterator[tuple[Place, Place]]:
+    """Both ends of a transfer.
+
+    The token is that of the server which is written to.  Who is only read from may be a stranger, and is told none but
+    one that was given for no other server.
+    """
+    known = token or Settings.from_environment().admin_token
+    if not from_token:
+        from_token = known if mirror else token if not is_served(target) else None
+    with open_place(source, from_token or "") as here, open_place(target, known) as there:
+        yield here, there
 
 
 def _say(done: verbs.Transferred, what: str, as_json: bool) -> None:

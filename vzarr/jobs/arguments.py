@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from vzarr.errors import ForbiddenError, InvalidInputError, UnsupportedError
 from vzarr.overlay.objects.localpaths import local_path
 from vzarr.overlay.transfer import region
+from vzarr.overlay.transfer.served import is_served, split
 
 SECRETS = ("token", "passcode")
 """Arguments that are written down nowhere."""
@@ -114,14 +115,34 @@ def check_remote(url: str, allowed: Collection[str]) -> str:
     Raises
     ------
     InvalidInputError
-        If it is a path that depends on where the server was started.
+        If it is a path that depends on where the server was started, or a URL that holds a secret: it is written down.
     ForbiddenError
         If it lies elsewhere.
     """
     if local_path(url) is not None and not url.startswith(("/", "file:///")):
         raise InvalidInputError(f"a folder of the server is named by its whole path, not by {url!r}")
+    check_shown(url)
     if allowed and not any(_below(url, each) for each in allowed):
         raise ForbiddenError(f"this server may not use {url}; it was started to use {', '.join(allowed)} alone")
+    if is_served(url):
+        split(url)
+    return url
+
+
+def check_shown(url: str) -> str:
+    """Refuse a URL that holds a password: what a job is given is written down.
+
+    Raises
+    ------
+    InvalidInputError
+        Without repeating it.
+    """
+    try:
+        named = urlsplit(url).password is not None
+    except ValueError as e:
+        raise InvalidInputError(f"a URL cannot be read: {e}") from e
+    if named:
+        raise InvalidInputError("a URL with a password would be written down for others to read: leave that out")
     return url
 
 

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from vzarr.errors import ConflictError, InvalidInputError, SealedError
-from vzarr.jobs.arguments import Arguments, check_remote
+from vzarr.jobs.arguments import Arguments, check_remote, check_shown
 from vzarr.jobs.runner import Order, Telling
 from vzarr.overlay.extract.across import delivered
 from vzarr.overlay.extract.content import load_region
@@ -49,7 +49,7 @@ def push(version: Version, given: Mapping[str, Any], allowed: Collection[str] = 
     arguments = Arguments(given, ("target", "transmit", "data", "filter", "unversioned", "keys", "token"))
     target = check_remote(arguments.text("target"), allowed)
     transmit = arguments.one_of("transmit", (ALL, BRANCH, FLATTEN, VERSION), ALL)
-    names, roi, keys = arguments.names("data"), arguments.roi(), arguments.text("keys", "") or None
+    names, roi, keys = arguments.names("data"), arguments.roi(), check_shown(arguments.text("keys", "")) or None
     unversioned, token = arguments.flag("unversioned"), arguments.text("token", "")
     for name in names or ():
         version.instance_info(name)

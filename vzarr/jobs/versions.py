@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from vzarr.errors import InvalidInputError
-from vzarr.jobs.arguments import Arguments, check_remote
+from vzarr.jobs.arguments import Arguments, check_remote, check_shown
 from vzarr.jobs.runner import Order
 from vzarr.overlay.extract.limited import limit, listed
 from vzarr.overlay.repo import Repo
@@ -32,7 +32,7 @@ def limit_versions(repo: Repo, given: Mapping[str, Any], allowed: Collection[str
     names = arguments.names("versions")
     if names is None:
         raise InvalidInputError('the body should list versions: {"versions": ["...", ...], "target": "..."}')
-    target, keys = check_remote(arguments.text("target"), allowed), arguments.text("keys", "") or None
+    target, keys = check_remote(arguments.text("target"), allowed), check_shown(arguments.text("keys", "")) or None
     if is_served(target):
         raise InvalidInputError("a repo of some versions is made in a folder or on a store; push it to a server then")
     nodes = listed(repo, repo.state, names)

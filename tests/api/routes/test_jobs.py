@@ -184,7 +184,12 @@ def test_repos_that_cannot_come_together(client: TestClient, repo: vzarr.Repo, t
         ("push", {"target": "/x", "filter": "tile:xy,xz"}, "UnsupportedError"),
         ("push", {"target": "/x", "unversioned": "yes"}, "InvalidInputError"),
         ("push", {"target": "/x", "speed": "high"}, "InvalidInputError"),
+        ("push", {"target": "http://localhost:1/x?admintoken=secret"}, "InvalidInputError"),
+        ("push", {"target": "http://ann:secret@localhost:1/x"}, "InvalidInputError"),
+        ("push", {"target": "s3://ann:secret@bucket/x"}, "InvalidInputError"),
+        ("push", {"target": "/x", "keys": "postgresql://ann:secret@host/db"}, "InvalidInputError"),
         ("pull", {}, "InvalidInputError"),
+        ("pull", {"source": "http://[bad/x"}, "InvalidInputError"),
         ("pull", {"source": "/x", "branches": 7}, "InvalidInputError"),
         ("pull", {"source": "/x", "as": "a:b"}, "InvalidInputError"),
         ("copy", {"source": "em"}, "InvalidInputError"),
@@ -208,6 +213,11 @@ def test_repos_that_cannot_come_together(client: TestClient, repo: vzarr.Repo, t
         ("mirror", {"target": "/x", "keys": "embedded"}, "InvalidInputError"),
         ("limit-versions", {"target": "/x"}, "InvalidInputError"),
         ("limit-versions", {"target": "/x", "Versions": ["nowhere"]}, "NotFoundError"),
+        (
+            "limit-versions",
+            {"target": "/x", "Versions": ["side"], "keys": "postgresql://a:secret@h/d"},
+            "InvalidInputError",
+        ),
         ("limit-versions", {"target": "/x", "Versions": ["master"]}, "SealedError"),
         ("limit-versions", {"target": "http://localhost:1", "Versions": ["side"]}, "InvalidInputError"),
     ],
@@ -217,6 +227,7 @@ def test_what_is_asked_wrongly_starts_nothing(
 ):
     answer = client.post(f"/api/repo/{repo['master'].uuid}/{path}", json=body, headers=ADMIN)
     assert (answer.status_code, answer.headers["vzarr-error"]) == (400, kind), answer.text
+    assert "secret" not in answer.text
     assert client.get("/api/jobs", headers=ADMIN).json() == {"jobs": []}
     assert not Path("/x").exists()
 

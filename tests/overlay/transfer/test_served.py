@@ -210,6 +210,9 @@ def test_remotes_that_are_none(repo: vzarr.Repo, server: Server, tmp_path: Path)
     for url in ("http://a/b/c", "http://", "http://user@host", "http://host?x=1"):
         with pytest.raises(InvalidInputError, match="HOST"):
             open_place(url)
+    for url in ("http://[bad", "http://host:x"):
+        with pytest.raises(InvalidInputError, match="cannot be read"):
+            open_place(url)
     with pytest.raises(StorageError, match="cannot be reached"):
         open_place("http://127.0.0.1:1").state()
     with pytest.raises(InvalidInputError, match="named by its root"):
@@ -362,3 +365,42 @@ def test_by_the_command_line(repo: vzarr.Repo, server: Server, tmp_path: Path, c
     assert main(["push", repo.url, server.url]) == 0, "a clone finds its own"
     assert "1 versions" in capsys.readouterr().out
     assert main(["clone", f"{server.url}/{repo.uuid}", str(tmp_path / "second")]) == 0
+
+
+def test_secrets_are_not_repeated(server: Server):
+    """Errors come into records of jobs and logs."""
+    for url, token in ((server.url, "secret\n"), ("http://ann:secret@host", ""), ("http://host?admintoken=secret", "")):
+        with pytest.raises(InvalidInputError, match="token") as error:
+            open_place(url, token).state()
+        assert "secret" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("words", "given", "tokens"),
+    [
+        (["clone", "http://a/x", "/there"], ["--token", "t"], ["t", "t"]),
+        (["clone", "http://a/x", "/there"], [], ["", "env"]),
+        (["clone", "http://a/x", "http://b"], ["--token", "t"], ["", "t"]),
+        (["clone", "http://a/x", "http://b"], ["--from-token", "f"], ["f", "env"]),
+        (["clone", "http://a/x", "http://b", "--mirror"], ["--token", "t"], ["t", "t"]),
+        (["clone", "http://a/x", "/there", "--mirror"], [], ["env", "env"]),
+        (["push", "/here", "http://b"], [], ["", "env"]),
+        (["pull", "/here", "http://a"], [], ["", "env"]),
+        (["fetch", "http://b/x", "http://a", "--as", "a"], ["--token", "t"], ["", "t"]),
+    ],
+)
+def test_who_is_only_read_from_is_told_no_token_of_another(
+    words: list[str], given: list[str], tokens: list[str], monkeypatch: pytest.MonkeyPatch
+):
+    told: list[str] = []
+
+    def note(_url: str, token: str) -> Place:
+        told.append(token)
+        if len(told) == 2:
+            raise InvalidInputError("enough")
+        return open_place("memory://nothing")
+
+    monkeypatch.setattr("vzarr.cli.transfer.open_place", note)
+    monkeypatch.setenv("VZARR_ADMIN_TOKEN", "env")
+    assert main([*words, *given]) == 1
+    assert told == tokens

@@ -34,9 +34,16 @@ class Client:
         The server.
     token
         The server's administrator token; "" for none.
+
+    Raises
+    ------
+    InvalidInputError
+        If that cannot be sent.
     """
 
     def __init__(self, host: Host, token: str = "") -> None:
+        if not token.isprintable():  # which is not shown: it is a secret but for a line break
+            raise InvalidInputError("a token has no line breaks, nor other characters that are not printed")
         self._host, self._token = host, token
         self._headers: Mapping[str, str | bytes] = {"Authorization": f"Bearer {token}".encode()} if token else {}
 

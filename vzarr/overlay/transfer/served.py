@@ -29,6 +29,29 @@ def is_served(url: str) -> bool:
     return url.startswith(("http://", "https://"))
 
 
+def split(url: str) -> tuple[str, str, str]:
+    """Scheme, address and repo, "" for none, that the URL of a server's repo names.
+
+    Raises
+    ------
+    InvalidInputError
+        If it is none; what it says beyond that may be a secret, and is not repeated.
+    """
+    try:
+        parts = urlsplit(url)
+        good = bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError as e:
+        raise InvalidInputError(f"the URL of a server cannot be read: {e}") from e
+    ref = parts.path.strip("/")
+    if parts.query or parts.fragment or parts.username is not None:
+        raise InvalidInputError(
+            f"a repo of a server is named {parts.scheme}://HOST:PORT/ROOT and nothing more: the token is given apart"
+        )
+    if not good or "/" in ref:
+        raise InvalidInputError(f"a repo of a server is named http://HOST:PORT or http://HOST:PORT/ROOT, not {url}")
+    return parts.scheme, parts.netloc, ref
+
+
 class ServedPlace(Place):
     """A repo of a vzarr server.
 
@@ -53,13 +76,10 @@ class ServedPlace(Place):
     at_once = 500
 
     def __init__(self, url: str, token: str = "") -> None:
-        parts = urlsplit(url)
-        self._ref = parts.path.strip("/")
-        if not parts.hostname or "/" in self._ref or parts.query or parts.fragment or parts.username is not None:
-            raise InvalidInputError(f"a repo of a server is named http://HOST:PORT or http://HOST:PORT/ROOT, not {url}")
+        scheme, netloc, self._ref = split(url)
         self.url, self._is_mirror = url, False
-        secure = parts.scheme == "https"
-        self.client = Client(Host(parts.netloc, secure=secure), token)
+        secure = scheme == "https"
+        self.client = Client(Host(netloc, secure=secure), token)
         self._reads = Ways(self._ways_to_read, lambda row: row.origin or row.key, secure=secure)
         self._writes = Ways(self._ways_to_write, lambda row: row.key, secure=secure)
 
