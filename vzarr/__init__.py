@@ -84,6 +84,7 @@ def open(url: str) -> Repo:
 def clone(
     source: str, url: str, *, branches: Collection[str] | None = None, keys: str | None = None, token: str = "",
     depth: int | None = None, instances: Sequence[str] | None = None, roi: str | None = None,
+    durability: str | None = None,
 ) -> Repo:  # fmt: skip
     """Make a repo with all sealed versions of another, and open it.
 
@@ -102,6 +103,8 @@ def clone(
     depth, instances, roi
         Bring only chunks that the newest `depth` versions of each branch need, of these instances, and of volumes only
         those that touch a region, ``NAME`` or ``NAME,REF``: the instance of type ``roi`` as it is at that version.
+    durability
+        As for `create`.
 
     Raises
     ------
@@ -115,5 +118,5 @@ def clone(
     named = None if instances is None else tuple(instances)
     limits = Limits(depth, named, None if roi is None else regions.parse(roi))
     with open_place(source, token) as origin, open_place(url) as target:
-        transfer.clone(origin, target, branches=branches, keys=keys, limits=limits)
+        transfer.clone(origin, target, branches=branches, keys=keys, limits=limits, durability=durability)
     return open(url)

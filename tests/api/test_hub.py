@@ -11,6 +11,10 @@ import vzarr
 from vzarr.api.errors import UnknownReferenceError
 from vzarr.api.hub import Hub
 from vzarr.errors import AlreadyExistsError, InvalidInputError
+from vzarr.overlay.objects.durable import DurableFiles
+from vzarr.overlay.transfer.copying import copy_nodes
+from vzarr.overlay.transfer.places import open_place
+from vzarr.overlay.transfer.plans import Arrival
 
 A, B = "aaaa" + "0" * 28, "aaab" + "0" * 28
 
@@ -148,3 +152,38 @@ def test_a_server_that_starts_again_finds_its_repos(hub: Hub):
     again = Hub(hub.root)
     assert [repo.uuid for repo in again.repos()] == [A]
     again.close()
+
+
+def test_nothing_is_remembered_of_a_repo_that_was_removed(hub: Hub, tmp_path: Path):
+    """It can come again, and then lacks all that it had."""
+    with vzarr.create(str(tmp_path / "first"), root=A) as repo:
+        repo.root.commit()
+        for _ in range(2):
+            hub.begin(A)
+            place = hub.place(A)
+            assert not place.state().nodes
+            assert not place.knows(A)
+            transfer(repo, hub)
+            assert hub.place(A).knows(A)
+            assert hub.find(A)[1].sealed
+            shutil.rmtree(hub.root / A)
+            hub.look_again()
+
+
+def test_what_is_pushed_lasts_as_new_repos_do(tmp_path: Path):
+    with vzarr.create(str(tmp_path / "first"), root=A) as repo:
+        repo.root.commit()
+        Hub(tmp_path / "repos", durability="fsync").begin(A)
+        hub = Hub(tmp_path / "repos")
+        hub.begin(A)  # goes on as it was begun
+        transfer(repo, hub)
+        assert hub.find(A)[0].objects.__class__ is DurableFiles
+
+
+def transfer(repo: vzarr.Repo, hub: Hub) -> None:
+    """What a push does once it has begun."""
+    state, here, there = repo.state, open_place(repo.url), hub.place(repo.uuid)
+    nodes = list(state.nodes)
+    copy_nodes(here, there, state, nodes)
+    there.publish(Arrival(state, nodes))
+    hub.look_again()

@@ -224,6 +224,7 @@ class Hub:
         """
         node = root or uuid.uuid4().hex
         self._check_new(node)
+        self._places.pop(self._url(node), None)
         with self._lock:
             about = {"alias": alias, "description": description, "passcode": passcode}
             repo = vzarr.create(self._url(node), root=node, keys=self._keys, durability=self._durability, **about)
@@ -265,7 +266,10 @@ class Hub:
         if any(repo.uuid == root for repo in self.repos()):
             raise AlreadyExistsError(f"the server has repo {root} already: push to it, or pull from it")
         self._check_new(root)
-        StoredPlace(open_objects(self._url(root))).begin(root, self._keys, limits=limits)
+        place = self._afresh(root)
+        # What was begun goes on as it was.
+        durability = self._durability if place.size(layout.REPO) is None else None
+        place.begin(root, self._keys, limits=limits, durability=durability)
 
     def begin_mirror(self, root: str, meta: bytes) -> bool:
         """Make the place for a mirror of the repo with that root, by its ``vzarr.json``; False if there is one.
@@ -280,9 +284,15 @@ class Hub:
             place = self.place(root)
         except UnknownReferenceError:
             self._check_new(root)
-            return open_objects(self._url(root)).create(layout.REPO, meta)
+            return self._afresh(root).objects.create(layout.REPO, meta)
         mirrored.check_is_mirror(place)
         return False
+
+    def _afresh(self, root: str) -> StoredPlace:
+        """The place for a repo, of which nothing is remembered: another one of that root may have been removed."""
+        url = self._url(root)
+        self._places.pop(url, None)
+        return StoredPlace(open_objects(url))
 
     def look_again(self) -> None:
         """Let the next look at the repos find one that has just been made."""

@@ -42,6 +42,21 @@ Unversioned = Annotated[
     bool, typer.Option("--unversioned", help="Let the sender's unversioned data replace the receiver's, too.")
 ]
 
+Keys = Annotated[
+    str | None, typer.Option(metavar="URL", help="Where the new repo keeps keys; see `vzarr init --help`.")
+]
+Durability = Annotated[
+    str | None, typer.Option(metavar="process|fsync", help="What the new repo outlasts; see `vzarr init --help`.")
+]
+Depth = Annotated[
+    int | None, typer.Option(metavar="N", help="Only chunks that the newest N versions of each branch need.")
+]
+Instances = Annotated[str | None, typer.Option(metavar="A,B", help="Only chunks of these instances.")]
+Roi = Annotated[
+    str | None,
+    typer.Option(metavar="NAME[,REF]", help="Only chunks of volumes that touch this ROI, as it is at a version."),
+]
+
 _CLONING = (
     "vzarr clone /data/fly /backup/fly",
     "vzarr clone https://lab.example.org/7f3a /data/fly --branch master",
@@ -70,17 +85,11 @@ def clone(
     branch: Branches = None,
     token: Token = None,
     from_token: FromToken = None,
-    keys: Annotated[
-        str | None, typer.Option(metavar="URL", help="Where the new repo keeps keys; see `vzarr init --help`.")
-    ] = None,
-    depth: Annotated[
-        int | None, typer.Option(metavar="N", help="Only chunks that the newest N versions of each branch need.")
-    ] = None,
-    instances: Annotated[str | None, typer.Option(metavar="A,B", help="Only chunks of these instances.")] = None,
-    roi: Annotated[
-        str | None,
-        typer.Option(metavar="NAME[,REF]", help="Only chunks of volumes that touch this ROI, as it is at a version."),
-    ] = None,
+    keys: Keys = None,
+    durability: Durability = None,
+    depth: Depth = None,
+    instances: Instances = None,
+    roi: Roi = None,
     flat: Annotated[
         str | None,
         typer.Option("--flatten", metavar="REF", help="A new repo whose root is what this version holds."),
@@ -103,6 +112,10 @@ def clone(
         raise InvalidInputError("--flatten, --versions and --mirror take no branches, nor each other")
     if (mirror and (limits or keys)) or (versions and limits) or (flat and depth is not None):
         raise InvalidInputError("--mirror and --versions take no limits, and --flatten only --instances and --roi")
+    if durability and (mirror or flat or versions):
+        raise InvalidInputError(
+            "--durability goes with a plain clone: a mirror lasts as its original, and the others as usual"
+        )
     if opened and not mirror:
         raise InvalidInputError("--open goes with --mirror: a clone begins with what is sealed")
     if flat or versions:
@@ -112,7 +125,8 @@ def clone(
         if mirror:
             done = mirroring.mirror(source, target, opened=opened, progress=told)
         else:
-            done = verbs.clone(source, target, branches=branch, keys=keys, limits=limits, progress=told)
+            how: dict[str, Any] = {"branches": branch, "keys": keys, "limits": limits, "durability": durability}
+            done = verbs.clone(source, target, **how, progress=told)
     _say(done, f"{'mirrored' if mirror else 'cloned'} into {url}", as_json)
 
 

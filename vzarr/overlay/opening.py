@@ -103,11 +103,9 @@ def create(
     """
     asked = root
     wanted = refs.check_node_id(root) if root is not None else uuids.uuid4().hex
-    if durability not in (PROCESS, FSYNC):
-        raise InvalidInputError(f"durability is one of {PROCESS}, {FSYNC}, not {durability!r}")
-    lasting: dict[str, Any] = {} if durability == PROCESS else {"durability": durability}
-    objects = as_durable(objects, lasting)
-    root = claim(objects, wanted, check_keys(objects, keys), **lasting, **passcodes.field(passcode))
+    said = lasting(durability)
+    objects = as_durable(objects, said)
+    root = claim(objects, wanted, check_keys(objects, keys), **said, **passcodes.field(passcode))
     if root != wanted:
         # A creation that was cut off left no log; whoever makes the first entry finishes it.
         if objects.get(layout.log_entry(0)) is not None:
@@ -116,6 +114,19 @@ def create(
             raise AlreadyExistsError(f"{objects.url} was begun with root {root}; create it with that root, or without")
     objects.create(f"{layout.zarr(root)}/{arrays.doc_key('')}", arrays.group_doc(None))
     RepoLog(objects).publish(plans.create(root, alias, description, objects.url), user=user, app=app)
+
+
+def lasting(durability: str) -> dict[str, Any]:
+    """What ``vzarr.json`` says of a durability.
+
+    Raises
+    ------
+    InvalidInputError
+        If there is no such durability.
+    """
+    if durability not in (PROCESS, FSYNC):
+        raise InvalidInputError(f"durability is one of {PROCESS}, {FSYNC}, not {durability!r}")
+    return {} if durability == PROCESS else {"durability": durability}
 
 
 def as_durable(objects: Objects, meta: Mapping[str, Any]) -> Objects:

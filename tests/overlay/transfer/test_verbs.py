@@ -15,7 +15,7 @@ import pytest
 import vzarr
 from vzarr.cli import main
 from vzarr.errors import AlreadyExistsError, ConflictError, FormatError, InvalidInputError, NotFoundError, StorageError
-from vzarr.overlay import layout
+from vzarr.overlay import layout, opening
 from vzarr.overlay.care.verify import verify
 from vzarr.overlay.transfer.places import Place, open_place
 from vzarr.overlay.transfer.verbs import clone, fetch, push
@@ -164,7 +164,7 @@ class Dying(Place):
     def state(self): ...
     def get(self, key): ...
     def size(self, key): ...
-    def begin(self, root, keys=None, avoid=None, limits=None): ...
+    def begin(self, root, keys=None, avoid=None, limits=None, durability=None): ...
     def wanted(self, arrival): ...
     def stripes(self): ...
     def learn(self, theirs): ...
@@ -351,3 +351,27 @@ def test_no_id_of_a_stranger_leads_out_of_the_clone(repo: vzarr.Repo, tmp_path: 
     with pytest.raises(FormatError, match="victim"):
         clone(open_place(str(tmp_path / "evil")), open_place(str(tmp_path / "home" / "second")))
     assert not (tmp_path / "home").exists()
+
+
+def test_a_clone_outlasts_what_is_asked(repo: vzarr.Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys):
+    target, synced = str(tmp_path / "second"), []
+    monkeypatch.setattr("vzarr.overlay.objects.durable._sync", lambda path: synced.append(str(path)))
+    with pytest.raises(InvalidInputError, match="durability"):
+        vzarr.clone(repo.url, target, durability="for ever")
+    assert not Path(target).exists()
+    assert main(["clone", repo.url, target, "--durability", "fsync"]) == 0
+    assert {str(tmp_path / "second"), str(tmp_path / "second" / "log")} <= {*synced}
+    assert any("/nodes/" in path for path in synced)
+    with vzarr.open(target) as other:
+        assert opening.read_meta(other.objects)["durability"] == "fsync"
+        assert not list(verify(other.objects))
+    assert main(["clone", repo.url, str(tmp_path / "third"), "--mirror", "--durability", "fsync"]) == 1
+
+
+def test_a_clone_that_was_interrupted_lasts_as_it_was_begun(repo: vzarr.Repo, tmp_path: Path):
+    url = str(tmp_path / "second")
+    open_place(url).begin(repo.uuid, durability="fsync")
+    with pytest.raises(InvalidInputError, match="another durability: fsync"):
+        vzarr.clone(repo.url, url, durability="process")
+    with vzarr.clone(repo.url, url) as other:
+        assert opening.read_meta(other.objects)["durability"] == "fsync"

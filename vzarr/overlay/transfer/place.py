@@ -63,20 +63,25 @@ class Place(ABC):
         """Write an object of a version that the log does not know yet."""
 
     @abstractmethod
-    def begin(self, root: str, keys: str | None = None, avoid: Stripes = NOBODY, limits: Limits = WHOLE) -> None:
+    def begin(
+        self, root: str, keys: str | None = None, avoid: Stripes = NOBODY, limits: Limits = WHOLE,
+        durability: str | None = None,
+    ) -> None:  # fmt: skip
         """Make the place for a clone of the repo with that root, none of those to `avoid`; may be done again.
 
         Parameters
         ----------
         limits
             What it will have, settled (see `partial.settled`).
+        durability
+            What it outlasts (see `Repo.create`); None for what it was begun with, at first the end of processes.
 
         Raises
         ------
         AlreadyExistsError
             If there is another repo, or one that has versions.
         InvalidInputError
-            If it was begun with other limits.
+            If it was begun with other limits, or another durability.
         """
 
     @property

@@ -124,12 +124,17 @@ class StoredPlace(Place):
         """Remember no longer which objects are sound, once their versions are published."""
         self._sound.clear()
 
-    def begin(self, root: str, keys: str | None = None, avoid: Stripes = NOBODY, limits: Limits = WHOLE) -> None:
+    def begin(
+        self, root: str, keys: str | None = None, avoid: Stripes = NOBODY, limits: Limits = WHOLE,
+        durability: str | None = None,
+    ) -> None:  # fmt: skip
         """See `Place.begin`."""
         strange = () if self.objects.get(layout.REPO) else self._strange()
         if strange:
             raise AlreadyExistsError(f"{self.url} is no repo, and not empty: it holds {', '.join(strange[:3])}")
-        more = {"clone": secrets.token_hex(16), **({"partial": limits.to_json()} if limits else {})}
+        lasting = opening.lasting(durability or opening.PROCESS)
+        self.objects = opening.as_durable(self.objects, lasting)
+        more = {"clone": secrets.token_hex(16), **({"partial": limits.to_json()} if limits else {}), **lasting}
         stripe = stripes.draw(avoid.known)
         where = opening.EMBEDDED if keys is None else opening.check_keys(self.objects, keys)
         if opening.claim(self.objects, root, where, stripe=stripe, **more) != root:
@@ -137,6 +142,11 @@ class StoredPlace(Place):
         if self.limits() != limits:
             raise InvalidInputError(f"{self.url} was begun with other limits: {self.limits() or 'none'}")
         meta = opening.read_meta(self.objects)
+        begun = meta.get("durability", opening.PROCESS)
+        if durability not in (None, begun):
+            raise InvalidInputError(f"{self.url} was begun with another durability: {begun}")
+        self.objects = opening.as_durable(self.objects, meta)
+        self._log = RepoLog(self.objects)
         if not opening.lacks_keys(self.objects, meta):
             first = FIRST_MUTATION_ID + meta["stripe"] * STRIPE_MUTATIONS
             with closing(opening.open_authority(self.objects, meta)) as authority:

@@ -187,10 +187,15 @@ class ServedPlace(Place):
                 pass  # a wrong token does no harm to who reads; who writes is told soon enough
         return self.stripes()
 
-    def begin(self, root: str, keys: str | None = None, avoid: Stripes = NOBODY, limits: Limits = WHOLE) -> None:
-        """See `Place.begin`; where the keys lie is the server's to say, and `avoid` is told it later, by `learn`."""
+    def begin(
+        self, root: str, keys: str | None = None, avoid: Stripes = NOBODY, limits: Limits = WHOLE,
+        durability: str | None = None,
+    ) -> None:  # fmt: skip
+        """See `Place.begin`; keys and durability are the server's to say, and `avoid` is told it later, by `learn`."""
         if keys is not None:
             raise InvalidInputError(f"{self.url} is a server's, which says itself where the keys lie: leave them out")
+        if durability is not None:
+            raise InvalidInputError(f"{self.url} is a server's, which says itself what repos outlast: leave that out")
         self.name(root)
         if not limits:
             self.client.ask("POST", self.path)

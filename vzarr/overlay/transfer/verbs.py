@@ -41,7 +41,7 @@ class Transferred:
 def clone(
     source: Place, target: Place, *, branches: Collection[str] | None = None,
     versions: Collection[str] | None = None, keys: str | None = None, limits: Limits = WHOLE,
-    progress: Progress | None = None,
+    durability: str | None = None, progress: Progress | None = None,
 ) -> Transferred:  # fmt: skip
     """Make a repo with all sealed versions of another, or those behind some branches.
 
@@ -55,6 +55,8 @@ def clone(
         Key authority of the new repo, as for `vzarr.create`; a clone on an object store without one is read-only.
     limits
         What the clone shall have of the chunks of arrays; everything by default.
+    durability
+        What it outlasts (see `Repo.create`); a server says that itself.
     progress
         Told of each object; what it raises ends the transfer, which goes on there when it is asked for again.
 
@@ -70,7 +72,7 @@ def clone(
     if not tips:
         raise NotFoundError(f"nothing in {source.url} is sealed yet: commit first")
     target.choose(state.root)
-    target.begin(state.root, keys, source.stripes(), settled(source, state, tips, limits))
+    target.begin(state.root, keys, source.stripes(), settled(source, state, tips, limits), durability)
     source.learn(target.stripes())  # before another clone of it draws the same number
     return _transfer(source, state, target, tips, progress)
 
