@@ -27,7 +27,11 @@ from vzarr.errors import (
 )
 from vzarr.overlay import layout
 from vzarr.overlay.care.verify import verify
+from vzarr.overlay.transfer.client import KIND
+from vzarr.overlay.transfer.copying import Row
+from vzarr.overlay.transfer.direct import Way, Ways
 from vzarr.overlay.transfer.places import Place, open_place
+from vzarr.overlay.transfer.stripes import Stripes
 from vzarr.overlay.transfer.verbs import clone, fetch, push
 
 CHUNK = (4, 4, 4)
@@ -247,6 +251,10 @@ def answering() -> Iterator[tuple[str, list[tuple[int, dict[str, str], bytes]]]]
             self.end_headers()
             self.wfile.write(body)
 
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.do_GET()
+
         def log_message(self, *args: object) -> None: ...
 
     with HTTPServer(("127.0.0.1", 0), Handler) as server:
@@ -285,6 +293,42 @@ def test_servers_of_another_kind(answering, status: int, body: bytes, says: str)
     answers.append((status, {}, body))
     with pytest.raises((FormatError, StorageError, InvalidInputError), match=says), open_place(f"{url}/a") as place:
         place.state()
+
+
+@pytest.mark.parametrize(
+    "body", [b"[]", b"{}", b'{"repos": 1, "keys": "a", "kept": 7}', b'{"keys": [[]]}', b'{"keys": ["b"]}']
+)
+def test_answers_that_are_none(answering, body: bytes):
+    url, answers = answering
+    answers.append((200, {}, body))
+    with open_place(f"{url}/a") as place, pytest.raises(FormatError, match=r"127\.0\.0\.1"):
+        place.lacking([Row("nodes/a/zarr/zarr.json", 1, "0" * 64)])
+    with open_place(url) as place, pytest.raises(FormatError, match="'repos'"):
+        place.state()
+
+
+def test_a_server_that_fails_is_not_taken_for_one_of_an_earlier_release(answering):
+    """Or two clones would give the same labels."""
+    url, answers = answering
+    answers.append((500, {KIND: "FormatError"}, b"stripes/7 is damaged"))
+    with open_place(f"{url}/a", TOKEN) as place:
+        for ask in (place.stripes, lambda: place.learn(Stripes(0, "", {7: "x"}))):
+            with pytest.raises(FormatError, match="stripes/7 is damaged"):
+                ask()
+    answers[:] = [(404, {}, b"404 page not found")]
+    with open_place(f"{url}/a", TOKEN) as place:
+        assert place.stripes() == place.learn(Stripes(0, "", {7: "x"})) == Stripes()
+
+
+@pytest.mark.parametrize(
+    "way",
+    [Way("http://[", {}), Way("http://a:b/c", {}), Way("ftp://a/b", {}), Way("http://127.0.0.1:1/", {"a": "b\n"})],
+)
+def test_ways_that_are_none_are_not_taken(way: Way):
+    ways = Ways(lambda rows: {row.key: way for row in rows}, lambda row: row.key, secure=False)
+    ways.expect([Row("a", 1, "0" * 64)])
+    assert ways.get("a") is None
+    ways.close()
 
 
 def test_a_server_that_hangs_up(tmp_path: Path):

@@ -86,6 +86,18 @@ def test_what_lies_elsewhere_is_not_listed(answers):
             objects.list_dir("nodes/x")
 
 
+@pytest.mark.parametrize(
+    "body", [b"[]", b"{}", b'{"objects": [["nodes/x/y", "1", ""]]}', b'{"objects": ["nodes/x/y"]}']
+)
+def test_lists_that_are_none(answers, body: bytes):
+    objects, said = answers
+    said["body"] = body
+    with pytest.raises(FormatError):
+        list(objects.stamped("nodes/x"))
+    with pytest.raises(FormatError):
+        objects.list_dir("nodes/x")
+
+
 def test_what_came_otherwise_is_no_object(answers):
     objects, said = answers
     said["body"], said["sha256"] = b"x", sha256(b"y").hexdigest().encode()

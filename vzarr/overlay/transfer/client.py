@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from http.client import HTTPResponse
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import unquote
 
 import orjson
@@ -15,6 +15,7 @@ from vzarr.errors import FormatError, InvalidInputError, NotFoundError, StorageE
 from vzarr.overlay.transfer.copying import Row
 from vzarr.overlay.transfer.http import GONE, Host
 
+T = TypeVar("T")
 KIND = "Vzarr-Error"
 """Header of an answer that is an error: which of `vzarr.errors` it is."""
 SHA256 = "Vzarr-Sha256"
@@ -106,6 +107,20 @@ class Client:
         except orjson.JSONDecodeError as e:
             raise FormatError(f"{self.address} answered what is no JSON: is it a vzarr server?") from e
 
+    def item(self, kind: type[T], name: str, method: str, path: str, body: bytes | None = None) -> T:
+        """One item of an answer that is a JSON object.
+
+        Raises
+        ------
+        FormatError
+            Also if there is none of that kind.
+        """
+        found = self.json(method, path, body)
+        value = found.get(name) if isinstance(found, dict) else None
+        if not isinstance(value, kind):
+            raise FormatError(f"{self.address} answered {method} {unquote(path)} without {name!r}")
+        return value
+
     def get(self, path: str) -> bytes | None:
         """An object, held against its checksum where one comes with it; None when it is absent.
 
@@ -124,18 +139,37 @@ class Client:
         return data
 
     def size(self, path: str) -> int | None:
-        """Size of an object, or None when it is absent."""
+        """Size of an object, or None when it is absent.
+
+        Raises
+        ------
+        FormatError
+            Also if the answer does not say it.
+        """
         try:
             answer, _ = self.ask("HEAD", path)
         except NotFoundError:
             return None
-        return int(answer.headers["Content-Length"])
+        said = answer.headers.get("Content-Length", "")
+        if not said.isdecimal():
+            raise FormatError(f"{self.address} answered HEAD {unquote(path)} without a size")
+        return int(said)
 
     def lacking(self, path: str, rows: Sequence[Row]) -> Sequence[Row]:
-        """Those of some objects that a repo, or a mirror, with this path does not have whole and right."""
+        """Those of some objects that a repo, or a mirror, with this path does not have whole and right.
+
+        Raises
+        ------
+        FormatError
+            Also if the server names others.
+        """
         known = {row.key: row for row in rows}
         asked = orjson.dumps([row[:3] for row in rows])
-        return [known[key] for key in self.json("POST", f"{path}/lacking", asked)["keys"]]
+        found = self.item(list, "keys", "POST", f"{path}/lacking", asked)
+        strange = next((key for key in found if not isinstance(key, str) or key not in known), None)
+        if strange is not None:
+            raise FormatError(f"{self.address} lacks {str(strange)[:80]!r}, which it was not asked for")
+        return [known[key] for key in found]
 
     def close(self) -> None:
         """Let go of all connections."""

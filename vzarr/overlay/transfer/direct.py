@@ -92,16 +92,16 @@ class Ways:
         return name == key or (name in self._places and name not in self._known)
 
     def _send(self, method: str, way: Way, data: bytes | None) -> bytes | None:
-        parts = urlsplit(way.url)
         content = None
-        if parts.scheme == "https" or (parts.scheme == "http" and not self._secure):
-            try:
+        try:
+            parts = urlsplit(way.url)
+            if parts.scheme == "https" or (parts.scheme == "http" and not self._secure):
                 answer, content = self._host(parts.scheme, parts.netloc).ask(
                     method, f"{parts.path}?{parts.query}", data, way.headers
                 )
                 content = content if answer.status in (200, 201, 204) else None
-            except (*GONE, ValueError):
-                content = None  # no answer, or a way that is none
+        except (*GONE, ValueError):
+            content = None  # no answer, or a way that is none
         # From here the store may be out of reach, or refuse what it is asked for: then it is soon left alone.
         self._failed = 0 if content is not None else self._failed + 1
         return content

@@ -102,7 +102,7 @@ class ServedPlace(Place):
             If it has several.
         """
         if not self._ref:
-            roots = self.client.json("GET", "")["repos"]
+            roots = self.client.item(list, "repos", "GET", "")
             if len(roots) > 1:
                 raise InvalidInputError(f"{self.url} serves {len(roots)} repos, name one: {', '.join(map(str, roots))}")
             self._ref = str(roots[0]) if roots else ""
@@ -172,7 +172,7 @@ class ServedPlace(Place):
         """See `Place.stripes`."""
         try:
             return Stripes.from_json(self.client.json("GET", f"{self.path}/stripes"))
-        except (NotFoundError, FormatError):
+        except (NotFoundError, UnknownRequestError):
             return NOBODY  # there is no repo yet, or the server's release is an earlier one
 
     def learn(self, theirs: Stripes) -> Stripes:
@@ -181,7 +181,7 @@ class ServedPlace(Place):
             try:
                 told = orjson.dumps(theirs.to_json())
                 return Stripes.from_json(self.client.json("POST", f"{self.path}/stripes", told))
-            except FormatError:
+            except UnknownRequestError:
                 return NOBODY  # of an earlier release
             except ForbiddenError:
                 pass  # a wrong token does no harm to who reads; who writes is told soon enough
@@ -237,8 +237,7 @@ class ServedPlace(Place):
         if not arrival(self.state()) and not brought.instances and not self.limits():
             return ()  # a partial clone may have got chunks of versions that it knew
         body = {**exchange.arrival_to_json(arrival), "unversioned": brought.to_json()}
-        kept = self.client.json("POST", f"{self.path}/publish", orjson.dumps(body))["kept"]
-        return list(map(str, kept))
+        return list(map(str, self.client.item(list, "kept", "POST", f"{self.path}/publish", orjson.dumps(body))))
 
     def close(self) -> None:
         """Let go of all connections."""

@@ -103,7 +103,7 @@ class ServedMirror(StoredPlace):
         def nodes() -> Sequence[str]:
             nonlocal before
             before = self.state()
-            return [str(node) for node in self._client.json("GET", f"{self._path}/open")["nodes"]]
+            return [str(node) for node in self._client.item(list, "nodes", "GET", f"{self._path}/open")]
 
         def stop(found: Sequence[str]) -> Taken | None:
             held = {**known, **copies.held}
@@ -121,7 +121,7 @@ class ServedMirror(StoredPlace):
         body = orjson.dumps({"nodes": list(nodes), "held": moment.listing(known).decode()})
         patient = self._client.patient(STOP_SECONDS)
         try:
-            said = patient.json("POST", f"{self._path}/moments/{number}", body)["moment"]
+            said = patient.item(object, "moment", "POST", f"{self._path}/moments/{number}", body)
             if said is None:
                 return None
             made = Moment.from_bytes(orjson.dumps(said))
@@ -147,8 +147,8 @@ class ServedMirror(StoredPlace):
 
     def _state_at(self, before: State, entries: int) -> State:
         """What the log said once it had so many entries."""
-        keys = [layout.log_entry(number) for number in range(before.next, entries)]
-        return replay(before, [entry_of(key, parsed(key, self.objects.get(key) or b"")) for key in keys])
+        keys = (layout.log_entry(number) for number in range(before.next, entries))
+        return replay(before, (entry_of(key, parsed(key, self.objects.get(key) or b"")) for key in keys))
 
     def _ways_to_write(self, rows: Sequence[Row]) -> Mapping[str, Way] | None:
         asked = orjson.dumps([row[:3] for row in rows])

@@ -53,7 +53,7 @@ class ServedObjects(Objects):
     def create(self, key: str, data: bytes) -> bool:
         """Send an object that is to be new; one that was, while the answer was lost, is no longer."""
         asked = f"{self._object(key)}?sha256={sha256(data).hexdigest()}&new=true"
-        return bool(self._client.json("PUT", asked, data)["new"])
+        return self._client.item(bool, "new", "PUT", asked, data)
 
     def delete(self, key: str) -> None:
         """Remove an object."""
@@ -65,19 +65,24 @@ class ServedObjects(Objects):
 
     def stamped(self, prefix: str = "") -> Iterator[tuple[str, int, str]]:
         """Walk a folder; stamps are those of the server's store (see `Objects.stamped`)."""
-        found = self._client.json("GET", f"{self._path}/objects?under={quote(prefix, safe='')}")["objects"]
-        for key, size, stamp in found:
-            if not str(key).startswith(f"{prefix}/"):
-                raise FormatError(f"{self.url} lists {key!r} below {prefix!r}")
-            yield str(key), int(size), str(stamp)
+        found = self._client.item(list, "objects", "GET", f"{self._path}/objects?under={quote(prefix, safe='')}")
+        for row in found:
+            if not isinstance(row, list) or [type(value) for value in row] != [str, int, str]:
+                raise FormatError(f"{self.url} lists {str(row)[:80]!r}, which is no key, size and stamp")
+            if not row[0].startswith(f"{prefix}/"):
+                raise FormatError(f"{self.url} lists {row[0]!r} below {prefix!r}")
+            yield row[0], row[1], row[2]
 
     def list_dir(self, prefix: str) -> tuple[list[str], list[str]]:
         """Names in a folder."""
         found = self._client.json("GET", f"{self._path}/folder?under={quote(prefix, safe='')}")
-        names = [*found["folders"], *found["objects"]]
-        if not all(isinstance(name, str) and "/" not in name for name in names):
-            raise FormatError(f"{self.url} lists names in {prefix!r} that are none")
-        return found["folders"], found["objects"]
+        listed: list[list[str]] = []
+        for kind in ("folders", "objects"):
+            names = found.get(kind) if isinstance(found, dict) else None
+            if not isinstance(names, list) or not all(isinstance(name, str) and "/" not in name for name in names):
+                raise FormatError(f"{self.url} lists names in {prefix!r} that are none")
+            listed.append(names)
+        return listed[0], listed[1]
 
     def delete_tree(self, prefix: str) -> None:
         """Remove every object below a folder."""
