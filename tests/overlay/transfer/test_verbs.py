@@ -14,11 +14,20 @@ import pytest
 
 import vzarr
 from vzarr.cli import main
-from vzarr.errors import AlreadyExistsError, ConflictError, FormatError, InvalidInputError, NotFoundError, StorageError
+from vzarr.errors import (
+    AlreadyExistsError,
+    AuthorityUnavailableError,
+    ConflictError,
+    FormatError,
+    InvalidInputError,
+    NotFoundError,
+    StorageError,
+)
 from vzarr.overlay import layout, opening
 from vzarr.overlay.care.verify import verify
 from vzarr.overlay.transfer.places import Place, open_place
 from vzarr.overlay.transfer.verbs import clone, fetch, push
+from vzarr.types import registry
 
 CHUNK = (4, 4, 4)
 
@@ -375,3 +384,22 @@ def test_a_clone_that_was_interrupted_lasts_as_it_was_begun(repo: vzarr.Repo, tm
         vzarr.clone(repo.url, url, durability="process")
     with vzarr.clone(repo.url, url) as other:
         assert opening.read_meta(other.objects)["durability"] == "fsync"
+
+
+def test_nothing_arrives_where_keys_are_out_of_reach(repo: vzarr.Repo, tmp_path: Path):
+    """Who has the keys would never hear of those that came, and show the version without them."""
+    keys, url = tmp_path / "keys.sqlite", str(tmp_path / "second")
+    vzarr.clone(repo.url, url, keys=f"sqlite:///{keys}").close()
+    tip = repo["master"]  # open
+    registry.create(tip, "late", "keyvalue").put("a", b"1")
+    tip.commit()
+    keys.rename(tmp_path / "elsewhere")
+    with pytest.raises(AuthorityUnavailableError, match="cannot open key store"):
+        push(open_place(repo.url), open_place(url))
+    assert not (tmp_path / "second" / "nodes" / tip.uuid).exists(), "it is refused before anything is copied"
+    (tmp_path / "elsewhere").rename(keys)
+    assert push(open_place(repo.url), open_place(url)).versions == [tip.uuid]
+    with vzarr.open(url) as other:
+        assert other["master"]["late"].get("a") == b"1"
+        keys.rename(tmp_path / "elsewhere")
+    assert push(open_place(repo.url), open_place(url)).versions == [], "nothing is missing, nothing is refused"

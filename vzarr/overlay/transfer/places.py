@@ -9,7 +9,7 @@ from contextlib import closing, contextmanager, nullcontext
 from vzarr.errors import AlreadyExistsError, InvalidInputError, NotFoundError, StorageError
 from vzarr.overlay import layout, opening
 from vzarr.overlay.history.log import RepoLog
-from vzarr.overlay.history.state import State
+from vzarr.overlay.history.state import Op, State
 from vzarr.overlay.keys import unversioned
 from vzarr.overlay.keys.authority import Authority
 from vzarr.overlay.keys.brought import Brought, alone, check_waits, mark, show, take_in_alone
@@ -213,37 +213,50 @@ class StoredPlace(Place):
             finally:
                 self._is_quiet = False
 
+    def check_takes(self) -> None:
+        """See `Place.check_takes`; keys of what arrives must be noted where all others are."""
+        super().check_takes()
+        meta = opening.read_meta(self.objects)
+        if not opening.lacks_keys(self.objects, meta):
+            opening.open_authority(self.objects, meta).close()
+
     def publish(self, arrival: Arrival, brought: Brought = NOTHING) -> Sequence[str]:
         """See `Place.publish`."""
+        if not arrival(self.state()) and not brought.instances:
+            return ()
         self.check_takes()
         meta = opening.read_meta(self.objects)
-        authority, objects = opening.reach_authority(self.objects, meta)
-        with closing(authority), alone(authority):
-            has_keys = not isinstance(objects, ReadOnly)
-            if has_keys:
-                # What somebody left who was killed: there is one row for what waits.
-                take_in_alone(authority, _outside(authority), self.state())
-                check_waits(self.objects, brought)
-            there = self.state()
-            ops = arrival(there)
-            for op in ops:
-                if op["op"] == "node":
-                    load_record(self.objects, layout.seal(op["id"]), op["seal"])
-            left: Sequence[str] = () if has_keys else brought.instances
-            if has_keys:
-                if ops:
-                    mark_pending(authority, [op["id"] for op in ops if op["op"] == "node"])
-                if brought.instances:
-                    mark(authority, brought)
-            elif opening.lacks_keys(self.objects, meta):
-                own = {info.data_uuid for info in there.every_instance()}
-                left = show(self.objects, brought, arrival.source, own) if brought.instances else ()
+        if opening.lacks_keys(self.objects, meta):
+            return self._publish_shown(arrival, brought)
+        with closing(opening.open_authority(self.objects, meta)) as authority, alone(authority):
+            # What somebody left who was killed: there is one row for what waits.
+            take_in_alone(authority, _outside(authority), self.state())
+            check_waits(self.objects, brought)
+            ops = self._operations(arrival)
             if ops:
-                self._log.open()
+                mark_pending(authority, [op["id"] for op in ops if op["op"] == "node"])
+            if brought.instances:
+                mark(authority, brought)
+            if ops:
                 self._log.publish(arrival)
-            if brought.instances and has_keys:
-                left = take_in_alone(authority, _outside(authority), self._log.open())
-            return left
+            return take_in_alone(authority, _outside(authority), self._log.open()) if brought.instances else ()
+
+    def _publish_shown(self, arrival: Arrival, brought: Brought) -> Sequence[str]:
+        """The same where there are no keys at all."""
+        ops = self._operations(arrival)
+        own = {info.data_uuid for info in self._log.known.every_instance()}
+        left = show(self.objects, brought, arrival.source, own) if brought.instances else ()
+        if ops:
+            self._log.publish(arrival)
+        return left
+
+    def _operations(self, arrival: Arrival) -> Sequence[Op]:
+        """What is to be published; each seal is in place."""
+        ops = arrival(self.state())
+        for op in ops:
+            if op["op"] == "node":
+                load_record(self.objects, layout.seal(op["id"]), op["seal"])
+        return ops
 
 
 def _outside(authority: Authority) -> VersionedKV:
