@@ -280,3 +280,21 @@ def test_what_cannot_be_reached_is_logged_in_a_line(client: TestClient, root: st
     error_response(AuthorityUnavailableError("the keys are elsewhere"), "/x")
     error_response(StorageError("the disk is full"), "/x")
     assert [record.exc_info is None for record in caplog.records] == [True, False]
+
+
+def test_what_was_seen_is_forgotten_once_other_bytes_are_there(client: TestClient, other: vzarr.Repo, hub: Hub):
+    """Two may send the same version, one of them mistaken: what is published is what lies there."""
+    send(client, other)
+    assert client.post(f"/api/transfer/{other.uuid}/publish", json=arrival(other), headers=ADMIN).status_code == 200
+    other["master"].newversion().create_array("a", dtype="u1", chunks=(2, 2, 2))
+    other["master"].commit()
+    key = layout.tree(other["master"].uuid)
+    send(client, other)
+    wrong = bytes(other.objects.size(key) or 0)
+    where = f"/api/transfer/{other.uuid}/objects/{key}?sha256={hashlib.sha256(wrong).hexdigest()}"
+    assert client.put(where, content=wrong, headers=ADMIN).status_code == 200
+    answer = client.post(f"/api/transfer/{other.uuid}/publish", json=arrival(other), headers=ADMIN)
+    assert (answer.status_code, answer.headers["vzarr-error"]) == (500, "FormatError")
+    send(client, other)
+    assert client.post(f"/api/transfer/{other.uuid}/publish", json=arrival(other), headers=ADMIN).status_code == 200
+    assert hub.repos()[0]["master"].uuid == other["master"].uuid

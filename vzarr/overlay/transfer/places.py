@@ -51,7 +51,7 @@ class StoredPlace(Place):
         self.objects = opening.as_durable(objects, opening.read_meta(objects)) if is_there else objects
         self.url = objects.url
         self._log = RepoLog(self.objects)
-        self._sound: set[tuple[str, int, str]] = set()
+        self._sound: dict[str, tuple[int, str]] = {}
         self._is_quiet = False
 
     def state(self) -> State:
@@ -108,17 +108,20 @@ class StoredPlace(Place):
         return [row for row, is_there in zip(rows, found, strict=True) if not is_there]
 
     def vouch(self, row: Row) -> None:
-        """Note that an object was found to be what was sealed, by reading it or on its way here."""
+        """Note that an object is what was sealed, found by reading it or on its way here; the last word counts."""
         if len(self._sound) >= MOST_SOUND:
             self._sound.clear()
-        self._sound.add(row[:3])
+        self._sound[row.key] = row.size, row.digest
+
+    def _is_sound(self, row: Row) -> bool:
+        return self._sound.get(row.key) == (row.size, row.digest) or self.objects.known_sha256(row.key) == row.digest
 
     def check_whole(self, rows: Sequence[Row]) -> None:
         """Refuse objects that have not arrived whole and right (see `copying.check_whole`).
 
         Read is only what this process has not seen, and the store has not checked itself.
         """
-        check_whole(self, rows, lambda row: row[:3] in self._sound or self.objects.known_sha256(row.key) == row.digest)
+        check_whole(self, rows, self._is_sound)
 
     def forget(self) -> None:
         """Remember no longer which objects are sound, once their versions are published."""
