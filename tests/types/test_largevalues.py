@@ -155,6 +155,45 @@ def test_a_commit_that_failed_afterwards_leaves_a_clear_error(repo, kv: KeyValue
     assert kv.list_keys() == []
 
 
+def test_a_value_that_is_complete_stays_though_its_writer_is_aborted_afterwards(kv: KeyValue):
+    writer = kv.writer("a")
+    writer.write(b"x" * 35)
+    writer.close()
+    writer.abort()
+    assert kv.get("a") == b"x" * 35
+
+
+def test_a_value_stays_whose_commit_is_reported_as_failed(kv: KeyValue, monkeypatch: pytest.MonkeyPatch):
+    transact = KeyValue.transact
+
+    def lost(handle: KeyValue, change) -> None:
+        transact(handle, change)
+        if handle.list_keys():
+            raise StorageError("the connection was lost while the answer was on its way")
+
+    monkeypatch.setattr(KeyValue, "transact", lost)
+    with pytest.raises(StorageError, match="was lost"):
+        kv.put("a", b"x" * 35)
+    assert kv.get("a") == b"x" * 35
+
+
+def test_a_value_stays_that_is_completed_while_a_commit_looks_for_what_is_not(
+    kv: KeyValue, monkeypatch: pytest.MonkeyPatch
+):
+    writer = kv.writer("a")
+    writer.write(b"x" * 35)
+    transact = KeyValue.transact
+
+    def first_complete(handle: KeyValue, change) -> object:
+        monkeypatch.setattr(KeyValue, "transact", transact)
+        writer.close()
+        return transact(handle, change)
+
+    monkeypatch.setattr(KeyValue, "transact", first_complete)
+    largevalues.settle(kv)
+    assert kv.get("a") == b"x" * 35
+
+
 def test_an_unversioned_value_is_left_alone_by_commits_for_a_day(repo, monkeypatch: pytest.MonkeyPatch):
     flat = registry.create(repo.root, "flat", "keyvalue", versioned=False)
     with flat.writer("a") as writer:

@@ -162,9 +162,9 @@ class Upload:
         return _Parts(self._name, self.size, PART).encode()
 
     def abandon(self) -> None:
-        """Remove what was written."""
+        """Remove what was written, unless a value names it."""
         with suppress(SealedError):
-            self._instance.transact(lambda tx: _remove(tx, self._name))
+            self._instance.transact(lambda tx: _forget(tx, self._name))
 
     def _check(self, tx: InstanceTxn) -> None:
         if tx.get(_upload_row(self._name)) is None:
@@ -267,7 +267,13 @@ def settle(instance: Instance) -> None:
     for row, began in list(instance.keys.scan(start, start[:-1] + bytes([start[-1] + 1]))):
         name = row[len(_UPLOAD) :].decode()
         if instance.info.versioned or time.time() - int(began) > _FORGOTTEN:
-            instance.transact(lambda tx, name=name: _remove(tx, name))  # type: ignore[misc]
+            instance.transact(lambda tx, name=name: _forget(tx, name))  # type: ignore[misc]
+
+
+def _forget(tx: InstanceTxn, name: str) -> None:
+    """Remove an upload that is not finished; a finished one may be a value, even one whose commit seemed to fail."""
+    if tx.get(_upload_row(name)) is not None:
+        _remove(tx, name)
 
 
 def _remove(tx: InstanceTxn, name: str) -> None:
