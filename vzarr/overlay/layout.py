@@ -11,6 +11,8 @@ import re
 FORMAT = 1
 REPO = "vzarr.json"
 LATEST = "log/latest"
+KEYS = "keys"
+"""Folder of a repo's own keys; locked by who changes what ``vzarr.json`` says of keys and of who gives which labels."""
 CHECKPOINT_EVERY = 128
 HINT_EVERY = 4
 MARKER = hashlib.sha256(b"vzarr deletion marker").digest()

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 import vzarr
 from vzarr.overlay import opening
+from vzarr.overlay.care.migratekeys import migrate
 from vzarr.overlay.layout import STRIPE_LABELS
 from vzarr.overlay.transfer import stripes
 from vzarr.overlay.transfer.places import open_place
+from vzarr.overlay.transfer.stripes import Stripes
 from vzarr.overlay.transfer.verbs import clone, fetch, push
 from vzarr.types.labelmap.verify import check_index
 from vzarr.types.registry import create
@@ -124,3 +127,45 @@ def test_a_clone_of_a_clone_has_a_stripe_of_its_own(tmp_path: Path):
     clone(open_place(str(tmp_path / "b")), open_place(str(tmp_path / "c")))
     stripes = [opening.read_meta(opening.open_objects(tmp_path / n)).get("stripe", 0) for n in "abc"]
     assert len(set(stripes)) == 3
+
+
+@pytest.mark.usefixtures("drawn_in_turn")
+def test_who_takes_another_number_while_the_keys_move_does_not_bring_them_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    origin, url, keys = str(tmp_path / "origin"), str(tmp_path / "one"), f"sqlite:///{tmp_path}/keys.sqlite"
+    with vzarr.create(origin) as repo:
+        repo.root.commit()
+    clone(open_place(origin), open_place(url))
+    objects, theirs, real = opening.open_objects(url), Stripes(0, "", {1: "another"}), opening.reach_authority
+
+    def reach(*given: Any) -> Any:
+        monkeypatch.setattr(opening, "reach_authority", real)
+        found = real(*given)
+        migrate(objects, keys)
+        return found
+
+    monkeypatch.setattr(opening, "reach_authority", reach)
+    stripes.learn(objects, theirs)
+    assert opening.keys_named(opening.read_meta(objects))[0] == keys
+    assert stripes.learn(objects, theirs).own == 2
+    assert opening.keys_named(opening.read_meta(objects))[0] == keys
+
+
+@pytest.mark.usefixtures("drawn_in_turn")
+def test_who_moves_keys_does_not_bring_back_a_number_that_was_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    origin, url, keys = str(tmp_path / "origin"), str(tmp_path / "one"), f"sqlite:///{tmp_path}/keys.sqlite"
+    with vzarr.create(origin) as repo:
+        repo.root.commit()
+    clone(open_place(origin), open_place(url))
+    objects, real = opening.open_objects(url), opening.check_keys
+
+    def check(*given: Any) -> str:
+        monkeypatch.setattr(opening, "check_keys", real)
+        stripes.learn(objects, Stripes(0, "", {1: "another"}))
+        return real(*given)
+
+    monkeypatch.setattr(opening, "check_keys", check)
+    migrate(objects, keys)
+    assert opening.keys_named(opening.read_meta(objects))[0] == keys
+    assert stripes.read(objects).own == 2

@@ -85,7 +85,7 @@ def migrate(
     objects = opening.as_durable(objects, meta)
     left, number = opening.keys_named(meta)
     url = opening.check_keys(objects, keys)
-    with closing(opening.open_authority(objects, meta)) as old, old.locks.alone("keys"):
+    with closing(opening.open_authority(objects, meta)) as old, old.locks.alone(layout.KEYS):
         found, rows = handover.read(old.kv), 0
         if found is None or not found.done:
             if url == left:
@@ -99,8 +99,7 @@ def migrate(
                     old.kv.transact(partial(_conclude, found))
         elif found.url != url:
             raise InvalidInputError(f"the keys have moved to {found.url} already: move them from there")
-        objects.put(layout.REPO, orjson.dumps(_named(meta, found), option=orjson.OPT_INDENT_2))
-        _tell(objects, number)
+        _tell(objects, number, found)
         if drop:
             _drop(objects, old, left)
     return Migrated(url, left, rows)
@@ -159,8 +158,10 @@ def _named(meta: Mapping[str, Any], found: Handover) -> dict[str, Any]:
     return {**meta, "keys": {"id": found.id, "url": found.url}}
 
 
-def _tell(objects: Objects, number: str) -> None:
-    """Let all who have the repo open know that its keys are elsewhere."""
+def _tell(objects: Objects, number: str, found: Handover) -> None:
+    """Let all who open the repo know where its keys are, and those who have it open that they are elsewhere."""
+    meta = _named(opening.read_meta(objects), found)  # others may have changed it before the lock was had
+    objects.put(layout.REPO, orjson.dumps(meta, option=orjson.OPT_INDENT_2))
     log = RepoLog(objects)
     if number not in log.open().moved:
         log.publish(plans.keys_moved(number))

@@ -108,7 +108,7 @@ def learn(objects: Objects, theirs: Stripes) -> Stripes:
     try:
         _record(objects, {n: clone for n, clone in theirs.known.items() if n not in ours.known})
         if ours.own and theirs.known.get(ours.own, ours.clone) != ours.clone:
-            _move(objects, {*ours.known, *theirs.known})
+            _move(objects, ours.own, {*ours.known, *theirs.known})
             _record(objects, {ours.own: theirs.known[ours.own]})
     except StorageError as e:
         if e.errno not in READ_ONLY:
@@ -121,16 +121,19 @@ def _record(objects: Objects, holders: Mapping[int, str]) -> None:
         objects.create(layout.stripe_holder(number), clone.encode())
 
 
-def _move(objects: Objects, taken: Collection[int]) -> None:
+def _move(objects: Objects, old: int, taken: Collection[int]) -> None:
     """Give labels and mutation ids of another number from now on, if this repo gives any."""
     meta = opening.read_meta(objects)
     if opening.lacks_keys(objects, meta):
         return
     authority, reached = opening.reach_authority(objects, meta)
-    with closing(authority):
-        if isinstance(reached, ReadOnly):
-            return  # whoever reaches the keys does it at the next exchange
-        old, new = int(meta["stripe"]), draw(taken, int(meta["stripe"]))
+    if isinstance(reached, ReadOnly):
+        return  # whoever reaches the keys does it at the next exchange
+    with closing(authority), authority.locks.alone(layout.KEYS):
+        meta = opening.read_meta(objects)
+        if opening.keys_named(meta)[1] != authority.number or meta["stripe"] != old:
+            return  # the keys have moved meanwhile, and the next exchange does it; or somebody else has done it
+        new = draw(taken, old)
         objects.create(layout.stripe_holder(new), str(meta["clone"]).encode())
         authority.kv.transact(lambda txn: begin_mutation_ids(txn, FIRST_MUTATION_ID + new * STRIPE_MUTATIONS))
         meta = {**meta, "stripe": new, "earlier": [*meta.get("earlier", []), old]}
