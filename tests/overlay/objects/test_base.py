@@ -271,3 +271,16 @@ def test_nothing_is_changed_outside_of_the_folder(tmp_path: Path, key: str):
             change()
     assert (tmp_path / "x").read_bytes() == b"whose it is"
     assert files.get("a/y") == b"1"
+
+
+def test_what_the_system_reads_in_parts_is_read_whole(files: FileObjects, monkeypatch: pytest.MonkeyPatch):
+    """Linux reads less than 2 GiB at a time."""
+    real, data = os.readv, bytes(range(10))
+    files.put("a", data)
+    monkeypatch.setattr(os, "readv", lambda fd, views: real(fd, [view[:3] for view in views]))
+    found = files.read_into("a", bytearray())
+    assert found is not None
+    assert bytes(found) == data
+    monkeypatch.setattr(os, "readv", lambda _fd, _views: 0)
+    with pytest.raises(StorageError, match="could not be read whole"):
+        files.read_into("a", bytearray())

@@ -101,8 +101,12 @@ class FileObjects(Objects):
             if len(buffer) < size:
                 buffer.extend(bytes(size - len(buffer)))
             view = memoryview(buffer)[:size]
-            if os.readv(fd, [view]) != size:
-                raise StorageError(errno.EIO, f"{key} could not be read whole")
+            at = 0
+            while at < size:  # one call reads less than 2 GiB
+                count = os.readv(fd, [view[at:]])
+                if not count:
+                    raise StorageError(errno.EIO, f"{key} could not be read whole")
+                at += count
             return view
         except StorageError:
             raise
