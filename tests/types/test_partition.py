@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import product
 
 import numpy as np
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -80,6 +81,16 @@ def test_sizes_that_cannot_be():
             partition.partition_json(spans, (32, 32, 32), size)
         with pytest.raises(InvalidInputError, match="batchsize"):
             partition.partition_json(spans, (32, 32, 32), size, optimized=True)
+
+
+@pytest.mark.parametrize("optimized", [False, True])
+def test_counts_fit_into_64_bits(optimized: bool):
+    far = 1 << 30
+    spans = np.array([[z, y, x, x] for z in (-far, far) for y in (-far, far) for x in (-far, far)])
+    assert orjson.dumps(partition.partition_json(spans, (32, 32, 32), partition.LARGEST, optimized=optimized))
+    for size in (partition.LARGEST + 1, 3_000_000, 1 << 62, 10**30):
+        with pytest.raises(InvalidInputError, match="batchsize should be from 1 to 16384 blocks"):
+            partition.partition_json(spans, (32, 32, 32), size, optimized=optimized)
 
 
 def test_nothing_is_cut_into_nothing():

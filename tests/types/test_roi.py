@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 import uuid
 
 import numpy as np
@@ -110,6 +111,21 @@ def test_voxels_agree_with_the_dense_mask(spans, lo, shape, points):
     asked = np.array(points, np.int64).reshape(-1, 3)
     np.testing.assert_array_equal(region.contains(asked), whole[tuple((asked - origin).T)])
     repo.close()
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_a_long_mask_takes_the_memory_of_its_voxels(repo, axis: int):
+    region = _make(repo.root, BlockSize="64,64,64")
+    region.replace(_array([[0, 0, 0, 0]]))
+    end = [1, 1, 1]
+    end[axis] = 1 << 20
+    tracemalloc.start()
+    try:
+        assert region.mask((0, 0, 0), end).sum() == 64
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 3 << 20
 
 
 @given(SPANS)

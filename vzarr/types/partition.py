@@ -21,6 +21,9 @@ from vzarr.geometry import Box, Coord
 MOST = 1_000_000
 """How many subvolumes may lie between the first and last blocks of strips."""
 
+LARGEST = 1 << 14
+"""Blocks along the edge of a subvolume, at most; so that those of `MOST` subvolumes are a number of 64 bits."""
+
 _NOTHING: Box = ((2**31 - 1,) * 3, (-(2**31) + 1,) * 3)
 """What an empty ROI lies in, by the numbers with which DVID says so."""
 
@@ -64,10 +67,11 @@ def partition_json(spans: Spans, block_zyx: Coord, size: int, *, optimized: bool
     Raises
     ------
     InvalidInputError
-        If the size is not above 0, or so small that more than `MOST` subvolumes lie between first and last blocks.
+        If the size is not from 1 to `LARGEST`, or so small that more than `MOST` subvolumes lie between first and last
+        blocks.
     """
-    if size <= 0:
-        raise InvalidInputError(f"batchsize should be above 0, not {size}")
+    if not 0 < size <= LARGEST:
+        raise InvalidInputError(f"batchsize should be from 1 to {LARGEST} blocks, not {size}")
     found = fitted(spans, size) if optimized else grid(spans, size)
     lo, hi = _around(spans)
     return {

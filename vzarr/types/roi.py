@@ -139,8 +139,8 @@ class Roi(Instance):
         first, end = geometry.blocks_of_box((tuple(lo), tuple(hi)), block)
         found = self.block_mask(first, end)
         for axis in (2, 1, 0):  # the innermost first, while there is least to copy
-            place = np.arange(lo[axis], hi[axis]) // block[axis] - first[axis]
-            found = found.take(place, axis)
+            edges = np.arange(first[axis], end[axis] + 1) * block[axis]
+            found = found.repeat(np.diff(edges.clip(lo[axis], hi[axis])), axis)
         return found
 
     def contains(self, points_zyx: NDArray[np.int64]) -> NDArray[np.bool_]:
