@@ -99,7 +99,8 @@ def migrate(
                     old.kv.transact(partial(_conclude, found))
         elif found.url != url:
             raise InvalidInputError(f"the keys have moved to {found.url} already: move them from there")
-        _tell(objects, number, found)
+        _name(objects, found)
+        _tell(objects, number)
         if drop:
             _drop(objects, old, left)
     return Migrated(url, left, rows)
@@ -158,10 +159,13 @@ def _named(meta: Mapping[str, Any], found: Handover) -> dict[str, Any]:
     return {**meta, "keys": {"id": found.id, "url": found.url}}
 
 
-def _tell(objects: Objects, number: str, found: Handover) -> None:
-    """Let all who open the repo know where its keys are, and those who have it open that they are elsewhere."""
-    meta = _named(opening.read_meta(objects), found)  # others may have changed it before the lock was had
-    objects.put(layout.REPO, orjson.dumps(meta, option=orjson.OPT_INDENT_2))
+def _name(objects: Objects, found: Handover) -> None:
+    """Let ``vzarr.json`` name the new keys; others may have changed it before the lock was had."""
+    objects.put(layout.REPO, orjson.dumps(_named(opening.read_meta(objects), found), option=orjson.OPT_INDENT_2))
+
+
+def _tell(objects: Objects, number: str) -> None:
+    """Let all who have the repo open know that its keys are elsewhere."""
     log = RepoLog(objects)
     if number not in log.open().moved:
         log.publish(plans.keys_moved(number))
