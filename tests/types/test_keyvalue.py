@@ -185,6 +185,14 @@ def test_the_mutation_log_is_kept_by_version(repo):
     assert json.loads(b"".join(mutations.json_list(iter([])))) == []
 
 
+def test_a_range_of_mutations_does_not_lead_into_another_repo(repo):
+    kv = registry.create(repo.root, "kv", "keyvalue")
+    with vzarr.create(f"memory://{uuid.uuid4().hex}") as other:
+        for first, last in ((repo.root, other.root), (other.root, repo.root)):
+            with pytest.raises(InvalidInputError, match=f"{other.root.uuid} is of another repo"):
+                mutations.read_range(kv, first, last)
+
+
 # -- merges
 
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import orjson
 
+from vzarr.errors import InvalidInputError
 from vzarr.overlay.history import dag
 from vzarr.types.base import Instance
 
@@ -130,12 +131,31 @@ def read_range(instance: Instance, first: Version, last: Version) -> Iterator[by
     """Records of the versions from `last` back to `first` along first parents, the newest version first.
 
     Where `first` is no such ancestor the line ends at the root, as with DVID.
+
+    Raises
+    ------
+    InvalidInputError
+        If one of them is of another repo.
     """
+    for version in (first, last):
+        check_repo(instance, version)
     line = [last]
     while line[-1].uuid != first.uuid and line[-1].parents:
         line.append(line[-1].parents[0])
     seen_from = instance.at(last)
     return (record for version in line for record in read(seen_from, version.uuid))
+
+
+def check_repo(instance: Instance, version: Version) -> None:
+    """Refuse a version of another repo, where the instance is not, though one of its name may be.
+
+    Raises
+    ------
+    InvalidInputError
+        If it is one.
+    """
+    if version.repo.uuid != instance.version.repo.uuid:
+        raise InvalidInputError(f'version {version.uuid} is of another repo than "{instance.name}"')
 
 
 def shown(records: Iterator[bytes], wanted: Callable[[str], bool] = lambda action: True) -> Iterator[bytes]:

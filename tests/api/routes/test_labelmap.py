@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
+from tests.api.conftest import TOKEN
 from vzarr.types.blockstreams import pack_stream
 from vzarr.types.labelmap import proto, volumes, writes
 from vzarr.types.labelmap.blocks import encode_block
@@ -207,6 +208,10 @@ def test_the_history_of_a_body_is_one_list(seg: TestClient, root: str):
     assert [record["Action"] for record in found.json()] == ["merge-complete", "undo-complete"]
     assert seg.get(f"history/1/{root}/{root}").json()[0]["Labels"] == [2]
     assert seg.get(f"history/777/{root}/{root}").status_code == 404
+    other = seg.post("/api/repos", params={"admintoken": TOKEN}, json={}).json()["root"]
+    for between in (f"{root}/{other}", f"{other}/{root}"):
+        assert seg.get(f"history/3/{between}").status_code == 400
+        assert seg.get(f"mutations-range/{between}").status_code == 400
 
 
 def test_batches_answer_as_single_questions_do(seg: TestClient, root: str):

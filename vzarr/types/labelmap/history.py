@@ -33,8 +33,9 @@ def of_body(handle: LabelView, body: int, first: Version, last: Version) -> list
     NotFoundError
         If `last` has no such body.
     InvalidInputError
-        If `first` is neither `last` nor an ancestor of it.
+        If `first` is neither `last` nor an ancestor of it, or `last` is of another repo.
     """
+    mutations.check_repo(handle, last)
     seen_from = handle.at(last)
     where = dict.fromkeys(seen_from.supervoxels_of(body), body)
     found = []
