@@ -69,3 +69,13 @@ def test_the_oldest_are_lost_and_counted(broker: Collector, monkeypatch: pytest.
     feed.start()
     feed.stop()
     assert numbers(broker) == [5, 6, 7]
+
+
+def test_a_message_that_is_no_json_is_left_out_and_said(
+    broker: Collector, feed: ActivityFeed, caplog: pytest.LogCaptureFixture
+):
+    feed.add({"n": 1 << 70})
+    feed.add({"n": 2})
+    until(lambda: "asked" in broker.topics and numbers(broker) == [2])
+    assert feed.status()["lost"] == 1
+    assert "publishing activity failed" in caplog.text

@@ -69,11 +69,11 @@ class ActivityFeed:
     def _send(self) -> None:
         """Send what is waiting; what could not be sent stays."""
         while not self._trouble.waits:
-            while self._waiting and len(self._sending) < BATCH:
-                self._sending.append(orjson.dumps(self._waiting.popleft()))
-            if not self._sending:
-                return
             try:
+                while self._waiting and len(self._sending) < BATCH:
+                    self._sending.append(orjson.dumps(self._waiting.popleft()))
+                if not self._sending:
+                    return
                 self._broker.send(self.topic, self._sending)
             except Exception as error:  # whatever it is, the thread must live to send the next messages
                 if not isinstance(error, StorageError):
