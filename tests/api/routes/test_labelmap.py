@@ -18,6 +18,9 @@ from vzarr.types.labelmap import proto, volumes, writes
 from vzarr.types.labelmap.blocks import encode_block
 from vzarr.types.labelmap.sparsevol import decode_coarse, decode_rles, encode_rles
 
+SERVER = "http://localhost:8000"
+"""For paths from the root: those of a client with a base are below that, however they begin."""
+
 
 @pytest.fixture
 def volume() -> np.ndarray:
@@ -208,7 +211,7 @@ def test_the_history_of_a_body_is_one_list(seg: TestClient, root: str):
     assert [record["Action"] for record in found.json()] == ["merge-complete", "undo-complete"]
     assert seg.get(f"history/1/{root}/{root}").json()[0]["Labels"] == [2]
     assert seg.get(f"history/777/{root}/{root}").status_code == 404
-    other = seg.post("/api/repos", params={"admintoken": TOKEN}, json={}).json()["root"]
+    other = seg.post(f"{SERVER}/api/repos", params={"admintoken": TOKEN}, json={}).json()["root"]
     for between in (f"{root}/{other}", f"{other}/{root}"):
         assert seg.get(f"history/3/{between}").status_code == 400
         assert seg.get(f"mutations-range/{between}").status_code == 400
@@ -226,7 +229,7 @@ def test_batches_answer_as_single_questions_do(seg: TestClient, root: str):
     one = seg.get("index/1?metadata-only=true").json()
     assert ask(seg, "indices?metadata-only=true", [777, 1]) == [None, one]
     assert ask(seg, "sparsevol-size?supervoxels=true", [2])[0]["voxels"] == 4 * 16 * 32
-    seg.post(f"/api/node/{root}/commit", json={})
+    assert seg.post(f"{SERVER}/api/node/{root}/commit", json={}).status_code == 200
     assert seg.post("lastmod", json=[3]).status_code == 200
 
 
