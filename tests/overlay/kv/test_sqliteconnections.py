@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import sqlite3
+import sys
 import threading
+import warnings
 from contextlib import closing
 from pathlib import Path
 
@@ -115,3 +118,18 @@ def test_who_asks_for_more_durability_gets_it(path: Path, durability: str):
             store.transact(lambda txn: txn.put(b"b", b"2"))
         assert kv._shared.writer is not None
         assert kv._shared.writer.execute("PRAGMA synchronous").fetchone() == (1 + (durability == "fsync"),)
+
+
+def test_a_store_may_be_dropped_without_being_closed(path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Python 3.13 and later warn of a connection that ends open."""
+    seen: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", seen.append)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        kv = SqliteKV(path)
+        kv.get(b"a")
+        kv.transact(lambda txn: txn.put(b"b", b"2"))
+        kv.stamp()
+        del kv
+        gc.collect()
+    assert not seen

@@ -150,7 +150,7 @@ class Connections:
         connection = None
         try:
             connection = sqlite3.connect(
-                url, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
+                url, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, factory=_Droppable
             )
             connection.execute(f"PRAGMA synchronous = {self._synchronous}")
             connection.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
@@ -203,6 +203,13 @@ class Connections:
                 _forked_in_use.add(self._number)
                 _never_close(connection)
         self.after_fork()
+
+
+class _Droppable(sqlite3.Connection):
+    """A connection that is closed when nobody has it any more; of others Python 3.13 warns then."""
+
+    def __del__(self) -> None:
+        self.close()
 
 
 def file_id(found: os.stat_result) -> FileId:
