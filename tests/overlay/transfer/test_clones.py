@@ -12,8 +12,10 @@ import pytest
 import vzarr
 from vzarr.overlay import opening
 from vzarr.overlay.care.migratekeys import migrate
+from vzarr.overlay.care.rebuildkeys import rebuild
 from vzarr.overlay.layout import STRIPE_LABELS
 from vzarr.overlay.transfer import stripes
+from vzarr.overlay.transfer.mirror import mirror
 from vzarr.overlay.transfer.places import open_place
 from vzarr.overlay.transfer.stripes import Stripes
 from vzarr.overlay.transfer.verbs import clone, fetch, push
@@ -169,3 +171,23 @@ def test_who_moves_keys_does_not_bring_back_a_number_that_was_given_up(tmp_path:
     migrate(objects, keys)
     assert opening.keys_named(opening.read_meta(objects))[0] == keys
     assert stripes.read(objects).own == 2
+
+
+@pytest.mark.usefixtures("drawn_in_turn")
+def test_a_mirror_that_becomes_a_repo_gives_no_labels_of_another_clone(tmp_path: Path):
+    """Its original had the other one's number when the mirror was made, and has given it up since."""
+    origin, one, two, copy = (str(tmp_path / name) for name in ("origin", "one", "two", "copy"))
+    with vzarr.create(origin) as repo:
+        repo.root.commit()
+    for url in (one, two):
+        clone(open_place(origin), open_place(url))
+        shutil.rmtree(tmp_path / "origin" / "stripes")  # as if the origin could not be written
+    mirror(open_place(one), open_place(copy))
+    push(open_place(two), open_place(one))
+    mirror(open_place(one), open_place(copy))
+    assert [open_place(url).stripes().own for url in (one, two)] == [2, 1]
+    shutil.rmtree(one)
+    rebuild(opening.open_objects(copy))
+    assert stripes.read(opening.open_objects(copy)).own not in {0, 1}
+    with vzarr.open(copy) as again:
+        assert again.stripe == stripes.read(again.objects).own

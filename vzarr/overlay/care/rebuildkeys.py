@@ -38,6 +38,7 @@ from vzarr.overlay.kv.versioned import InstanceTxn
 from vzarr.overlay.objects.base import Objects
 from vzarr.overlay.objects.files import FileObjects
 from vzarr.overlay.sealing.seal import load_record
+from vzarr.overlay.transfer import stripes
 from vzarr.overlay.views.base import Storage
 from vzarr.overlay.views.shelf import Shelf
 
@@ -135,12 +136,12 @@ def rebuild(objects: Objects, *, keys: str | None = None, accept_loss: bool = Fa
         accepted = lost if accept_loss else []
         for node in accepted:
             _accept(objects, authority, node)
+    stripes.learn(objects, stripes.Stripes())  # a mirror has the number that its original had when it was made
     versions = sum(info.sealed for info in state.nodes.values()) if reason else 0
     came = () if back is None else tuple(n for n in back.nodes if n != layout.UNVERSIONED)
     time = back.moment.time if back is not None else ""
     outside = _unversioned(objects, state) if reason and back is None else ()
-    still = () if accept_loss else tuple(lost)
-    elsewhere = bool(outside) and was_mirror
+    still, elsewhere = () if accept_loss else tuple(lost), bool(outside) and was_mirror
     return Rebuilt(bool(reason), versions, still, tuple(accepted), aside, came, time, outside, elsewhere)
 
 

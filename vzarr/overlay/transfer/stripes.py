@@ -107,9 +107,11 @@ def learn(objects: Objects, theirs: Stripes) -> Stripes:
     ours = read(objects)
     try:
         _record(objects, {n: clone for n, clone in theirs.known.items() if n not in ours.known})
-        if ours.own and theirs.known.get(ours.own, ours.clone) != ours.clone:
+        # What is written down of others counts as well: it may have been learned where no number could be taken.
+        holder = {**ours.known, **theirs.known}.get(ours.own)
+        if ours.own and holder is not None and holder != ours.clone:
             _move(objects, ours.own, {*ours.known, *theirs.known})
-            _record(objects, {ours.own: theirs.known[ours.own]})
+            _record(objects, {ours.own: holder})
     except StorageError as e:
         if e.errno not in READ_ONLY:
             raise
