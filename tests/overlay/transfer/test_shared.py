@@ -267,6 +267,19 @@ def test_a_server_gives_what_instances_stored_and_nothing_else(repo: vzarr.Repo,
             assert place.get(strange) is None
 
 
+@pytest.mark.parametrize("replace", [False, True])
+def test_what_the_receiver_has_deleted_does_not_come_back(repo: vzarr.Repo, other: vzarr.Repo, replace: bool):
+    other.delete_instance("em")
+    other.garbage(0, delete=True)
+    done = sent(repo.url, other.url, unversioned=replace)
+    assert (done.nbytes > 0, done.kept) == (replace, [])  # the labels come again where they are asked for
+    with vzarr.open(other.url) as again:
+        (gone,) = again.state.deleted.values()
+        assert not list(again.objects.walk(f"{sharedarrays.PLACE}/{shared_folder(gone)}"))
+        again.garbage(0, delete=True)
+        check(again)
+
+
 def test_what_two_bring_at_once_is_taken_in(repo: vzarr.Repo, other: vzarr.Repo, monkeypatch: pytest.MonkeyPatch):
     """Who was quicker removes what waited for both; who was slower brings it again."""
     repo.root["em"].write((0, 0, BLOCK), voxels(4))

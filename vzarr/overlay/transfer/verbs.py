@@ -162,7 +162,8 @@ def _transfer(
     limits = target.limits()
     moved = copy_partly(source, target, plan, told) if limits else copy_nodes(source, target, state, nodes, told)
     infos = {info.data_uuid: info.name for info in state.every_instance()}
-    known = {i.data_uuid for i in there.every_instance()} | {op["data_uuid"] for op in ops if op["op"] == "instance"}
+    # What the receiver has deleted does not come back.
+    known = {i.data_uuid for i in there.instances.values()} | {op["data_uuid"] for op in ops if op["op"] == "instance"}
     seen = source.shared()
     choice = outside.choose(source, target, state, known, seen, replace=replace)
     kept: Sequence[str] = ()
