@@ -354,7 +354,7 @@ def _claim(meta: Mapping[str, Any], *, drop: bool = False) -> None:
     url, number = keys_named(meta)
     if url == EMBEDDED:
         return
-    kv = Section(open_kv(url), section(number))
+    kv = Section(open_kv(url, durability=str(meta.get("durability", PROCESS))), section(number))
     try:
         mark = orjson.dumps({"root": meta["root"]})
         kv.transact(lambda txn: txn.delete(OWNER) if drop else txn.put(OWNER, mark))

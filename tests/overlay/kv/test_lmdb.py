@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import lmdb
@@ -52,6 +53,35 @@ def test_what_led_to_a_long_key_goes_with_it(tmp_path: Path):
     env = lmdb.open(str(tmp_path / "keys"))
     assert env.stat()["entries"] == 0
     env.close()
+
+
+FORK = """
+import os, sys
+from vzarr.overlay.kv.lmdb import LmdbKV
+strict, lax = LmdbKV(sys.argv[1], durability="fsync"), LmdbKV(sys.argv[1])
+child = os.fork()
+for kv in (lax, strict):
+    kv.transact(lambda txn: txn.put(b"a", b"1"))
+    assert kv._env.flags()["sync"]
+if not child:
+    os._exit(0)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+"""
+
+
+def test_who_asks_for_less_durability_gets_that_of_who_opened_first(tmp_path: Path):
+    with closing(LmdbKV(tmp_path / "keys", durability="fsync")), closing(LmdbKV(tmp_path / "keys")) as kv:
+        assert kv._env.flags()["sync"]
+    subprocess.run([sys.executable, "-W", "error", "-c", FORK, str(tmp_path / "keys")], check=True, timeout=60)
+
+
+def test_who_asks_for_more_durability_than_there_is_is_refused(tmp_path: Path):
+    with closing(LmdbKV(tmp_path / "keys")) as kv:
+        with pytest.raises(AuthorityUnavailableError, match="without; close that first"):
+            LmdbKV(tmp_path / "keys", durability="fsync")
+        kv.transact(lambda txn: txn.put(b"a", b"1"))
+    with closing(LmdbKV(tmp_path / "keys", durability="fsync")) as kv:
+        assert (kv.get(b"a"), kv._env.flags()["sync"]) == (b"1", True)
 
 
 def test_a_store_that_is_not_there(tmp_path: Path):

@@ -239,7 +239,8 @@ def _make_elsewhere(
         first(txn)
         txn.put(opening.OWNER, orjson.dumps({"root": meta["root"]}))
 
-    with closing(Section(open_kv(url), opening.section(number))) as kv:
+    durability = str(meta.get("durability", opening.PROCESS))
+    with closing(Section(open_kv(url, durability=durability), opening.section(number))) as kv:
         kv.transact(begin)
     objects.put(layout.REPO, orjson.dumps(made, option=orjson.OPT_INDENT_2))
     return made

@@ -1,7 +1,8 @@
 """An ordered key/value store in an LMDB folder: one machine, many processes, reads without any system call.
 
 LMDB takes keys of up to 511 bytes; longer ones are cut (see `longkeys`).  A process opens a folder once, however many
-handles it has; a fork opens it anew.
+handles it has; a fork opens it anew.  Whether commits reach the disk is decided by who opens it first: who asks for
+less gets more, and who asks for more is refused, for an open folder cannot be made stricter.
 """
 
 from __future__ import annotations
@@ -146,7 +147,7 @@ class LmdbKV(ByViews):
     Raises
     ------
     AuthorityUnavailableError
-        `path` cannot be opened, or is no key store.
+        `path` cannot be opened, is no key store, or this process has it open with less durability.
     UnsupportedError
         The extra ``lmdb`` is not installed.
     """
@@ -176,6 +177,13 @@ class LmdbKV(ByViews):
                 except (lmdb.Error, OSError) as e:
                     raise AuthorityUnavailableError(f"cannot open key store {self._path}: {e}") from e
                 env.reader_check()
+            strict = env.flags()["sync"]
+            if self._sync and not strict:
+                raise AuthorityUnavailableError(
+                    f"cannot open key store {self._path} with durability fsync: this process has it open without; "
+                    "close that first, or keep repos of either durability in stores of their own"
+                )
+            self._sync = strict  # for a fork, which opens it anew
             _open[place] = env, handles + 1
         return env
 
