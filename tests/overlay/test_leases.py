@@ -198,3 +198,18 @@ def test_threads_write_different_chunks_without_waiting(shared: vzarr.Version, m
     for thread in threads:
         thread.join()
     assert shared.read("a", (0, 0), (16, 1)).reshape(4, 4)[:, 0].tolist() == [0, 1, 2, 3]
+
+
+def test_a_lease_that_ends_while_its_holder_asks_for_its_name_is_not_trusted(
+    shared: vzarr.Version, monkeypatch: pytest.MonkeyPatch
+):
+    """A database that does not answer may be what it waits for."""
+    authority = shared.repo.authority
+    writer, real = authority.writer(shared.uuid), type(authority.presence).name
+
+    def slow(presence: object) -> str:
+        writer._valid_until = 0.0
+        return real.fget(presence)
+
+    with pytest.raises(SealedError), writer.write():
+        monkeypatch.setattr(type(authority.presence), "name", property(slow))

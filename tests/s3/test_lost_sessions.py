@@ -15,8 +15,12 @@ import pytest
 import vzarr
 from tests.postgres import database
 from vzarr.errors import AuthorityUnavailableError, SealedError
-from vzarr.overlay.keys.postgreslocks import GRACE_SECONDS
+from vzarr.overlay import layout
+from vzarr.overlay.care.verify import verify
+from vzarr.overlay.keys.postgreslocks import GRACE_SECONDS, _number
+from vzarr.overlay.kv.mutationids import next_mutation_id
 from vzarr.overlay.reading import regions
+from vzarr.overlay.sealing import seal
 
 pytestmark = pytest.mark.postgres
 
@@ -117,3 +121,31 @@ def test_who_was_taken_for_dead_does_not_write_into_what_was_sealed_meanwhile(
         later = version.newversion()
         later.write("a", (0,), ONE * 2)  # under its new name
         assert later.read("a", (0,), (4,)).tolist() == [2, 2, 2, 2]
+
+
+def test_who_lost_its_lock_does_not_seal_what_another_has_sealed(
+    url: str, keys: str, committer: subprocess.Popen[str], monkeypatch: pytest.MonkeyPatch
+):
+    """The record of the version names what the log names: it was written by who wrote that."""
+    write_sums = seal.write_sums
+
+    def while_another_commits(*given: object) -> str:
+        number = _number(repo.authority.number, layout.node(repo.uuid))
+        with psycopg.connect(keys, autocommit=True) as admin:
+            holder = (
+                "SELECT pg_terminate_backend(pid, 5000) FROM pg_locks WHERE (classid::bigint << 32) + objid::bigint"
+            )
+            assert admin.execute(f"{holder} = %s", (number,)).fetchall() == [(True,)]
+        repo.authority.kv.transact(next_mutation_id)
+        go(committer)
+        assert committer.wait(30) == 0
+        return write_sums(*given)
+
+    with vzarr.open(url) as repo:
+        repo.root.write("a", (0,), ONE)
+        monkeypatch.setattr(seal, "write_sums", while_another_commits)
+        with pytest.raises((AuthorityUnavailableError, SealedError)):
+            repo.root.commit()
+        assert repo.root.sealed
+        assert [f for f in verify(repo.objects) if f.damage] == []
+        assert repo.root.read("a", (0,), (4,)).tolist() == [1, 1, 1, 1]

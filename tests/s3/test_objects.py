@@ -102,6 +102,9 @@ def test_a_stalled_writer_is_refused_at_the_last_moment(objects: RemoteObjects):
     valid = False
     with pytest.raises(SealedError):
         objects.put("a", b"2", stage="stage")
+    objects.open_stage("another", lambda: True)
+    with pytest.raises(SealedError):
+        objects.put("a", b"2", stage="stage")
     assert objects.get("a") == b"1"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -116,9 +116,13 @@ class Records:
         process = self._presence.name
         job = Job(number, repo, verb, arguments, user, app, created=now(), unit=unit, process=process)
 
+        known = list(_all(self._kv))
+        # Who is gone is asked for only if something is to be forgotten: that may take seconds.
+        gone = self._gone(known) if len(known) >= KEPT else set()
+
         def write(txn: Transaction) -> None:
             handover.check(txn, self._presence)
-            for old in [j for j in _all(txn) if not self._seen(j).active][: -KEPT + 1]:
+            for old in [j for j in _all(txn) if not _seen(j, gone).active][: -KEPT + 1]:
                 txn.delete(layout.row_job(old.id))
             txn.put(layout.row_job(job.id), orjson.dumps(job))
 
@@ -127,7 +131,9 @@ class Records:
 
     def all(self) -> list[Job]:
         """Every job that is remembered, newest first."""
-        return [self._seen(job) for job in _all(self._kv)][::-1]
+        jobs = list(_all(self._kv))
+        gone = self._gone(jobs)
+        return [_seen(job, gone) for job in jobs][::-1]
 
     def get(self, number: str) -> Job:
         """One job.
@@ -137,7 +143,8 @@ class Records:
         NotFoundError
             If there is none of that id.
         """
-        return self._seen(_job(self._kv.get(layout.row_job(number)), number))
+        job = _job(self._kv.get(layout.row_job(number)), number)
+        return _seen(job, self._gone([job]))
 
     def update(self, number: str, **changes: Any) -> Job:
         """Write down what became of a job; gives it with what others wrote."""
@@ -152,14 +159,14 @@ class Records:
     def ask_to_stop(self, number: str) -> Job:
         """Let whoever runs a job know that it is not wanted any more; nothing happens to one that has ended."""
         job = self.get(number)
-        return self._seen(self.update(number, cancelling=True)) if job.active and not job.cancelling else job
-
-    def _seen(self, job: Job) -> Job:
-        """A job as it is: nobody writes down that a process was killed."""
-        if not job.active or self._presence.is_running(job.process):
+        if not job.active or job.cancelling:
             return job
-        message = "the process that ran it is gone; the same request goes on where it stopped"
-        return replace(job, state=INTERRUPTED, error={"kind": "", "message": message})
+        asked = self.update(number, cancelling=True)
+        return _seen(asked, self._gone([asked]))
+
+    def _gone(self, jobs: Iterable[Job]) -> set[str]:
+        """Processes of jobs that have not ended, and never will."""
+        return self._presence.gone(job.process for job in jobs if job.active)
 
 
 _elsewhere: dict[str, OrderedKV] = {}
@@ -169,6 +176,14 @@ _elsewhere: dict[str, OrderedKV] = {}
 def now() -> str:
     """Current time in UTC, RFC 3339 with milliseconds."""
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _seen(job: Job, gone: Set[str]) -> Job:
+    """A job as it is: nobody writes down that a process was killed."""
+    if not job.active or job.process not in gone:
+        return job
+    message = "the process that ran it is gone; the same request goes on where it stopped"
+    return replace(job, state=INTERRUPTED, error={"kind": "", "message": message})
 
 
 def _all(view: Any) -> Iterator[Job]:

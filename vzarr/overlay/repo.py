@@ -210,17 +210,17 @@ class Repo(Instances):
         plans.check_open(self.state, node)
         self.authority.writer(node).finish()  # or who commits now would wait until this lease is seen to be idle
         # A second committer must not touch the folder after the first has sealed it, so it waits and then looks again.
-        with self.authority.locks.alone(layout.node(node)):
+        with self.authority.locks.alone(layout.node(node)) as hold:
             state = self.state
-            plans.check_open(state, node)
-            info = state.nodes[node]
-            self._settle(node)
+            info = plans.check_open(state, node)
+            if not self.authority.is_closing(node):  # by a committer that was cut off: only `last_write` writes then
+                self._settle(node)
             self.authority.begin_close(node)
             # Again, for a writer that ended between the two; before, so that what cannot be settled closes nothing.
             with self.authority.writer(node).last_write():
                 self._settle(node)
             view, base = self._shelf.fresh(node), self._shelf.base(node)
-            data = seal_version(view, base, info.parents, self.keys.sealing(info))
+            data = seal_version(view, base, info.parents, self.keys.sealing(info), hold)
             if any(not info.versioned for info in state.instances.values()):
                 outside.keep(self.objects, self.authority)
             self._log.publish(plans.seal(node, seal.sha256(data), note, log), user=user, app=app)

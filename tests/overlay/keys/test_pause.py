@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -203,6 +204,24 @@ def test_who_is_killed_in_a_pause_holds_nobody_up(painted: vzarr.Version):
     assert painted.repo.authority.kv.get(layout.row_pause(painted.uuid)) is None
     with paused(painted.repo.authority, [painted.uuid]):
         pass
+
+
+def test_whether_the_asker_lives_is_not_asked_within_a_transaction(
+    painted: vzarr.Version, monkeypatch: pytest.MonkeyPatch
+):
+    """It may take seconds, for which others would wait."""
+    authority = painted.repo.authority
+    authority.kv.transact(lambda txn: txn.put(layout.row_pause(painted.uuid), b"somebody 00"))
+    asked: list[str] = []
+
+    def gone(_presence: object, names: Iterable[str]) -> set[str]:
+        asked.extend(names)
+        authority.kv.transact(lambda txn: txn.get(b""))  # transactions don't nest
+        return set(asked)
+
+    monkeypatch.setattr(type(authority.presence), "gone", gone)
+    painted.write_chunks("a", {(0, 0): CHUNK})
+    assert asked == ["somebody"]
 
 
 def test_writers_of_another_process_wait_too(painted: vzarr.Version):

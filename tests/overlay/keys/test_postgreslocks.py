@@ -16,6 +16,8 @@ import pytest
 import vzarr
 from tests.postgres import database
 from vzarr.errors import AuthorityUnavailableError, InvalidInputError
+from vzarr.jobs.records import Records
+from vzarr.overlay.keys import postgreslocks
 from vzarr.overlay.keys.postgreslocks import CHECK_SECONDS, GRACE_SECONDS, PostgresLocks, PostgresPresence
 from vzarr.overlay.kv.postgres import PostgresKV
 
@@ -24,7 +26,7 @@ pytestmark = pytest.mark.postgres
 HOLD = """
 import sys, time
 from vzarr.overlay.kv.postgres import PostgresKV
-from vzarr.overlay.keys.postgreslocks import CHECK_SECONDS, GRACE_SECONDS, PostgresLocks, PostgresPresence
+from vzarr.overlay.keys.postgreslocks import PostgresLocks
 locks = PostgresLocks(PostgresKV(sys.argv[1]), "repo")
 with locks.alone("nodes/a"):
     print(locks.presence.name, flush=True)
@@ -51,7 +53,7 @@ def test_a_killed_holder_is_known_to_be_gone(url: str):
         assert not second
     for name_of_lock, free in (("nodes/a", False), ("nodes/b", True)):
         with locks.attempt(name_of_lock) as mine:
-            assert mine is free
+            assert (mine is not None) is free
     holder.kill()
     holder.communicate()
     started = time.monotonic()
@@ -174,4 +176,106 @@ def test_nobody_looks_after_a_presence_that_is_no_more(url: str):
         assert time.monotonic() < end
         time.sleep(0.05)
     assert others_view(kv).is_gone(name)
+    kv.close()
+
+
+def test_many_that_are_gone_are_waited_for_at_once(url: str):
+    kv = PostgresKV(url)
+    there = others_view(kv)
+    started = time.monotonic()
+    assert there.gone(["a", "b", "c", there.name]) == {"a", "b", "c"}
+    assert GRACE_SECONDS <= time.monotonic() - started < 2 * GRACE_SECONDS
+    kv.close()
+
+
+def test_who_stood_still_meanwhile_takes_nobody_for_dead(url: str, monkeypatch: pytest.MonkeyPatch):
+    """Somebody may have come and gone, and may come again."""
+    kv = PostgresKV(url)
+    there = others_view(kv)
+    with monkeypatch.context() as slow:
+        slow.setattr(postgreslocks, "POLL_SECONDS", CHECK_SECONDS)
+        assert not there.is_gone("somebody")
+    assert there.is_gone("somebody")
+    kv.close()
+
+
+def test_who_only_shows_up_for_moments_gets_another_name(url: str):
+    """Others may have missed each of them."""
+    kv = PostgresKV(url)
+    here = PostgresLocks(kv, "repo").presence
+    name, end = here.name, time.monotonic() + 2 * GRACE_SECONDS
+    while here.name == name:
+        assert time.monotonic() < end
+        for _ in range(2):  # comes back, and looks at once whether its session is there
+            here._checked = 0.0
+            _ = here.name
+        end_session(url, here)
+        time.sleep(CHECK_SECONDS / 4)
+    kv.close()
+
+
+def test_who_asks_while_the_database_does_not_answer_waits_once(url: str, monkeypatch: pytest.MonkeyPatch):
+    kv = PostgresKV(url)
+    here = PostgresLocks(kv, "repo").presence
+    _ = here.name
+    refused: list[str] = []
+
+    def hang() -> None:
+        time.sleep(0.5)
+        raise AuthorityUnavailableError("cut off")
+
+    def ask() -> None:
+        try:
+            _ = here.name
+        except AuthorityUnavailableError as error:
+            refused.append(str(error))
+
+    monkeypatch.setattr(here, "connect", hang)
+    end_session(url, here)
+    time.sleep(CHECK_SECONDS)
+    threads = [threading.Thread(target=ask) for _ in range(10)]
+    started = time.monotonic()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert refused == ["cut off"] * 10
+    assert time.monotonic() - started < 2
+    kv.close()
+
+
+def test_a_session_that_ends_as_it_begins_is_an_error_of_ours_and_costs_no_name(url: str):
+    kv = PostgresKV(url)
+    here = others_view(kv)
+
+    def lost() -> object:
+        session = kv.connect()
+        with psycopg.connect(url, autocommit=True) as admin:
+            admin.execute("SELECT pg_terminate_backend(%s, 5000)", (session.info.backend_pid,))
+        return session
+
+    here.connect = lost
+    with pytest.raises(AuthorityUnavailableError, match="try again"):
+        _ = here.name
+    here.connect = kv.connect
+    name = here.name
+    here.connect = lost
+    end_session(url, here)
+    time.sleep(CHECK_SECONDS)
+    with pytest.raises(AuthorityUnavailableError, match="try again"):
+        _ = here.name
+    here.connect = kv.connect
+    assert here.name == name
+    kv.close()
+
+
+def test_a_job_is_not_told_to_be_over_because_a_session_was_lost(url: str):
+    kv = PostgresKV(url)
+    here, there = PostgresLocks(kv, "repo").presence, others_view(kv)
+    job = Records(kv, here).add("repo", "push", {})
+    end_session(url, here)
+    assert not there.is_running(here._name)
+    assert Records(kv, there).get(job.id).active
+    end_session(url, here)
+    assert [j.active for j in Records(kv, there).all()] == [True]
     kv.close()

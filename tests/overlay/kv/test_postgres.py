@@ -14,7 +14,7 @@ import psycopg
 import pytest
 
 from tests.postgres import database
-from vzarr.errors import AuthorityUnavailableError, StorageError
+from vzarr.errors import AuthorityUnavailableError
 from vzarr.overlay.kv.base import Transaction
 from vzarr.overlay.kv.postgres import PostgresKV
 
@@ -137,9 +137,24 @@ def test_a_server_that_ends_sessions(url: str):
     with psycopg.connect(url, autocommit=True) as admin:
         others = "datname = current_database() AND pid <> pg_backend_pid()"
         admin.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {others}")
-    with pytest.raises(StorageError):
+    with pytest.raises(AuthorityUnavailableError, match="try again"):
         kv.get(b"a")
     assert kv.get(b"a") == b"1"
+    kv.close()
+
+
+def test_one_lost_connection_makes_all_others_looked_at(url: str):
+    kv = PostgresKV(url)
+    with kv.session(), kv.session(), kv.session():
+        kv.transact(lambda txn: txn.put(b"a", b"1"))
+    with psycopg.connect(url, autocommit=True) as admin:
+        others = "datname = current_database() AND pid <> pg_backend_pid()"
+        ended = admin.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {others}").fetchall()
+    assert len(ended) == 4
+    with pytest.raises(AuthorityUnavailableError):
+        kv.get(b"a")
+    with kv.session() as one, kv.session() as other, kv.session() as third:
+        assert one.get(b"a") == other.get(b"a") == third.get(b"a") == b"1"
     kv.close()
 
 

@@ -81,6 +81,26 @@ def test_a_commit_finishes_first_too(seg: LabelMap):
     assert not verify.check_scales(seg)
 
 
+def test_a_commit_finishes_what_a_writer_that_lives_on_has_left(seg: LabelMap):
+    """Its request failed, say because its database was away, and it has no lease: nobody writes once it is closed."""
+    blocks = blocks_to_write(seg)
+    leave(seg, foreign(seg, list(blocks), age=0))
+    seg.version.write_chunks("seg/0", blocks)
+    seg.version.commit()
+    assert not verify.check_index(seg)
+    assert not verify.check_scales(seg)
+
+
+def test_a_commit_that_was_cut_off_is_made_again_though_something_is_to_be_finished(seg: LabelMap):
+    blocks, version = blocks_to_write(seg), seg.version
+    leave(seg, foreign(seg, list(blocks)))
+    version.write_chunks("seg/0", blocks)
+    version.repo.authority.begin_close(version.uuid)
+    version.commit()
+    assert not verify.check_index(seg)
+    assert not verify.check_scales(seg)
+
+
 def test_a_living_writer_of_another_process_is_waited_for(seg: LabelMap):
     blocks = blocks_to_write(seg)
     leave(seg, foreign(seg, list(blocks), age=0))

@@ -42,8 +42,10 @@ def find(authority: Authority, state: State, views: Views, grace: float) -> list
         Seconds that must have gone by since an instance was deleted.
     """
     old, found = time.time() - grace, []
+    makers = {info.maker for info in state.deleted.values() if info.maker and not info.collected}
+    busy = makers - authority.presence.gone(makers)
     for info in state.deleted.values():
-        if info.maker and not info.collected and not authority.presence.is_gone(info.maker):
+        if info.maker in busy and not info.collected:
             continue
         if info.collected or datetime.fromisoformat(info.deleted).timestamp() <= old:
             sizes = list(_holdings(info, authority, state, views))

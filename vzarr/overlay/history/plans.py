@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from vzarr.errors import AlreadyExistsError, InvalidInputError, NotFoundError, SealedError
-from vzarr.overlay.history.state import MASTER, InstanceInfo, Op, State
+from vzarr.overlay.history.state import MASTER, InstanceInfo, NodeInfo, Op, State
 
 Plan = Callable[[State], Sequence[Op]]
 
@@ -269,10 +269,12 @@ def check_parents(state: State, parents: Sequence[str]) -> None:
             raise SealedError(f"can't branch an unlocked node: commit {parent} first")
 
 
-def check_open(state: State, node: str) -> None:
-    """Refuse a version that is sealed."""
-    if state.nodes[node].sealed:
+def check_open(state: State, node: str) -> NodeInfo:
+    """A version, unless it is sealed."""
+    info = state.nodes[node]
+    if info.sealed:
         raise SealedError(f"version {node} is locked already")
+    return info
 
 
 def check_tag(state: State, node: str, name: str) -> None:

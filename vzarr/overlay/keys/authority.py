@@ -111,6 +111,10 @@ class Authority:
             " left (vzarr rebuild-keys REPO --accept-loss)"
         )
 
+    def is_closing(self, node: str) -> bool:
+        """Whether somebody has begun to close a node, and is not done or was cut off."""
+        return self.node_state(node)[0] == CLOSING
+
     def begin_close(self, node: str) -> None:
         """Refuse new writes from now on, and wait until no writer's lease is left."""
 
@@ -216,14 +220,16 @@ class Authority:
     def leases(self, node: str) -> set[str]:
         """Names of the leases on a node whose writers may still write."""
         prefix = layout.row_lease(node, "")
-        rows = self.kv.scan(prefix, layout.after(prefix))
-        return {key[len(prefix) :].decode() for key, value in rows if self._lives(value)}
+        rows = [(key, value) for key, value in self.kv.scan(prefix, layout.after(prefix)) if _lasts(value)]
+        gone = self.presence.gone(_holder(value) for _, value in rows)
+        return {key[len(prefix) :].decode() for key, value in rows if _holder(value) not in gone}
 
     def is_writing(self, node: str, process: str) -> bool:
         """Whether a process, by its name, has a lease on a node and may still write."""
         prefix = layout.row_lease(node, "")
         rows = self.kv.scan(prefix, layout.after(prefix))
-        return any(_holder(value) == process and self._lives(value) for _, value in rows)
+        lasting = any(_holder(value) == process and _lasts(value) for _, value in rows)
+        return lasting and not self.presence.is_gone(process)
 
     def live_leases(self, node: str, seen: dict[bytes, tuple[bytes, float]]) -> bool:
         """Whether a writer may still write; `seen` is each row and when it was first seen so, kept between calls.
@@ -232,10 +238,12 @@ class Authority:
         """
         prefix, patience = layout.row_lease(node, ""), writers.LEASE_SECONDS + self.objects.late_seconds
         live = False
-        for key, value in list(self.kv.scan(prefix, layout.after(prefix))):
+        rows = list(self.kv.scan(prefix, layout.after(prefix)))
+        gone = self.presence.gone(_holder(value) for _, value in rows)
+        for key, value in rows:
             if key not in seen or seen[key][0] != value:
                 seen[key] = value, clock()
-            waiting = clock() - seen[key][1] < patience and not self.presence.is_gone(_holder(value))
+            waiting = clock() - seen[key][1] < patience and _holder(value) not in gone
             live = waiting or not self._bury(node, key[len(prefix) :].decode(), value) or live
         return live
 
@@ -255,17 +263,18 @@ class Authority:
             self.objects.delete_tree(layout.stage(node, lease))
         return dead
 
-    def _lives(self, row: bytes) -> bool:
-        return float(row.split(b" ", 1)[0]) > time.time() and not self.presence.is_gone(_holder(row))
-
     def drop_lease(self, node: str, lease: str) -> None:
         """End a lease of one's own: its unfinished files go first, so that a stalled rename fails."""
-        self.objects.delete_tree(layout.stage(node, lease))
+        self.objects.close_stage(layout.stage(node, lease))
         self.kv.transact(lambda txn: txn.delete(layout.row_lease(node, lease)))
 
 
 def _holder(row: bytes) -> str:
     return row.split(b" ")[1].decode()
+
+
+def _lasts(row: bytes) -> bool:
+    return float(row.split(b" ", 1)[0]) > time.time()
 
 
 def _refusal(node: str, state: str) -> SealedError:

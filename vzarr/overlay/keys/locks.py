@@ -14,7 +14,7 @@ import os
 import secrets
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -24,6 +24,8 @@ from vzarr.errors import StorageError
 from vzarr.overlay import layout
 
 P = TypeVar("P", bound="_Named")
+Hold = Callable[[], object]
+"""Raises if a lock is not held any more; some can be lost while their holder goes on."""
 
 
 class Presence(ABC):
@@ -38,12 +40,17 @@ class Presence(ABC):
     def is_running(self, name: str) -> bool:
         """Whether the process of that name runs, as far as can be told at once."""
 
-    def is_gone(self, name: str) -> bool:
-        """Whether the process of that name certainly runs no more: what it began may be taken over.
+    def gone(self, names: Iterable[str]) -> set[str]:
+        """Those of some processes, by name, that certainly run no more: what they began may be taken over.
 
-        May take some seconds where a process can go out of sight and come back.
+        May take some seconds where a process can go out of sight and come back, for many as for one; so not within a
+        transaction.
         """
-        return not self.is_running(name)
+        return {name for name in names if not self.is_running(name)}
+
+    def is_gone(self, name: str) -> bool:
+        """Whether a process is `gone`."""
+        return bool(self.gone([name]))
 
 
 class Locks(ABC):
@@ -59,7 +66,7 @@ class Locks(ABC):
         self.presence = presence
 
     @contextmanager
-    def alone(self, name: str) -> Iterator[None]:
+    def alone(self, name: str) -> Iterator[Hold]:
         """Context that at most one thread of one process is in for the same name.
 
         Parameters
@@ -67,21 +74,27 @@ class Locks(ABC):
         name
             A folder of the repo, relative to it, such as ``nodes/ID``.
 
+        Yields
+        ------
+        Hold
+            For who is about to do what must not be done by two.
+
         Raises
         ------
-        StorageError
-            If the lock cannot be had.
+        StorageError, AuthorityUnavailableError
+            If the lock cannot be had, or was lost.
         """
-        with self.taken(name, wait=True):
-            yield
+        with self.taken(name, wait=True) as hold:
+            assert hold is not None
+            yield hold
 
-    def attempt(self, name: str) -> AbstractContextManager[bool]:
-        """`alone` for who does not wait: gives whether the caller is alone in it."""
+    def attempt(self, name: str) -> AbstractContextManager[Hold | None]:
+        """`alone` for who does not wait: gives None if somebody else is in it."""
         return self.taken(name, wait=False)
 
     @abstractmethod
-    def taken(self, name: str, *, wait: bool) -> AbstractContextManager[bool]:
-        """`alone` or `attempt`; gives whether the lock was had."""
+    def taken(self, name: str, *, wait: bool) -> AbstractContextManager[Hold | None]:
+        """`alone` or `attempt`; gives None if the lock was not had."""
 
 
 class _Thread:
@@ -113,17 +126,21 @@ class ProcessLocks(Locks):
         self._keys = keys
 
     @contextmanager
-    def taken(self, name: str, *, wait: bool) -> Iterator[bool]:
+    def taken(self, name: str, *, wait: bool) -> Iterator[Hold | None]:
         """See `Locks.taken`."""
         with _naming:
             held = _named.setdefault((self._keys, name), _Thread())
         if not held.lock.acquire(blocking=wait):
-            yield False
+            yield None
             return
         try:
-            yield True
+            yield _kept
         finally:
             held.lock.release()
+
+
+def _kept() -> None:
+    """The kernel takes a lock from nobody who lives."""
 
 
 class FileLocks(ProcessLocks):
@@ -142,16 +159,16 @@ class FileLocks(ProcessLocks):
         self._keep = keep
 
     @contextmanager
-    def taken(self, name: str, *, wait: bool) -> Iterator[bool]:
+    def taken(self, name: str, *, wait: bool) -> Iterator[Hold | None]:
         """See `Locks.taken`."""
         path = f"{self._keys}/{name}" if self._keep else f"{self._keys}/{name.replace('/', '-')}.lock"
         with super().taken(name, wait=wait) as mine:
             fd, pid = self._locked(path, wait) if mine else None, os.getpid()
             if fd is None:
-                yield False
+                yield None
                 return
             try:
-                yield True
+                yield _kept
             finally:
                 if os.getpid() == pid:
                     if not self._keep:

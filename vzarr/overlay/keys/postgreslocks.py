@@ -13,14 +13,15 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from hashlib import blake2b
 from typing import Any
 from weakref import finalize, ref
 
-from vzarr.errors import StorageError, VzarrError
-from vzarr.overlay.keys.locks import Locks, _Named
+from vzarr.errors import AuthorityUnavailableError, StorageError, VzarrError
+from vzarr.overlay.keys.locks import Hold, Locks, _Named
 from vzarr.overlay.keys.writers import POLL_SECONDS, clock
 from vzarr.overlay.kv.postgres import PostgresKV, inherited
 from vzarr.overlay.kv.postgresviews import Connection, driver, text_of
@@ -29,6 +30,7 @@ CHECK_SECONDS = 1.0
 """How long a process relies on its own session being there."""
 GRACE_SECONDS = 4.0
 """How long a process is not taken for dead whose session has ended: it may not know yet, and may come back."""
+_UNSEEN = "cannot find out who else uses these keys"
 _IS_FREE = """
 SELECT CASE WHEN pg_try_advisory_lock_shared(%(number)s) THEN pg_advisory_unlock_shared(%(number)s) ELSE false END
 """
@@ -52,17 +54,17 @@ class PostgresLocks(Locks):
         self._kv, self._keys = kv, keys
 
     @contextmanager
-    def taken(self, name: str, *, wait: bool) -> Iterator[bool]:
-        """See `Locks.taken`."""
+    def taken(self, name: str, *, wait: bool) -> Iterator[Hold | None]:
+        """See `Locks.taken`; a lock lasts as long as its session."""
         number = _number(self._keys, name)
         with self._kv.session() as session:
             if wait:
                 session.query("SELECT pg_advisory_lock(%s)", number)
             elif not session.query("SELECT pg_try_advisory_lock(%s)", number)[0][0]:
-                yield False
+                yield None
                 return
             try:
-                yield True
+                yield partial(session.run, "SELECT 1")
             finally:
                 if not session.query("SELECT pg_advisory_unlock(%s)", number)[0][0]:
                     raise StorageError(f"the lock on {name} was lost while it was held")
@@ -77,14 +79,18 @@ class PostgresPresence(_Named):
         super().__init__(where)
         self._session: Connection | None = None
         self._end: finalize[Any, Any] | None = None
-        self._checked = 0.0
+        self._joined = self._checked = self._sure = 0.0
+        self._failed, self._failure = 0.0, ""
         self._gone: set[str] = set()
 
     @property
     def name(self) -> str:
         """Name of this process; another one once it was away for so long that others may take it for dead."""
+        asked = clock()
         with self._lock:
             if self._name and (self._session is None or clock() - self._checked > CHECK_SECONDS):
+                if self._failed > asked:  # or each who waited here would try in vain for as long as the first
+                    raise AuthorityUnavailableError(self._failure)
                 self._stay()
         return super().name
 
@@ -92,14 +98,19 @@ class PostgresPresence(_Named):
         """Make sure that others see this process; forget its name if they may have missed it."""
         if self._is_seen():
             return
-        seen = self._checked
+        sure = self._sure
         try:
             self._join(self._name)
-        except driver().Error:  # for the database the old session is not over yet
-            self._leave()
-        if self._session is None or clock() - seen >= GRACE_SECONDS:
+        except AuthorityUnavailableError as error:
+            if not isinstance(error.__cause__, driver().errors.LockNotAvailable):
+                self._failed, self._failure = clock(), str(error)
+                raise
+            # For the database the old session is not over yet.
+        if self._session is None or clock() - sure >= GRACE_SECONDS:
             self._leave()
             self._name = ""
+        else:
+            self._sure = sure
 
     def _is_seen(self) -> bool:
         started = clock()
@@ -107,6 +118,8 @@ class PostgresPresence(_Named):
             if self._session is not None:
                 self._session.execute("SELECT 1")
                 self._checked = started
+                if started - self._joined >= CHECK_SECONDS:
+                    self._sure = started  # else others may have looked before it came and after it went
         except driver().Error:
             self._leave()
         return self._session is not None
@@ -122,9 +135,14 @@ class PostgresPresence(_Named):
         self._session = session = self.connect()
         self._end = finalize(self, session.close)
         started = clock()
-        session.execute("SET lock_timeout = '1s'")
-        session.execute("SELECT pg_advisory_lock(%s)", (self._number(name),))
-        self._checked = started
+        try:
+            session.execute("SET lock_timeout = '1s'")
+            session.execute("SELECT pg_advisory_lock(%s)", (self._number(name),))
+        except driver().Error as error:
+            self._leave()
+            raise AuthorityUnavailableError(f"{_UNSEEN}; try again: {text_of(error)}") from error
+        self._checked = self._sure = started
+        self._joined = clock()
 
     def _leave(self) -> None:
         if self._end is not None:
@@ -135,32 +153,31 @@ class PostgresPresence(_Named):
         """Whether some session holds the lock of that name."""
         return not name or not self._is_absent(name)
 
-    def is_gone(self, name: str) -> bool:
-        """Whether no session has held the lock of that name for so long that its process can't come back to it."""
-        if not name or name in self._gone:
-            return bool(name)
-        if not self._is_absent(name):
-            return False
-        since = started = clock()
-        while started - since < GRACE_SECONDS:
+    def gone(self, names: Iterable[str]) -> set[str]:
+        """Those whose lock no session has held for so long that their processes can't come back to it."""
+        named = set(names)
+        missing = {name for name in named - self._gone if not self.is_running(name)}
+        since = looked = clock()
+        while missing and looked - since < GRACE_SECONDS:
             time.sleep(POLL_SECONDS)
-            started = clock()
-            if not self._is_absent(name):
-                return False
-        self._gone.add(name)
-        return True
+            before, looked = looked, clock()
+            missing = {name for name in missing if self._is_absent(name)}
+            if clock() - before >= CHECK_SECONDS:
+                missing.clear()  # this process stood still: who came and went meanwhile was not seen
+        self._gone |= missing
+        return named & self._gone
 
     def _is_absent(self, name: str) -> bool:
         if name == self.name:
             return False
         with self._lock:
             if self._session is None:
-                raise StorageError("cannot ask who else uses these keys: the connection was lost; try again")
+                raise AuthorityUnavailableError(f"{_UNSEEN}: the connection was lost; try again")
             try:
                 return bool(self._session.execute(_IS_FREE, {"number": self._number(name)}).fetchone()[0])
             except driver().Error as error:
                 self._leave()
-                raise StorageError(f"cannot ask who else uses these keys: {text_of(error)}") from error
+                raise AuthorityUnavailableError(f"{_UNSEEN}; try again: {text_of(error)}") from error
 
     def _number(self, name: str) -> int:
         return _number(self._where, f"process {name}")

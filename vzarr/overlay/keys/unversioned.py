@@ -127,7 +127,7 @@ def forget(objects: Objects, names: Iterable[str]) -> None:
 
 
 def take(
-    objects: Objects, kv: OrderedKV, versioned: VersionedKV, own: Collection[str], alone: AbstractContextManager[None]
+    objects: Objects, kv: OrderedKV, versioned: VersionedKV, own: Collection[str], alone: AbstractContextManager[object]
 ) -> None:
     """Write a snapshot of every instance whose keys outside of versions changed since the last one.
 

@@ -116,6 +116,11 @@ class Writer:
             self._lease = ""
 
     @property
+    def is_last(self) -> bool:
+        """Whether the caller is inside `last_write`: nobody else may write any more."""
+        return self.held and self._lease == _COMMIT
+
+    @property
     def held(self) -> bool:
         """Whether the caller is inside `write`."""
         return self in _holding.get()
@@ -142,12 +147,16 @@ class Writer:
 
     def _acquire(self) -> None:
         seen: dict[bytes, float] = {}
+        over: set[bytes] = set()
         while not self._has_lease():
-            pause = self._take(seen)
+            pause = self._take(over)
             if pause is None:
                 return
-            seen.setdefault(pause, clock())
-            self._changed.wait(POLL_SECONDS)
+            asker = pause.split(b" ")[0].decode()
+            if clock() - seen.setdefault(pause, clock()) >= LEASE_SECONDS or self._authority.presence.is_gone(asker):
+                over.add(pause)
+            else:
+                self._changed.wait(POLL_SECONDS)
 
     def _has_lease(self) -> bool:
         """Whether there is a lease to write under; waits while one is about to be given up."""
@@ -161,8 +170,8 @@ class Writer:
             raise SealedError(f"the lease on version {self._node} ran out while writes were under way; try again")
         return False
 
-    def _take(self, seen: dict[bytes, float]) -> bytes | None:
-        """Take a lease; while writers are asked to pause, give the row that says so instead.
+    def _take(self, over: set[bytes]) -> bytes | None:
+        """Take a lease; while writers are asked to pause, give the row that says so instead, unless it is `over`.
 
         A pause that lasts longer than a lease, or whose process is gone, does not count any more.
         """
@@ -173,8 +182,7 @@ class Writer:
             self._authority.check_open(txn, self._node)
             pause = txn.get(layout.row_pause(self._node))
             if pause is not None:
-                asker = pause.split(b" ")[0].decode()
-                if started - seen.get(pause, started) < LEASE_SECONDS and not self._authority.presence.is_gone(asker):
+                if pause not in over:
                     return pause
                 txn.delete(layout.row_pause(self._node))
             if self._lease:
@@ -199,7 +207,8 @@ class Writer:
 
     def _trusts(self, lease: str) -> bool:
         """Whether what is written now under a lease is sure to be waited for: it lasts, and others know its holder."""
-        return lease == self._lease and clock() < self._valid_until and self._authority.presence.name == self._holder
+        # The name first: it may be long in coming.
+        return lease == self._lease and self._authority.presence.name == self._holder and clock() < self._valid_until
 
     def _keep(self, lease: str, released: threading.Event) -> None:
         renewed = clock()

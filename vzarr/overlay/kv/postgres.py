@@ -9,6 +9,7 @@ collide for ever with short ones.
 
 from __future__ import annotations
 
+import math
 import os
 import random
 import time
@@ -199,7 +200,10 @@ class PostgresKV(ByViews):
         except psycopg.Error:
             connection.close()
         with self._lock:
-            if not self._closed and not connection.closed:
+            if connection.closed:
+                # The others may have ended with it: each is looked at before it is used.
+                self._idle = [(other, -math.inf) for other, _since in self._idle]
+            elif not self._closed:
                 self._idle.append((connection, time.monotonic()))
                 return
         connection.close()

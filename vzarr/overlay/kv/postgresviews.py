@@ -9,7 +9,7 @@ from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from vzarr.errors import InvalidInputError, StorageError, UnsupportedError
+from vzarr.errors import AuthorityUnavailableError, InvalidInputError, StorageError, UnsupportedError, VzarrError
 from vzarr.overlay.kv.base import Item, Paging, Range, prefix_end
 from vzarr.overlay.kv.longkeys import LongKeys, Row
 from vzarr.overlay.kv.waiting import Delayed
@@ -24,6 +24,8 @@ Connection = Any
 _KEYS = LongKeys(2601)
 """An index row of PostgreSQL must fit a third of a page."""
 _COLLISIONS = ("40001", "40P01")
+_GONE = ("57P", "08")
+"""How states begin of a server that ends or has ended a connection."""
 TABLES = {False: "vzarr_kv", True: "vzarr_kv_long"}
 """Of the main space, and of what lies apart."""
 _SCANS = {
@@ -103,7 +105,7 @@ class View(Paging):
             with connection.cursor() as cursor:
                 return what(cursor)
         except psycopg.Error as error:
-            raise _failed(self._name, error) from error
+            raise failed(self._name, error, lost=connection.closed) from error
 
     def get(self, key: bytes) -> bytes | None:
         """Value of `key`, or None where there is none."""
@@ -215,7 +217,11 @@ def make_tables(view: View) -> None:
             return
 
 
-def _failed(name: str, error: psycopg.Error) -> StorageError:
+def failed(name: str, error: psycopg.Error, *, lost: bool) -> VzarrError:
+    """What an error of the database is for us; `lost` if there is no connection any more."""
+    if lost or (error.sqlstate or "").startswith(_GONE):
+        why = f"lost the connection to key store {name}; try again (what was under way may be done or not)"
+        return AuthorityUnavailableError(f"{why}: {text_of(error)}")
     text = f"key store {name}: {text_of(error)}"
     if error.sqlstate in _COLLISIONS:
         return CollisionError(errno.EAGAIN, text)

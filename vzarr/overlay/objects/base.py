@@ -140,6 +140,10 @@ class Objects(ABC):
         """Begin a stage for `put`: a folder, or where there are none, the right to write while `valid` says so."""
         self.make_dir(prefix)
 
+    def close_stage(self, prefix: str) -> None:
+        """End a stage under which nobody writes any more."""
+        self.delete_tree(prefix)
+
     def make_dir(self, prefix: str) -> None:  # noqa: B027 - only real folders need making
         """Make a folder where the store has real ones."""
 

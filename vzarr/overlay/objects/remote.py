@@ -158,7 +158,12 @@ class RemoteObjects(Objects):
 
     def open_stage(self, prefix: str, valid: Callable[[], bool]) -> None:
         """Remember until when a writer may put (see `Objects.open_stage`)."""
-        self._stages = {stage: still for stage, still in self._stages.items() if still()} | {prefix: valid}
+        self._stages[prefix] = valid
+
+    def close_stage(self, prefix: str) -> None:
+        """Forget a stage: not before, for who has lost the right to write must still be refused."""
+        super().close_stage(prefix)
+        self._stages.pop(prefix, None)
 
     def put(self, key: str, data: bytes, *, stage: str = "tmp") -> None:
         """Put an object (see `Objects.put`); a writer that has stalled is refused at the last moment."""

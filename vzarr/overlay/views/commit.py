@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import orjson
 
@@ -13,6 +13,7 @@ from vzarr.overlay.hierarchy.marks import marked
 from vzarr.overlay.hierarchy.tree import ArrayEntry, ArrayId, Tree
 from vzarr.overlay.keys import keylayers
 from vzarr.overlay.keys.keylayers import KeyChanges
+from vzarr.overlay.keys.locks import Hold
 from vzarr.overlay.owners.directory import DELETED, FIRST_OWNER, Changes, Owners, PackWriter
 from vzarr.overlay.sealing import seal
 from vzarr.overlay.sources.adopted import source_box
@@ -30,7 +31,9 @@ class Base:
     owners: Owners
 
 
-def seal_version(view: OpenView | RootView, base: Base, parents: tuple[str, ...], changes: KeyChanges) -> bytes:
+def seal_version(
+    view: OpenView | RootView, base: Base, parents: tuple[str, ...], changes: KeyChanges, hold: Hold
+) -> bytes:
     """Write all that seals a version but the log entry, and give the bytes of its record.
 
     Parameters
@@ -43,6 +46,8 @@ def seal_version(view: OpenView | RootView, base: Base, parents: tuple[str, ...]
         Ids of its parents.
     changes
         Its key changes.
+    hold
+        Of the lock that keeps other committers out.
 
     Raises
     ------
@@ -72,8 +77,8 @@ def seal_version(view: OpenView | RootView, base: Base, parents: tuple[str, ...]
         layers=layers,
         mutations=changes.mutations,
     )
-    sums = seal.write_sums(objects, node, inventory.sums)
-    data = seal.Record(**{**record.__dict__, "sums": sums}).to_bytes()
+    data = replace(record, sums=seal.write_sums(objects, node, inventory.sums)).to_bytes()
+    hold()  # else another may have sealed it meanwhile, and a record says what was the case outside of it, too
     objects.put(layout.seal(node), data)
     return data
 

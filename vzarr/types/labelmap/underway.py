@@ -181,8 +181,9 @@ def _finish_abandoned(instance: Instance) -> bool:
     value = instance.keys.get(rows.INTENT)
     if value is None:
         return True
-    intent, authority = Intent.decode(value), instance.version.repo.authority
-    if not intent.is_left(authority.presence, partial(authority.is_writing, instance.version.view.node)):
+    intent, authority, node = Intent.decode(value), instance.version.repo.authority, instance.version.view.node
+    is_last = authority.writer(node).is_last  # who waits for no lease any more must not leave it to its writer
+    if not is_last and not intent.is_left(authority.presence, partial(authority.is_writing, node)):
         return False
     _finish(instance, intent, value)
     return True
