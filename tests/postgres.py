@@ -10,8 +10,10 @@ import socket
 import subprocess
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -43,9 +45,33 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+@dataclass(frozen=True)
+class Cluster:
+    """A server that can be stopped and started again, and then has what it had.
+
+    Parameters
+    ----------
+    address
+        ``HOST:PORT``.
+    control
+        ``control(*words)`` runs ``pg_ctl`` on it.
+    """
+
+    address: str
+    control: Callable[..., None]
+
+    def start(self) -> None:
+        """Return once it answers."""
+        self.control("-w", "start")
+
+    def stop(self, mode: str) -> None:
+        """End all sessions: in order (``fast``), or as if it were killed (``immediate``)."""
+        self.control("-m", mode, "-w", "stop")
+
+
 @contextmanager
-def server() -> Iterator[str]:
-    """A new server on the loopback address; gives ``HOST:PORT`` with a superuser ``vzarr``.
+def cluster() -> Iterator[Cluster]:
+    """A new server on the loopback address, with a superuser ``vzarr``.
 
     Skips the test where there is no PostgreSQL.
     """
@@ -63,14 +89,23 @@ def server() -> Iterator[str]:
     def run(*words: object) -> None:
         subprocess.run(list(map(str, words)), user=user, cwd=folder, check=True, capture_output=True, timeout=60)
 
+    # Output of the server itself would keep `run` waiting.
+    control = partial(run, programs / "pg_ctl", "-D", folder / "data", "-l", folder / "log", "-o", options)
     try:
         run(programs / "initdb", "-D", folder / "data", "-U", "vzarr", "-A", "trust", "-E", "UTF8", "--locale=C")
-        # Output of the server itself would keep `run` waiting.
-        run(programs / "pg_ctl", "-D", folder / "data", "-l", folder / "log", "-o", options, "-w", "start")
-        yield f"127.0.0.1:{port}"
-        run(programs / "pg_ctl", "-D", folder / "data", "-m", "immediate", "stop")
+        made = Cluster(f"127.0.0.1:{port}", control)
+        made.start()
+        yield made
+        made.stop("immediate")
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def server() -> Iterator[str]:
+    """Address of a new server, ``HOST:PORT`` (see `cluster`)."""
+    with cluster() as made:
+        yield made.address
 
 
 @contextmanager
