@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+
+import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from vzarr.errors import InvalidInputError, NotFoundError
 from vzarr.types import blobs
@@ -19,6 +24,27 @@ from vzarr.types import blobs
 )
 def test_references_are_those_of_the_reference_server(content, reference):
     assert blobs.reference(content) == reference
+
+
+def _by_definition(content: bytes) -> str:
+    """FNV-1 as it is defined, a byte at a time."""
+    found = 0x6C62272E07BB014262B821756295C58D
+    for byte in content:
+        found = (found * 0x0000000001000000000000000000013B % 2**128) ^ byte
+    return base64.urlsafe_b64encode(found.to_bytes(16, "big")).decode()
+
+
+@given(st.binary(max_size=300))
+def test_short_blobs_are_called_as_the_definition_says(content: bytes):
+    assert blobs.reference(content) == _by_definition(content)
+
+
+@pytest.mark.parametrize("size", [blobs._BLOCK - 1, blobs._BLOCK, blobs._BLOCK + 1, 3 * blobs._BLOCK + 7])
+@pytest.mark.parametrize("fill", [None, 0, 255])
+def test_long_blobs_are_called_as_the_definition_says(size: int, fill: int | None):
+    content = np.random.default_rng(size).bytes(size) if fill is None else bytes([fill]) * size
+    assert blobs.reference(content) == _by_definition(content)
+    assert blobs.reference(memoryview(content)) == blobs.reference(bytearray(content)) == _by_definition(content)
 
 
 def test_a_blob_is_seen_from_every_version(repo):
