@@ -22,6 +22,14 @@ def test_a_repo_may_be_made_without_words(client: TestClient):
     assert (info["Root"], info["Alias"], info["Description"]) == (root, "", "")
 
 
+def test_what_changes_nothing_is_not_logged(client: TestClient, root: str, hub: Hub):
+    entries = len(hub.repos()[0].log())
+    assert client.post(f"/api/repo/{root}/info", json={}).status_code == 200
+    assert len(hub.repos()[0].log()) == entries
+    assert client.post(f"/api/repo/{root}/info", json={"alias": "b"}).status_code == 200
+    assert len(hub.repos()[0].log()) == entries + 1
+
+
 def test_a_repo_with_a_root_of_ones_own(client: TestClient):
     assert make(client, {"root": "short", "Alias": "a"}).json() == {"root": "short"}
     assert client.get("/api/repo/short/info").json()["Alias"] == "a"

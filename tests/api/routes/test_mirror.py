@@ -166,6 +166,7 @@ def test_a_mirror_is_begun_where_its_root_says(client: TestClient, root: str, he
     assert put(client, "unversioned", layout.REPO, orjson.dumps({**meta, "root": "unversioned"}), new="new")[0] == 400
     assert sorted(f.name for f in (tmp_path / "repos").iterdir()) == sorted([root, "origin"])
     made = orjson.dumps({**meta, "root": other})
+    assert put(client, other, layout.REPO, made, "0" * 64, new="new")[0] == 400, "it did not arrive as it was sent"
     assert put(client, other, layout.REPO, made, new="new") == (200, '{"new":true}')
     assert put(client, other, layout.REPO, made, new="new") == (200, '{"new":false}')
     assert put(client, root, layout.REPO, orjson.dumps({**meta, "root": root}), new="new")[0] == 400

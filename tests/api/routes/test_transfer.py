@@ -298,3 +298,19 @@ def test_what_was_seen_is_forgotten_once_other_bytes_are_there(client: TestClien
     send(client, other)
     assert client.post(f"/api/transfer/{other.uuid}/publish", json=arrival(other), headers=ADMIN).status_code == 200
     assert hub.repos()[0]["master"].uuid == other["master"].uuid
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        [],
+        {},
+        *(
+            {"own": 1, "clone": "x", "known": known}
+            for known in ([], {"0": "x"}, {"x": "x"}, {"1": 7}, {"1": {}}, {"1": "x" * 65})
+        ),
+    ],
+)
+def test_who_gives_which_labels_is_told_in_words(client: TestClient, sealed: str, hub: Hub, body: Any):
+    assert client.post(f"/api/transfer/{sealed}/stripes", json=body, headers=ADMIN).status_code == 400
+    assert not (Path(hub.root) / sealed / "stripes").exists()

@@ -123,6 +123,7 @@ def delete_moment(hub: Repos, ref: str, number: Number) -> Response:
 
 def _put(hub: Hub, ref: str, key: str, data: bytes, digest: str, *, new: bool) -> bool:
     if new and key == layout.REPO:
+        mirrored.check_sent(key, data, digest)
         return hub.begin_mirror(ref, data)
     made = mirrored.put(hub.place(ref), key, data, digest, new=new)
     if key == layout.log_entry(0):

@@ -52,7 +52,8 @@ def post_info(repo: InRepo, body: Body) -> Response:
     changes = {key: given[key] for key in ("alias", "description") if key in given}
     if not all(isinstance(value, str) for value in changes.values()):
         raise InvalidInputError("alias and description should be strings")
-    repo.set_info(**changes)
+    if changes:
+        repo.set_info(**changes)
     return wire.empty()
 
 

@@ -22,7 +22,7 @@ from vzarr.errors import FormatError, InvalidInputError, NotFoundError, SealedEr
 from vzarr.overlay import layout
 from vzarr.overlay.sealing import leftout
 from vzarr.overlay.sealing.seal import sha256 as hash_of
-from vzarr.overlay.transfer import admitting, exchange, outside
+from vzarr.overlay.transfer import admitting, exchange, mirrored, outside
 from vzarr.overlay.transfer.client import SHA256
 from vzarr.overlay.transfer.copying import Row
 from vzarr.overlay.transfer.places import StoredPlace
@@ -207,8 +207,7 @@ async def whole_body(request: Request) -> bytes:
 
 def _put(hub: Hub, ref: str, key: str, data: bytes, digest: str) -> None:
     place, node = hub.place(ref), key.split("/")[1]
-    if hash_of(data) != digest:
-        raise InvalidInputError(f"{key} did not arrive as it was sent: its checksum differs")
+    mirrored.check_sent(key, data, digest)
     row = Row(key, len(data), digest)
     if not admitting.may_put(place, [row]):
         raise SealedError(f"version {node} is there already, and can only be changed through its own endpoints")

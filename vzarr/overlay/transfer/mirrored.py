@@ -51,6 +51,18 @@ def check_folder(prefix: str) -> None:
         check_read(f"{prefix}/x")
 
 
+def check_sent(key: str, data: bytes, digest: str) -> None:
+    """Refuse what did not arrive as it was sent.
+
+    Raises
+    ------
+    InvalidInputError
+        If its SHA-256 is another.
+    """
+    if seal.sha256(data) != digest:
+        raise InvalidInputError(f"{key} did not arrive as it was sent: its checksum differs")
+
+
 def begin(data: bytes, root: str) -> None:
     """Refuse what cannot be the ``vzarr.json`` of a mirror.
 
@@ -101,8 +113,7 @@ def put(place: StoredPlace, key: str, data: bytes, digest: str, *, new: bool) ->
         If it belongs to a version that the mirror has sealed already.
     """
     check_is_mirror(place)
-    if seal.sha256(data) != digest:
-        raise InvalidInputError(f"{key} did not arrive as it was sent: its checksum differs")
+    check_sent(key, data, digest)
     if _ENTRY.fullmatch(key):
         _check_entry(place, key, data)
     elif not (_HOLDER.fullmatch(key) if new else _may_replace(place, key, digest)):

@@ -23,6 +23,8 @@ from vzarr.overlay.kv.mutationids import FIRST_MUTATION_ID, STRIPE_MUTATIONS, be
 from vzarr.overlay.objects.base import Objects, ReadOnly
 from vzarr.overlay.objects.sharing import share
 
+LONGEST = 64
+"""Characters that the id of a clone may have: who learns of it writes it down."""
 READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
@@ -58,12 +60,14 @@ class Stripes:
             If the data are no such thing.
         """
         try:
-            known = {int(n): str(clone) for n, clone in data["known"].items()}
-            found = cls(int(data["own"]), str(data["clone"]), known)
+            known = {int(n): clone for n, clone in data["known"].items()}
+            found = cls(int(data["own"]), data["clone"], known)
         except (ValueError, LookupError, TypeError, AttributeError) as e:
             raise FormatError(f"who gives which labels cannot be read: {e}") from e
         if not all(0 < n < layout.STRIPES for n in known) or not 0 <= found.own < layout.STRIPES:
             raise FormatError(f"clones have numbers from 1 to {layout.STRIPES - 1}")
+        if not all(isinstance(clone, str) and len(clone) <= LONGEST for clone in (found.clone, *known.values())):
+            raise FormatError(f"ids of clones are texts of at most {LONGEST} characters")
         return found
 
 
