@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from vzarr.errors import ConflictError, InvalidInputError, NotFoundError, StorageError
 from vzarr.overlay.history.refs import check_branch
 from vzarr.overlay.history.state import State
+from vzarr.overlay.keys.brought import Brought
 from vzarr.overlay.sealing.leftout import Limits
 from vzarr.overlay.transfer import outside
 from vzarr.overlay.transfer.advice import commands
@@ -17,6 +18,9 @@ from vzarr.overlay.transfer.partial import copy_partly, settled
 from vzarr.overlay.transfer.place import WHOLE, Place
 from vzarr.overlay.transfer.places import existing
 from vzarr.overlay.transfer.plans import Arrival, heads, history, missing
+
+ATTEMPTS = 8
+"""How often data of no version are brought again that others brought, too, and that were removed for them."""
 
 
 @dataclass(frozen=True)
@@ -166,16 +170,28 @@ def _transfer(
     known = {i.data_uuid for i in there.instances.values()} | {op["data_uuid"] for op in ops if op["op"] == "instance"}
     seen = source.shared()
     choice = outside.choose(source, target, state, known, seen, replace=replace)
-    kept: Sequence[str] = ()
-    for is_last in (False, True):
-        brought, more = outside.bring(source, target, seen, choice, replace=replace, progress=told)
-        moved += more
-        try:
-            kept = target.publish(plan, brought)
-            break
-        except StorageError:
-            # Somebody else may have brought the same data meanwhile, which wait no more once they are taken in.
-            if is_last or not brought.instances:
-                raise
+    kept, more = _bring_and_publish(
+        plan, target, lambda: outside.bring(source, target, seen, choice, replace=replace, progress=told)
+    )
     names = {*choice.kept, *(infos[i] for i in kept if i in infos)}
-    return Transferred(nodes, moved, sorted(names))
+    return Transferred(nodes, moved + more, sorted(names))
+
+
+def _bring_and_publish(
+    plan: Arrival, target: Place, bring: Callable[[], tuple[Brought, int]]
+) -> tuple[Sequence[str], int]:
+    """What the receiver kept of its own, and the number of bytes that were brought.
+
+    Somebody else may bring the same data of no version, which wait no more once they are taken in; then they are
+    brought again.
+    """
+    brought, moved = bring()
+    for _ in range(ATTEMPTS):
+        try:
+            return target.publish(plan, brought), moved
+        except StorageError:
+            brought, more = bring()
+            if not more:
+                raise  # nothing was missing
+            moved += more
+    return target.publish(plan, brought), moved
