@@ -216,6 +216,14 @@ def test_bombs(served: Served, path: str, body: bytes):
     refused(served, "GET" if path == "mapping" else "POST", path, body)
 
 
+@pytest.mark.parametrize("size", [f"512_512_{1536 + 16}", "_".join(["2147483584"] * 3)])
+@pytest.mark.parametrize("compression", ["gzip", "lz4"])
+def test_a_box_that_no_answer_holds_is_not_expanded(served: Served, size: str, compression: str):
+    path = f"raw/0_1_2/{size}/0_0_0?compression={compression}"
+    refused(served, "POST", path, b"x")
+    assert "exceeds this DVID server's set limit (3221225472)" in send(served, "POST", path, b"x")[1]
+
+
 @pytest.mark.parametrize("shape", [(8, 8, 8), (16, 16, 8), (24, 16, 16), (64, 64, 64)])
 @pytest.mark.parametrize("path", ["blocks", "ingest-supervoxels", "ingest-supervoxels?scale=1"])
 def test_blocks_of_another_size(served: Served, path: str, shape: tuple[int, int, int]):

@@ -90,12 +90,14 @@ def post_raw(
 ) -> Response:
     """Write whole blocks of supervoxels (DVID: ``POST D/raw/0_1_2/{size}/{offset}``).
 
-    ``?compression=`` lz4 or gzip.  ``?roi=`` names a ROI outside of which nothing changes.  The index is exact
-    when the answer comes, with ``?mutate=true`` or without.
+    ``?compression=`` lz4 or gzip, of at most 3 GiB expanded.  ``?roi=`` names a ROI outside of which nothing changes.
+    The index is exact when the answer comes, with ``?mutate=true`` or without.
     """
     if not asked.is_plain:
         raise InvalidInputError("labels can only be posted as a volume: raw/0_1_2/{size}/{offset}")
     wireforms.check_aligned(handle, asked.box_zyx)
+    if compression:
+        wire.check_payload(asked.voxels * _VOXEL_BYTES)
     volume = wireforms.decode_volume(body, asked.shape_zyx, compression)
     handle.write(asked.box_zyx[0], volume, within=within, user=user, app=app)
     return wire.empty()
