@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import orjson
@@ -42,6 +43,12 @@ def foreign(seg: LabelMap, coords: list[tuple[int, ...]], split: Split | None = 
     before = tally(seg.version.read_chunks("seg/0", coords))
     begun = Intent.begin(pack_blocks(np.array(coords)), before, True, split, "another")
     return replace(begun, expires=begun.expires - age)
+
+
+def keep_lease(seg: LabelMap, seconds: float) -> None:
+    """Have a lease of another process, for so long."""
+    lease = f"{time.time() + seconds:.3f} another 00".encode()
+    seg.version.repo.authority.kv.transact(lambda txn: txn.put(layout.row_lease(seg.version.uuid, "theirs"), lease))
 
 
 @pytest.mark.parametrize("done", [0, 1, 3, 4])
@@ -104,6 +111,7 @@ def test_a_commit_that_was_cut_off_is_made_again_though_something_is_to_be_finis
 def test_a_living_writer_of_another_process_is_waited_for(seg: LabelMap):
     blocks = blocks_to_write(seg)
     leave(seg, foreign(seg, list(blocks), age=0))
+    keep_lease(seg, -1)  # as it seems to this machine's clock
     assert not underway.recover(seg)
     started = threading.Event()
 
@@ -122,13 +130,39 @@ def test_a_living_writer_of_another_process_is_waited_for(seg: LabelMap):
     assert not verify.check_index(seg)
 
 
+def test_who_has_given_up_its_lease_is_not_waited_for(seg: LabelMap):
+    """It failed, and could not even finish what it had begun, but lives on."""
+    blocks = blocks_to_write(seg)
+    leave(seg, foreign(seg, list(blocks), age=0))
+    seg.version.write_chunks("seg/0", blocks)
+    assert underway.recover(seg)
+    assert not verify.check_index(seg)
+
+
+def test_what_another_has_finished_meanwhile_is_not_written_again(seg: LabelMap, monkeypatch: pytest.MonkeyPatch):
+    """Somebody may have written something new since then."""
+    blocks, written, is_left, put = blocks_to_write(seg), [], Intent.is_left, underway.put_chunks
+    leave(seg, foreign(seg, list(blocks)))
+    seg.version.write_chunks("seg/0", blocks)
+
+    def while_another_finishes(intent: Intent, *given: Any) -> bool:
+        monkeypatch.setattr(Intent, "is_left", is_left)
+        assert underway._finish_abandoned(seg)
+        return is_left(intent, *given)
+
+    monkeypatch.setattr(Intent, "is_left", while_another_finishes)
+    monkeypatch.setattr(underway, "put_chunks", lambda *given: written.append(put(*given)))
+    assert not underway.recover(seg)
+    assert len(written) == 1
+    assert not verify.check_index(seg)
+
+
 @pytest.mark.parametrize(("left", "is_waited_for"), [(20.0, True), (-1.0, False)])
 def test_a_slow_writer_is_waited_for_as_long_as_it_keeps_up_its_lease(seg: LabelMap, left: float, is_waited_for: bool):
     """What it puts last would replace what was written after others took its work over."""
-    blocks, node, authority = blocks_to_write(seg), seg.version.uuid, seg.version.repo.authority
+    blocks = blocks_to_write(seg)
     leave(seg, foreign(seg, list(blocks)))
-    lease = f"{time.time() + left:.3f} another 00".encode()
-    authority.kv.transact(lambda txn: txn.put(layout.row_lease(node, "theirs"), lease))
+    keep_lease(seg, left)
     assert underway.recover(seg) is not is_waited_for
     assert (seg.keys.get(rows.INTENT) is not None) is is_waited_for
 

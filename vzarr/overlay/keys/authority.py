@@ -224,6 +224,11 @@ class Authority:
         gone = self.presence.gone(_holder(value) for _, value in rows)
         return {key[len(prefix) :].decode() for key, value in rows if _holder(value) not in gone}
 
+    def has_lease(self, node: str, process: str) -> bool:
+        """Whether a process, by its name, has a lease on a node that was not given up, nor taken from it."""
+        prefix = layout.row_lease(node, "")
+        return any(_holder(value) == process for _, value in self.kv.scan(prefix, layout.after(prefix)))
+
     def is_writing(self, node: str, process: str) -> bool:
         """Whether a process, by its name, has a lease on a node and may still write."""
         prefix = layout.row_lease(node, "")

@@ -116,6 +116,11 @@ class Writer:
             self._lease = ""
 
     @property
+    def holder(self) -> str:
+        """Name under which this process has its lease: it may go by another since."""
+        return self._holder
+
+    @property
     def is_last(self) -> bool:
         """Whether the caller is inside `last_write`: nobody else may write any more."""
         return self.held and self._lease == _COMMIT

@@ -15,7 +15,7 @@ from __future__ import annotations
 import struct
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import orjson
@@ -27,7 +27,7 @@ from vzarr.types.labelmap.rows import Labels
 from vzarr.types.labelmap.tally import Tally
 
 SECONDS = 60.0
-"""How long other processes wait for a writer that they cannot tell to be dead, and that keeps up no lease."""
+"""How long other processes wait for a writer that they cannot tell to be dead, and that does not keep up its lease."""
 
 _SIZE = struct.Struct("<I")
 
@@ -45,8 +45,8 @@ class Intent:
     downres
         Whether the coarser scales follow.
     owner, expires
-        Which process writes (its `vzarr.overlay.keys.locks.Presence`), and until when others leave it alone even if it
-        has no lease (seconds since 1970).
+        Which process writes (its `vzarr.overlay.keys.locks.Presence`), and until when others leave it alone even if its
+        lease seems to have run out (seconds since 1970).
     split
         The split that makes the blocks change, or the undoing of one; None for a plain write.
     aside
@@ -82,18 +82,25 @@ class Intent:
         """An intent of the process `owner`, from now on."""
         return cls(blocks, before, downres, owner, time.time() + SECONDS, split, aside, author, indexed)
 
-    def is_left(self, here: Presence, is_writing: Callable[[str], bool]) -> bool:
+    def taken_over(self, owner: str) -> Intent:
+        """The same intent, of the process that finishes it."""
+        return replace(self, owner=owner, expires=time.time() + SECONDS)
+
+    def is_left(self, here: Presence, has_lease: Callable[[str], bool], is_writing: Callable[[str], bool]) -> bool:
         """Whether nobody is at it any more; for who holds this process's own lock for writing voxels.
 
         Parameters
         ----------
         here
             This process.
+        has_lease
+            Whether a process, by its name, has not given up the right to write to the version: who fails, and can't
+            finish what he began, lives on without.
         is_writing
             Whether a process, by its name, may still write voxels of the version: however long it takes, nobody else
             may begin then, since what it puts last would replace what they wrote.
         """
-        if self.owner == here.name or here.is_gone(self.owner):
+        if self.owner == here.name or not has_lease(self.owner) or here.is_gone(self.owner):
             return True
         return self.expires < time.time() and not is_writing(self.owner)
 

@@ -147,7 +147,7 @@ def _begin(instance: Instance, mark: bytes, plan: Plan) -> Intent | None:
     """Leave an intent; None while another process has one, or if what was just looked at has changed."""
     before = tally(plan.stored.items())
     blocks = pack_blocks(np.array(list(plan.stored)))
-    owner = instance.version.repo.authority.presence.name
+    owner = instance.version.repo.authority.writer(instance.version.view.node).holder
 
     def begin(tx: InstanceTxn) -> Intent | None:
         # Another process may have begun, or have begun and finished, since the blocks were read.
@@ -183,9 +183,21 @@ def _finish_abandoned(instance: Instance) -> bool:
         return True
     intent, authority, node = Intent.decode(value), instance.version.repo.authority, instance.version.view.node
     is_last = authority.writer(node).is_last  # who waits for no lease any more must not leave it to its writer
-    if not is_last and not intent.is_left(authority.presence, partial(authority.is_writing, node)):
+    held, lasts = partial(authority.has_lease, node), partial(authority.is_writing, node)
+    if not is_last and not intent.is_left(authority.presence, held, lasts):
         return False
-    _finish(instance, intent, value)
+    taken = intent.taken_over(authority.presence.name)
+
+    def take_over(tx: InstanceTxn) -> bool:
+        is_there = tx.get(rows.INTENT) == value
+        if is_there:
+            tx.put(rows.INTENT, taken.encode())
+        return is_there
+
+    # Two who finished it at once would write when the first of them is done, and others have begun anew.
+    if not instance.transact(take_over):
+        return False
+    _finish(instance, taken, taken.encode())
     return True
 
 
