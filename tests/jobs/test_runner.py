@@ -131,3 +131,23 @@ def test_whoever_ends_interrupts_its_jobs(repo: vzarr.Repo):
     assert Records.of(repo).get(number).state == "interrupted"
     with pytest.raises(InvalidInputError, match="stop"):
         runner.start(repo, Order("dig", {}, work))
+
+
+def test_a_result_that_cannot_be_written_down_is_a_failure(repo: vzarr.Repo, runner: Runner):
+    """It does not seem to run on for as long as the server does."""
+    job = ended(repo, runner.start(repo, Order("think", {}, lambda _told: object())).id)
+    assert (job.state, bool(job.ended)) == ("failed", True)
+    assert job.error is not None
+    assert "not JSON serializable" in job.error["message"]
+
+
+def test_what_fails_at_the_very_end_is_logged(repo: vzarr.Repo, runner: Runner, caplog: pytest.LogCaptureFixture):
+    class Stuck:
+        def close(self) -> None:
+            raise RuntimeError("it is stuck")
+
+    started = runner.start(repo, Order("think", {}, lambda told: told.keep(Stuck()) and None))
+    assert ended(repo, started.id).state == "done"
+    runner.close()
+    assert "it is stuck" in caplog.text
+    assert not runner._running

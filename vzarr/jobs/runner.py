@@ -194,13 +194,24 @@ class Runner:
             ended = {"state": FAILED, "error": {"kind": _kind(error), "message": str(error)}}
         telling.end()
         try:
-            telling.records.update(job.id, ended=now(), **telling.progress(), **ended)
-        except VzarrError:
-            log.exception("how job %s (%s) ended could not be written down: %s", job.id, job.verb, ended)
+            with telling.kept:
+                _write_down(telling, job, ended)
+        except Exception:
+            log.exception("the end of job %s (%s)", job.id, job.verb)
         finally:
-            telling.kept.close()
             with self._lock:
                 del self._running[job.id]
+
+
+def _write_down(telling: Telling, job: Job, ended: dict[str, Any]) -> None:
+    """Write down how a job ended; also if that cannot be written as it is, or it would seem to run on."""
+    try:
+        telling.records.update(job.id, ended=now(), **telling.progress(), **ended)
+    except Exception as error:
+        log.exception("how job %s (%s) ended could not be written down: %s", job.id, job.verb, ended)
+        if not isinstance(error, VzarrError):  # else its row is out of reach
+            message = f"it ended, and how could not be written down: {error}"
+            telling.records.update(job.id, ended=now(), state=FAILED, error={"kind": "", "message": message})
 
 
 def _kind(error: Exception) -> str:
