@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from vzarr.overlay import layout, opening
 from vzarr.overlay.care.rebuildkeys import rebuild
 from vzarr.overlay.care.verify import verify
 from vzarr.overlay.sealing.leftout import Limits
+from vzarr.overlay.transfer import mirror as mirroring
 from vzarr.overlay.transfer.mirror import mirror
 from vzarr.overlay.transfer.place import WHOLE
 from vzarr.overlay.transfer.places import open_place
@@ -152,6 +154,26 @@ def test_a_mirror_follows(repo: vzarr.Repo, tmp_path: Path):
         assert copy["master"]["settings"].get("s") == b"1"
         with pytest.raises(AuthorityUnavailableError):
             copy["master"].newversion()
+
+
+def test_a_mirror_takes_no_entries_after_those_of_another(
+    repo: vzarr.Repo, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Such as of a copy of the folder that went another way, and is mirrored to the same place at the same time."""
+    url = str(tmp_path / "mirror")
+    mirror(open_place(repo.url), open_place(url))
+    before, real = repo.state.next, mirroring._copy_unversioned
+
+    def quicker(*given: Any) -> int:
+        opening.open_objects(url).put(layout.log_entry(before), b"{}")
+        return real(*given)
+
+    repo.set_info(description="later")
+    monkeypatch.setattr(mirroring, "_copy_unversioned", quicker)
+    with pytest.raises(AlreadyExistsError, match="their logs differ"):
+        mirror(open_place(repo.url), open_place(url))
+    assert _log(url)[layout.log_entry(before)] == b"{}"
+    assert b"later" not in (opening.open_objects(url).get(layout.LATEST) or b"")
 
 
 def _log(url: str) -> dict[str, bytes | None]:

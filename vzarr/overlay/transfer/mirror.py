@@ -107,7 +107,10 @@ def _follow(source: Objects, target: Objects, numbers: range) -> None:
     for at in range(0, len(numbers), ENTRIES):
         some = numbers[at : at + ENTRIES]
         for number, data in zip(some, share(get, some, source.concurrency), strict=True):
-            target.create(layout.log_entry(number), data)
+            key = layout.log_entry(number)
+            # Somebody else may have been quicker, or the answer to an earlier request was lost.
+            if not target.create(key, data) and target.get(key) != data:
+                raise AlreadyExistsError(f"{target.url} does not follow {source.url}: their logs differ at {key}")
 
 
 def _hold(objects: Objects, taken: Taken) -> None:
