@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import random
+import socket
 import subprocess
 import sys
 import threading
@@ -140,6 +143,14 @@ def test_a_server_that_ends_sessions(url: str):
     with pytest.raises(AuthorityUnavailableError, match="try again"):
         kv.get(b"a")
     assert kv.get(b"a") == b"1"
+    kv.close()
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="the system has no such option")
+def test_a_database_whose_machine_vanished_is_not_waited_for_longer_than_it_waits_for_others(url: str):
+    kv = PostgresKV(url)
+    with contextlib.closing(kv.connect()) as connection, socket.socket(fileno=os.dup(connection.fileno())) as line:
+        assert line.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 25_000
     kv.close()
 
 

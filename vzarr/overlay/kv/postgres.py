@@ -36,6 +36,8 @@ _BEGIN = f"BEGIN ISOLATION LEVEL SERIALIZABLE; SELECT pg_advisory_xact_lock_shar
 # Others wait for it: a process that stands still in the middle must not keep them for ever.
 _BEGIN_ALONE = "BEGIN ISOLATION LEVEL SERIALIZABLE; SET LOCAL idle_in_transaction_session_timeout = '30s'"
 _KEEPALIVE = {"keepalives": 1, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
+# Those are for who only listens; what was sent to a machine that vanished would be sent again for a quarter of an hour.
+_KEEPALIVE |= {"tcp_user_timeout": 25_000}
 
 inherited: list[Connection] = []
 """Connections that came with a fork: the parent's, and not even to be closed here."""
