@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import io
 import json
-import tarfile
 import uuid
 from dataclasses import replace
 
@@ -142,23 +140,6 @@ def test_select_keeps_the_order_and_cuts_ranges(repo):
 def test_other_lists_of_keys_are_refused(body: object):
     with pytest.raises(InvalidInputError):
         keyvalue.wanted_from_json(body)
-
-
-def test_batches_as_json():
-    pairs = [("a", b'{"x": 1}'), ('quote"', None), ("empty", b"")]
-    assert json.loads(b"".join(keyvalue.json_stream(pairs))) == {"a": {"x": 1}, 'quote"': {}, "empty": {}}
-    assert b"".join(keyvalue.json_stream([])) == b"{}"
-    assert keyvalue.checked(pairs) == pairs
-    with pytest.raises(InvalidInputError, match='"bad"'):
-        keyvalue.checked([("bad", b"not json")])
-
-
-@given(st.lists(st.tuples(st.text(min_size=1, max_size=120).filter(str.isalnum), st.binary(max_size=1100)), max_size=4))
-def test_batches_as_tar(pairs: list[tuple[str, bytes]]):
-    body = b"".join(keyvalue.tar_stream(pairs))
-    with tarfile.open(fileobj=io.BytesIO(body)) as archive:
-        found = [(m.name, m.mode, archive.extractfile(m).read()) for m in archive]
-    assert found == [(k, 0o755, v) for k, v in pairs]
 
 
 def test_the_mutation_log_is_kept_by_version(repo):

@@ -6,19 +6,16 @@ Keys are UTF-8; an empty value is a value.  Rows: ``k`` + key for a value, the p
 
 from __future__ import annotations
 
-import tarfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import orjson
-
 from vzarr.errors import InvalidInputError, NotFoundError
 from vzarr.types import conflicts, largevalues, messages, mutations
 from vzarr.types.base import Datatype
 from vzarr.types.conflicts import LenientInstance
-from vzarr.types.largevalues import Stored, Upload, ValueWriter
+from vzarr.types.largevalues import Part, Stored, Upload, ValueWriter
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,10 +23,6 @@ if TYPE_CHECKING:
     from vzarr.overlay.kv.versioned import InstanceTxn
 
 _VALUE = b"k"
-_TAR_BLOCK = 512
-
-Value = bytes | memoryview
-Pair = tuple[str, Value | None]
 
 
 @dataclass(frozen=True)
@@ -157,9 +150,7 @@ class KeyValue(LenientInstance):
         return self._items(*_span(first, last))
 
     def _items(self, start: bytes, end: bytes) -> Iterator[tuple[str, bytes]]:
-        with self._named():
-            for row, value in self.keys.scan(start, end):
-                yield row[1:].decode(), Stored(self.keys, value).whole()
+        return ((key, part.whole()) for key, part in self._find_range(start, end))
 
     def to_frame(self, what: str = "values", *, since: str | None = None) -> pd.DataFrame:
         """Values or changes as a table.
@@ -187,24 +178,33 @@ class KeyValue(LenientInstance):
         index = pd.Index([key for key, _ in found], name="key", dtype=object)
         return pd.DataFrame({"value": pd.Series([value for _, value in found], index, dtype=object)})
 
-    def select(self, wanted: Iterable[Wanted]) -> Iterator[Pair]:
+    def select(self, wanted: Iterable[Wanted]) -> Iterator[tuple[str, bytes | None]]:
         """Values of many keys in the order in which they are asked for, None for one that has none.
 
         Raises
         ------
         InvalidInputError
-            If a range lies outside of its value; raised before the first pair is given.
+            If a range lies outside of its value, or a key is none; raised before the first pair is given.
         """
-        asked = list(wanted)
-        parts = [self._part(w) if w.first is not None else None for w in asked]
-        return self._select(asked, parts)
+        return ((key, None if part is None else part.whole()) for key, part in self.find_many(wanted))
 
-    def _select(self, asked: list[Wanted], parts: list[Value | None]) -> Iterator[Pair]:
-        for want, part in zip(asked, parts, strict=True):
-            if want.first is None:
-                found = self._find(want.key)
-                part = None if found is None else found.whole()
-            yield want.key, part
+    def find_many(self, wanted: Iterable[Wanted]) -> Iterator[tuple[str, Part | None]]:
+        """As `select`, values to be read as a whole or in pieces."""
+        asked = list(wanted)
+        for want in asked:
+            # Only looked at: all parts that one request may ask for are more than memory holds.
+            _row(want.key) if want.first is None else self._part(want)
+        return ((want.key, self._part(want)) for want in asked)
+
+    def find_range(self, first: str, last: str) -> Iterator[tuple[str, Part]]:
+        """As `items`, values to be read as a whole or in pieces."""
+        return self._find_range(*_span(first, last))
+
+    def _find_range(self, start: bytes, end: bytes) -> Iterator[tuple[str, Part]]:
+        with self._named():
+            for row, value in self.keys.scan(start, end):
+                found = Stored(self.keys, value)
+                yield row[1:].decode(), Part(found, 0, found.size)
 
     def _find(self, key: str) -> Stored | None:
         with self._named():
@@ -215,12 +215,15 @@ class KeyValue(LenientInstance):
         """Context in which a key in conflict is called by its name."""
         return conflicts.named(self.name, _name)
 
-    def _part(self, wanted: Wanted) -> Value | None:
-        found, first, last = self._find(wanted.key), wanted.first or 0, wanted.last or 0
+    def _part(self, wanted: Wanted) -> Part | None:
+        found = self._find(wanted.key)
         if found is None:
             return None
+        if wanted.first is None:
+            return Part(found, 0, found.size)
+        first, last = wanted.first, wanted.last or 0
         check_range(found, first, last)
-        return b"".join(found.read(first, last + 1))
+        return Part(found, first, last + 1)
 
 
 def _name(row: bytes) -> str | None:
@@ -326,42 +329,3 @@ def pairs_from_protobuf(content: bytes) -> list[tuple[str, bytes]]:
         If it is no such message.
     """
     return [(pair.key, pair.value) for pair in messages.parse(messages.KeyValues, content).kvs]
-
-
-def json_stream(pairs: Iterable[Pair]) -> Iterator[bytes]:
-    """One JSON object of all pairs, the values pasted as they are; an absent or empty one becomes ``{}``."""
-    separator = b"{"
-    for key, value in pairs:
-        yield separator + orjson.dumps(key) + b":"
-        yield bytes(value) if value else b"{}"
-        separator = b","
-    yield b"{}" if separator == b"{" else b"}"
-
-
-def checked(pairs: Iterable[Pair]) -> list[Pair]:
-    """The pairs, once every value has proved to be JSON.
-
-    Raises
-    ------
-    InvalidInputError
-        If one is not; it is named.
-    """
-    found = list(pairs)
-    for key, value in found:
-        try:
-            orjson.loads(value or b"{}")
-        except orjson.JSONDecodeError as error:
-            raise InvalidInputError(f'the value of key "{key}" is no JSON: {error}') from error
-    return found
-
-
-def tar_stream(pairs: Iterable[Pair]) -> Iterator[bytes]:
-    """A tar archive with one file for each pair, named by its key; an absent value is an empty file."""
-    for key, value in pairs:
-        content = value or b""
-        entry = tarfile.TarInfo(key)
-        entry.size, entry.mode = len(content), 0o755
-        yield entry.tobuf(tarfile.PAX_FORMAT)
-        yield bytes(content)
-        yield bytes(-len(content) % _TAR_BLOCK)
-    yield bytes(2 * _TAR_BLOCK)

@@ -94,6 +94,28 @@ class Stored:
 
 
 @dataclass(frozen=True)
+class Part:
+    """Bytes `first` to before `end` of a value, which are read when they are wanted."""
+
+    stored: Stored
+    first: int
+    end: int
+
+    @property
+    def size(self) -> int:
+        """How many."""
+        return self.end - self.first
+
+    def read(self) -> Iterator[bytes]:
+        """The bytes, a part of a large value at a time; raises as `Stored.read`."""
+        return self.stored.read(self.first, self.end)
+
+    def whole(self) -> bytes:
+        """The bytes, all in memory."""
+        return b"".join(self.read())
+
+
+@dataclass(frozen=True)
 class _Parts:
     """What the row of a large value says."""
 

@@ -5,7 +5,6 @@ Source: DVID HTTP API; the numbers and types of fields are those of its protobuf
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from typing import Any
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
@@ -99,16 +98,3 @@ def parse(message: Any, content: bytes) -> Any:
         return message.FromString(content)
     except DecodeError as error:
         raise InvalidInputError(f"the body should be a protobuf message {message.DESCRIPTOR.name}: {error}") from error
-
-
-def keyvalues_stream(pairs: Iterable[tuple[str, bytes | memoryview | None]]) -> Iterator[bytes]:
-    """One ``KeyValues`` message in pieces, a pair each: messages with repeated fields join by concatenation.
-
-    Parameters
-    ----------
-    pairs
-        Keys and values; None for a key without a value.
-    """
-    for key, value in pairs:
-        pair = KeyValue(key=key, value=bytes(value)) if value is not None else KeyValue(key=key)
-        yield KeyValues(kvs=[pair]).SerializeToString()

@@ -57,6 +57,7 @@ def test_bodies_are_sorted_as_numbers(client: TestClient):
     [
         ("5/30", ["5", "30"]),
         ("0/z", ["5", "30", str(BIG)]),
+        ("0/:", ["5", "30", str(BIG)]),
         ("%20/a", ["5", "30", str(BIG)]),
         (f"6/{BIG}", ["30", str(BIG)]),
         (f"6/{10**30}", ["30", str(BIG)]),
@@ -95,9 +96,10 @@ def test_batches_leave_out_bodies_without_a_record(client: TestClient):
         assert [(m.name, json.load(archive.extractfile(m))) for m in archive] == [
             ("30", {"bodyid": 30, "type": "KCab"})
         ]
-    asked = messages.Keys(keys=["6", "5"]).SerializeToString()
+    asked = messages.Keys(keys=["6", "5", "7", "5", "5", "9"]).SerializeToString()
     found = messages.KeyValues.FromString(_get(client, "keyvalues", asked).content).kvs
-    assert [(pair.key, pair.value) for pair in found] == [("6", b""), ("5", b'{"bodyid":5,"type":"KC"}')]
+    five = ("5", b'{"bodyid":5,"type":"KC"}')
+    assert [(pair.key, pair.value) for pair in found] == [("6", b""), five, ("7", b""), five, five, ("9", b"")]
 
 
 def test_queries_for_ids_alone(client: TestClient):

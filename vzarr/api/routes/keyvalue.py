@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Annotated
 
@@ -11,29 +11,20 @@ from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
-from vzarr.api import deps, wire
+from vzarr.api import batches, deps, wire
+from vzarr.api.batches import Form
 from vzarr.api.params import parse_bool, parse_int
 from vzarr.api.ranges import parse_range
 from vzarr.api.routes import mutations
 from vzarr.api.routing import read
 from vzarr.errors import InvalidInputError
-from vzarr.types import keyvalue, messages
-from vzarr.types.keyvalue import KeyValue, Pair
+from vzarr.types import keyvalue, pairstreams
+from vzarr.types.keyvalue import KeyValue
 from vzarr.types.largevalues import Stored
+from vzarr.types.pairstreams import Pair
 
 router = APIRouter()
 router.include_router(mutations.router)
-
-_TAR = "application/tar"
-_PROTOBUF = "application/octet-stream"
-
-
-async def _batch_format(json: str | None = None, tar: str | None = None, jsontar: str | None = None) -> str:
-    """How a batch is sent, by ``?json=``, ``?tar=`` or ``?jsontar=``; protobuf by default."""
-    as_json, as_tar = parse_bool(json), parse_bool(tar) or parse_bool(jsontar)
-    if as_json and as_tar:
-        raise InvalidInputError("can only specify one of json=true and tar=true")
-    return "json" if as_json else "tar" if as_tar else "protobuf"
 
 
 async def _lenient(handle: Annotated[KeyValue, Depends(deps.instance)]) -> KeyValue:
@@ -47,7 +38,6 @@ User = Annotated[str, Depends(deps.user)]
 App = Annotated[str, Depends(deps.app_name)]
 Key = Annotated[str, Depends(deps.key)]
 FirstAndLast = Annotated[tuple[str, str], Depends(deps.first_and_last)]
-BatchFormat = Annotated[str, Depends(_batch_format)]
 Check = Annotated[str | None, Query(description="true refuses values that are no JSON")]
 ByteRange = Annotated[str | None, Header(alias="Range")]
 
@@ -133,34 +123,32 @@ def get_keyrange(handle: Handle, span: FirstAndLast) -> Response:
 
 
 @read(router, "/keyrangevalues/{span:path}")
-def get_keyrangevalues(handle: Handle, span: FirstAndLast, fmt: BatchFormat, check: Check = None) -> Response:
+def get_keyrangevalues(handle: Handle, span: FirstAndLast, form: Form, check: Check = None) -> Response:
     """Keys and values of a range (DVID: ``GET D/keyrangevalues/{first}/{last}``).
 
     Protobuf ``KeyValues``, or JSON or tar by ``?json=true`` or ``?tar=true``.
     """
-    return _batch(handle.items(*span), fmt, parse_bool(check))
+    return _batch(lambda: handle.find_range(*span), form, check)
 
 
 @read(router, "/keyvalues")
-def get_keyvalues(handle: Handle, body: Body, fmt: BatchFormat, check: Check = None) -> Response:
+def get_keyvalues(handle: Handle, body: Body, form: Form, check: Check = None) -> Response:
     """Values of the keys that the body lists, in its order (DVID: ``GET D/keyvalues``).
 
     The body is protobuf ``Keys``; with ``?json=true`` or ``?tar=true`` a JSON list of keys, or of objects
     ``{"key", "byte_start", "byte_end"}``.
     """
-    if fmt == "protobuf":
+    if form == "protobuf":
         wanted = keyvalue.wanted_from_protobuf(body)
     else:
         wanted = keyvalue.wanted_from_json(deps.parse_json(body))
-    return _batch(handle.select(wanted), fmt, parse_bool(check))
+    return _batch(lambda: handle.find_many(wanted), form, check)
 
 
-def _batch(pairs: Iterable[Pair], fmt: str, check: bool) -> Response:
-    if fmt == "tar":
-        return wire.stream(keyvalue.tar_stream(pairs), _TAR)
-    if fmt == "json":
-        return wire.stream(keyvalue.json_stream(keyvalue.checked(pairs) if check else pairs), wire.JSON)
-    return wire.stream(messages.keyvalues_stream(pairs), _PROTOBUF)
+def _batch(find: Callable[[], Iterable[Pair]], form: str, check: str | None) -> Response:
+    if form == "json" and parse_bool(check):
+        pairstreams.check_json(find())
+    return batches.answer(find(), form)
 
 
 @router.post("/keyvalues")

@@ -10,22 +10,21 @@ from typing import Annotated
 import orjson
 from fastapi import APIRouter, Depends, Header, Query, Response
 
-from vzarr.api import deps, wire
+from vzarr.api import batches, deps, wire
+from vzarr.api.batches import Form
 from vzarr.api.params import parse_bool, parse_int
 from vzarr.api.routes import mutations as log
 from vzarr.api.routing import allowed_when_sealed, read
 from vzarr.errors import InvalidInputError
-from vzarr.types import keyvalue, messages, mutations
+from vzarr.types import keyvalue, mutations
 from vzarr.types.neuronjson import records, schema
 from vzarr.types.neuronjson.handle import LAST_BODY, NeuronJson
 from vzarr.types.neuronjson.queries import Query as Wanted
 from vzarr.types.neuronjson.records import Shown
+from vzarr.types.neuronjson.search import Found
 
 router = APIRouter()
 router.include_router(log.router)
-
-_TAR = "application/tar"
-_PROTOBUF = "application/octet-stream"
 
 
 # ---------------------------------------------------------------- what requests say
@@ -42,7 +41,7 @@ async def _bounds(ends: Annotated[tuple[str, str], Depends(deps.first_and_last)]
 
 def _bound(text: str) -> int:
     """End of a range: a text that sorts behind all digits is the last body, one before them is 0."""
-    if text > ":":
+    if text >= ":":
         return LAST_BODY
     return 0 if text < "0" else min(parse_int(text, "a body id"), LAST_BODY)
 
@@ -54,14 +53,6 @@ async def _shown(fields: str | None = None, show: str | None = None) -> Shown:
 
 def _names(text: str | None) -> tuple[str, ...]:
     return tuple(filter(None, (text or "").split(",")))
-
-
-async def _batch_format(json: str | None = None, tar: str | None = None, jsontar: str | None = None) -> str:
-    """How a batch is sent, by ``?json=``, ``?tar=`` or ``?jsontar=``; protobuf by default."""
-    as_json, as_tar = parse_bool(json), parse_bool(tar) or parse_bool(jsontar)
-    if as_json and as_tar:
-        raise InvalidInputError("can only specify one of json=true and tar=true")
-    return "json" if as_json else "tar" if as_tar else "protobuf"
 
 
 @dataclass(frozen=True)
@@ -91,7 +82,6 @@ App = Annotated[str, Depends(deps.app_name)]
 Key = Annotated[str, Depends(deps.key)]
 Bounds = Annotated[tuple[int, int], Depends(_bounds)]
 Fields = Annotated[Shown, Depends(_shown)]
-BatchFormat = Annotated[str, Depends(_batch_format)]
 How = Annotated[Change, Depends(_change)]
 AcceptEncoding = Annotated[str, Header(alias="Accept-Encoding")]
 Switch = Annotated[str | None, Query(description="true turns it on")]
@@ -160,41 +150,43 @@ def get_keyrange(handle: Handle, span: Bounds) -> Response:
 
 
 @read(router, "/keyrangevalues/{span:path}")
-def get_keyrangevalues(handle: Handle, span: Bounds, fmt: BatchFormat, shown: Fields) -> Response:
+def get_keyrangevalues(handle: Handle, span: Bounds, form: Form, shown: Fields) -> Response:
     """Records of a range of bodies (DVID: ``GET D/keyrangevalues/{first}/{last}``).
 
     Protobuf ``KeyValues``, or JSON or tar by ``?json=true`` or ``?tar=true``.
     """
-    return _batch(((str(body), shown.encoded(content)) for body, content in handle.items(*span)), fmt)
+    return batches.answer(((str(body), shown.encoded(content)) for body, content in handle.items(*span)), form)
 
 
 @read(router, "/keyvalues")
-def get_keyvalues(handle: Handle, body: Body, fmt: BatchFormat, shown: Fields) -> Response:
+def get_keyvalues(handle: Handle, body: Body, form: Form, shown: Fields) -> Response:
     """Records of the bodies that the request lists, in its order (DVID: ``GET D/keyvalues``).
 
     The request is protobuf ``Keys``, or with ``?json=true`` or ``?tar=true`` a JSON list of strings or integers.
     Bodies without a record are left out; in protobuf they come without a value.
     """
-    if fmt != "protobuf":
+    if form != "protobuf":
         found = handle.select(_listed(deps.parse_json(body)))
-        return _batch(((str(b), shown.encoded(content)) for b, content in found), fmt)
+        return batches.answer(((str(b), shown.encoded(content)) for b, content in found), form)
     wanted = [_body_id(want.key) for want in keyvalue.wanted_from_protobuf(body)]
-    present = {b: shown.encoded(content) for b, content in handle.select(wanted)}
-    return _batch(((str(b), present.get(b)) for b in wanted), fmt)
+    return batches.answer(_each(wanted, handle.select(wanted), shown), form)
+
+
+def _each(wanted: Iterable[int], found: Iterator[Found], shown: Shown) -> Iterator[tuple[str, bytes | None]]:
+    """Every body that is asked for, with its record if it is the next one that was found."""
+    record = next(found, None)
+    for body in wanted:
+        if record is not None and record[0] == body:
+            yield str(body), shown.encoded(record[1])
+            record = next(found, None)
+        else:
+            yield str(body), None
 
 
 def _listed(value: object) -> list[int]:
     if not isinstance(value, list) or not all(isinstance(v, str) or type(v) is int for v in value):
         raise InvalidInputError("expected a JSON list of body ids, as strings or integers")
     return [_body_id(str(v)) for v in value]
-
-
-def _batch(pairs: Iterable[keyvalue.Pair], fmt: str) -> Response:
-    if fmt == "tar":
-        return wire.stream(keyvalue.tar_stream(pairs), _TAR)
-    if fmt == "json":
-        return wire.stream(keyvalue.json_stream(pairs), wire.JSON)
-    return wire.stream(messages.keyvalues_stream(pairs), _PROTOBUF)
 
 
 @router.post("/keyvalues")
