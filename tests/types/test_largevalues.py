@@ -220,6 +220,23 @@ def test_a_value_that_is_replaced_while_it_is_read_is_an_error(kv: KeyValue):
         next(found)
 
 
+def test_get_reads_again_what_was_replaced_meanwhile(kv: KeyValue, monkeypatch: pytest.MonkeyPatch):
+    kv.put("a", b"x" * 35)
+    whole, times = largevalues.Stored.whole, iter(range(100))
+
+    def late(found: largevalues.Stored) -> bytes:
+        if next(times) < most:
+            kv.put("a", b"y" * 35)
+        return whole(found)
+
+    monkeypatch.setattr(largevalues.Stored, "whole", late)
+    most = 3
+    assert kv.get("a") == b"y" * 35
+    most = 100
+    with pytest.raises(StorageError, match="read it again"):
+        kv.get("a")
+
+
 def test_folders_alone_give_large_values(tmp_path: Path):
     place = tmp_path / "repo"
     with vzarr.create(str(place)) as repo:

@@ -47,8 +47,10 @@ class KeyValue(LenientInstance):
             If it has none at this version.
         ConflictError
             If merged versions changed it differently; writing or deleting it resolves that.
+        StorageError
+            If it is large, and was replaced each time that it was being read.
         """
-        return self.find(key).whole()
+        return largevalues.again(lambda: self.find(key).whole())
 
     def find(self, key: str) -> Stored:
         """Value of a key, to be read as a whole or in pieces; raises as `get`."""

@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Self, TypeVar
 
 import orjson
 
@@ -29,16 +29,31 @@ from vzarr.types.base import Instance
 if TYPE_CHECKING:
     from vzarr.overlay.kv.versioned import InstanceKeys, InstanceTxn
 
+T = TypeVar("T")
+
 PART = 4 << 20
 """Bytes of a part, and of the largest value that is one row."""
 MARK = b"\0vzarr: value in parts\0"
 _PART, _UPLOAD = b"p", b"u"
+_TRIES = 4
 _FORGOTTEN = 24 * 3600.0  # seconds after which nobody is taken to write an unversioned value any more
+
+
+class ReplacedError(StorageError):
+    """The parts of a value are gone, for its key has another one by now."""
 
 
 def fits(value: bytes) -> bool:
     """Whether a value is kept as one row."""
     return len(value) <= PART and not value.startswith(MARK)
+
+
+def again(read: Callable[[], T]) -> T:
+    """What `read` gives, which finds a value and reads it; a few times, if the value is replaced meanwhile."""
+    for _ in range(_TRIES):
+        with suppress(ReplacedError):
+            return read()
+    return read()
 
 
 @dataclass(frozen=True)
@@ -75,7 +90,7 @@ class Stored:
 
         Raises
         ------
-        StorageError
+        ReplacedError
             If somebody replaced the value meanwhile.
         """
         if not self.large:
@@ -85,7 +100,7 @@ class Stored:
         for number in range(first // parts.part, -(-end // parts.part)):
             content = self.keys.get(_part_row(parts.upload, number))
             if content is None:
-                raise StorageError("a value was replaced while it was read; read it again")
+                raise ReplacedError("a value was replaced while it was read; read it again")
             start = number * parts.part
             yield content[max(0, first - start) : end - start]
 

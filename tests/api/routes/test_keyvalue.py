@@ -18,7 +18,8 @@ from starlette.testclient import TestClient
 
 import vzarr
 from tests.serving import serving
-from vzarr.types import registry
+from vzarr.api.hub import Hub
+from vzarr.types import largevalues, registry
 
 
 @pytest.fixture
@@ -72,6 +73,24 @@ def test_a_value_that_is_no_json_is_named_when_asked_to_check(client: TestClient
         found = client.request("GET", path, json=["bad"])
         assert found.status_code == 400
         assert '"bad"' in found.text
+
+
+def test_a_value_that_is_replaced_before_it_is_sent_is_read_again(
+    client: TestClient, hub: Hub, root: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(largevalues, "PART", 10)
+    client.post("key/a", content=b"x" * 35)
+    read, times = largevalues.Stored.read, iter(range(2))
+
+    def late(found: largevalues.Stored, first: int, end: int):
+        if next(times, None) is not None:
+            hub.find(root)[1]["kv"].put("a", b"y" * 25)
+        return read(found, first, end)
+
+    monkeypatch.setattr(largevalues.Stored, "read", late)
+    answer = client.get("key/a", headers={"Range": "bytes=1-"})
+    assert (answer.status_code, answer.content) == (206, b"y" * 24)
+    assert answer.headers["content-range"] == "bytes 1-24/25"
 
 
 def test_a_large_value_travels_whole(client: TestClient):

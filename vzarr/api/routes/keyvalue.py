@@ -18,7 +18,7 @@ from vzarr.api.ranges import parse_range
 from vzarr.api.routes import mutations
 from vzarr.api.routing import read
 from vzarr.errors import InvalidInputError
-from vzarr.types import keyvalue, pairstreams
+from vzarr.types import keyvalue, largevalues, pairstreams
 from vzarr.types.keyvalue import KeyValue
 from vzarr.types.largevalues import Stored
 from vzarr.types.pairstreams import Pair
@@ -55,15 +55,20 @@ def get_key(
 
     ``?byte_start=&byte_end=`` (both included) or a header ``Range`` ask for a part.
     """
-    value = handle.find(key)
+    return largevalues.again(lambda: _found(handle.find(key), request.method, byte_start, byte_end, byte_range))
+
+
+def _found(
+    value: Stored, method: str, byte_start: str | None, byte_end: str | None, byte_range: str | None
+) -> Response:
     if byte_start is not None or byte_end is not None:
         if byte_range is not None:
             raise InvalidInputError("use either a Range header or byte_start and byte_end")
         first, last = parse_int(byte_start or "", "byte_start"), parse_int(byte_end or "", "byte_end")
         keyvalue.check_range(value, first, last)
-        return _sent(value, first, last + 1, request.method)
+        return _sent(value, first, last + 1, method)
     found = parse_range(byte_range, value.size)
-    return _sent(value, *(found or (0, value.size)), request.method, partial=found is not None)
+    return _sent(value, *(found or (0, value.size)), method, partial=found is not None)
 
 
 def _sent(value: Stored, first: int, end: int, method: str, *, partial: bool = False) -> Response:
@@ -74,7 +79,9 @@ def _sent(value: Stored, first: int, end: int, method: str, *, partial: bool = F
     status = 206 if partial else 200
     if method == "HEAD":
         return Response(None, status, headers, wire.OCTETS)
-    return wire.stream(value.read(first, end), headers=headers, status=status)
+    answer = wire.Stream(value.read(first, end), wire.OCTETS, headers, status)
+    answer.begin()
+    return answer
 
 
 @router.post("/key/{key:path}")
