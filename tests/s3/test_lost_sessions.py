@@ -149,3 +149,32 @@ def test_who_lost_its_lock_does_not_seal_what_another_has_sealed(
         assert repo.root.sealed
         assert [f for f in verify(repo.objects) if f.damage] == []
         assert repo.root.read("a", (0,), (4,)).tolist() == [1, 1, 1, 1]
+
+
+def test_a_commit_waits_for_what_a_writer_that_was_cut_off_has_sent(
+    url: str, keys: str, committer: subprocess.Popen[str], monkeypatch: pytest.MonkeyPatch
+):
+    """It lives, and its last request is slow."""
+
+    def refuse() -> None:
+        raise AuthorityUnavailableError("cut off")
+
+    with vzarr.open(url) as repo:
+        view, driver = repo.root.view, repo.objects.driver
+        entry, write = view.array("a"), driver.write
+
+        def slowly(*given: object, **named: object) -> bool:
+            monkeypatch.setattr(repo.authority.presence, "connect", refuse)
+            end_sessions_of_this_process(keys, repo)
+            go(committer)
+            time.sleep(GRACE_SECONDS + 2)
+            return write(*given, **named)
+
+        repo.root.write("a", (0,), ONE)
+        monkeypatch.setattr(driver, "write", slowly)
+        with pytest.raises(AuthorityUnavailableError, match="cut off"), repo.root.writing():
+            regions.write_chunks(view, entry, {(0,): ONE * 2})
+        assert committer.poll() is None
+        assert committer.wait(30) == 0
+        monkeypatch.undo()
+        assert [f for f in verify(repo.objects) if f.damage] == []

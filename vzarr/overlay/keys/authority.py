@@ -240,15 +240,18 @@ class Authority:
         """Whether a writer may still write; `seen` is each row and when it was first seen so, kept between calls.
 
         Who has not renewed while others waited for as long as a lease lasts has none.  Nobody's wall clock counts.
+        Of one who is gone, but may live on, an object may be on its way: `seen` says since when he is known to be gone.
         """
         prefix, patience = layout.row_lease(node, ""), writers.LEASE_SECONDS + self.objects.late_seconds
         live = False
         rows = list(self.kv.scan(prefix, layout.after(prefix)))
         gone = self.presence.gone(_holder(value) for _, value in rows)
+        late = 0.0 if self.presence.has_ended else self.objects.late_seconds
         for key, value in rows:
             if key not in seen or seen[key][0] != value:
                 seen[key] = value, clock()
-            waiting = clock() - seen[key][1] < patience and _holder(value) not in gone
+            since = seen.setdefault(b"gone " + key, (value, clock()))[1] if _holder(value) in gone else None
+            waiting = clock() - seen[key][1] < patience and (since is None or clock() - since < late)
             live = waiting or not self._bury(node, key[len(prefix) :].decode(), value) or live
         return live
 

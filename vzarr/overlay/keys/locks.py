@@ -31,6 +31,9 @@ Hold = Callable[[], object]
 class Presence(ABC):
     """A process among those that use the same keys, under a name that others can ask about."""
 
+    has_ended = True
+    """Whether a process that is `gone` has ended, and is not only cut off: what it has sent may still arrive then."""
+
     @property
     @abstractmethod
     def name(self) -> str:

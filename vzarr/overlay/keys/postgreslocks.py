@@ -73,6 +73,7 @@ class PostgresLocks(Locks):
 class PostgresPresence(_Named):
     """Presence as a session that holds a lock of the process's name."""
 
+    has_ended = False
     connect: Callable[[], Connection]
 
     def __init__(self, where: str) -> None:
