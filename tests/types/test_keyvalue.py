@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 import vzarr
 from vzarr.errors import ConflictError, InvalidInputError, NotFoundError, SealedError
 from vzarr.overlay.keys import repokeys
+from vzarr.overlay.kv.memory import MemoryKV
 from vzarr.overlay.threeway.disputes import Dispute
 from vzarr.types import keyvalue, mutations, registry
 from vzarr.types.keyvalue import Wanted
@@ -131,6 +132,29 @@ def test_select_keeps_the_order_and_cuts_ranges(repo):
     for first, last in ((5, 2), (0, 10), (-1, 3)):
         with pytest.raises(InvalidInputError):
             kv.select([Wanted("a", first, last)])
+
+
+def test_a_batch_takes_few_reads_of_small_values_and_small_reads_of_large_ones(repo, monkeypatch: pytest.MonkeyPatch):
+    kv = registry.create(repo.root, "kv", "keyvalue")
+    pairs = [(f"{n:04}", b"%d" % n) for n in range(1000)]
+    kv.put_many(pairs)
+    reads: list[int] = []
+
+    def count(name: str) -> None:
+        read = getattr(MemoryKV, name)
+        monkeypatch.setattr(MemoryKV, name, lambda self, *given, **how: reads.append(1) or read(self, *given, **how))
+
+    for name in ("get", "get_many", "fetch"):
+        count(name)
+    assert list(kv.select(Wanted(key) for key, _ in pairs)) == pairs
+    assert len(reads) <= 20
+    reads.clear()
+    assert list(kv.select(Wanted(key, 0, 0) for key, _ in pairs)) == [(key, value[:1]) for key, value in pairs]
+    assert len(reads) <= 40
+    monkeypatch.setattr(keyvalue, "_BATCH_BYTES", 20)
+    reads.clear()
+    assert list(kv.select(Wanted(key) for key, _ in pairs[500:])) == pairs[500:]
+    assert len(reads) > 50
 
 
 @pytest.mark.parametrize(

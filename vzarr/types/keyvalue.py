@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from vzarr.overlay.kv.versioned import InstanceTxn
 
 _VALUE = b"k"
+_BATCH_KEYS, _BATCH_BYTES = 64, 4 << 20
+"""Of so many keys the rows are read at once at most, and of fewer where those before were larger in all."""
 
 
 @dataclass(frozen=True)
@@ -194,9 +196,22 @@ class KeyValue(LenientInstance):
         """As `select`, values to be read as a whole or in pieces."""
         asked = list(wanted)
         for want in asked:
-            # Only looked at: all parts that one request may ask for are more than memory holds.
-            _row(want.key) if want.first is None else self._part(want)
-        return ((want.key, self._part(want)) for want in asked)
+            _row(want.key)
+        for _ in self._find_many([want for want in asked if want.first is not None]):
+            pass  # only looked at: all parts that one request may ask for are more than memory holds
+        return self._find_many(asked)
+
+    def _find_many(self, asked: Sequence[Wanted]) -> Iterator[tuple[str, Part | None]]:
+        """`find_many`, by few reads: each costs a round trip where keys are far away."""
+        at, count = 0, 16
+        while some := asked[at : at + count]:
+            at += len(some)
+            with self._named():
+                values = self.keys.get_many(_row(want.key) for want in some)
+            for want, value in zip(some, values, strict=True):
+                yield want.key, None if value is None else _part(Stored(self.keys, value), want)
+            size = sum(len(value or b"") for value in values)
+            count = max(1, count // 2) if size > _BATCH_BYTES else min(2 * count, _BATCH_KEYS)
 
     def find_range(self, first: str, last: str) -> Iterator[tuple[str, Part]]:
         """As `items`, values to be read as a whole or in pieces."""
@@ -217,15 +232,13 @@ class KeyValue(LenientInstance):
         """Context in which a key in conflict is called by its name."""
         return conflicts.named(self.name, _name)
 
-    def _part(self, wanted: Wanted) -> Part | None:
-        found = self._find(wanted.key)
-        if found is None:
-            return None
-        if wanted.first is None:
-            return Part(found, 0, found.size)
-        first, last = wanted.first, wanted.last or 0
-        check_range(found, first, last)
-        return Part(found, first, last + 1)
+
+def _part(found: Stored, wanted: Wanted) -> Part:
+    if wanted.first is None:
+        return Part(found, 0, found.size)
+    first, last = wanted.first, wanted.last or 0
+    check_range(found, first, last)
+    return Part(found, first, last + 1)
 
 
 def _name(row: bytes) -> str | None:
