@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import os
 import re
 import shutil
@@ -10,7 +9,6 @@ import socket
 import subprocess
 import tempfile
 import time
-import uuid
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +17,8 @@ VERSION, OLDEST_JAVA = "4.4.0", 17
 _CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "vzarr-tests"
 ARCHIVES = _CACHE / f"kafka-{VERSION}"
 _SECONDS = 120.0
+_CLUSTER = "dnphcnItdGVzdHMta2Fmaw"
+"""Id of a cluster: 16 bytes in URL-safe base64; a random one may begin with a dash, and is taken for an option."""
 _POM = """<project>
   <modelVersion>4.0.0</modelVersion>
   <groupId>vzarr.tests</groupId><artifactId>kafka</artifactId><version>1</version>
@@ -112,8 +112,7 @@ class KafkaServer:
         settings = {"port": self.port, "controller": free_port(), "folder": self.folder}
         self._settings = self.folder / "server.properties"
         self._settings.write_text(_PROPERTIES.format(**settings, create=str(self.create).lower()))
-        name = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-        tool = self._java("kafka.tools.StorageTool", "format", "-t", name, "-c", str(self._settings))
+        tool = self._java("kafka.tools.StorageTool", "format", "-t", _CLUSTER, "-c", str(self._settings))
         subprocess.run(tool, check=True, capture_output=True, timeout=_SECONDS)
 
     def _java(self, *words: str) -> list[str]:
