@@ -108,6 +108,17 @@ def server() -> Iterator[str]:
         yield made.address
 
 
+def end_sessions(url: str, *ids: int) -> int:
+    """End sessions of a database, all but one's own by default, as a restart does; how many there were."""
+    import psycopg
+
+    others = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+    with psycopg.connect(url, autocommit=True) as admin:
+        chosen = list(ids) or [pid for (pid,) in admin.execute(others)]
+        admin.execute("SELECT pg_terminate_backend(pid, 5000) FROM unnest(%s::int[]) AS pid", (chosen,))
+    return len(chosen)
+
+
 @contextmanager
 def database(address: str) -> Iterator[str]:
     """An empty database of its own on a server; gives its URL."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -10,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+from urllib.request import Request, urlopen
 
 TOKEN = "a-token-for-tests"
 READY = re.compile(r"^vzarr: serving (?P<root>.+) on (?P<url>http://\S+)$")
@@ -45,6 +48,20 @@ def stop(server: Server) -> int:
     status = server.process.wait(30)
     server.process.stdout.close()
     return status
+
+
+def kill(server: Server) -> None:
+    """End the server as `kill -9` does."""
+    server.process.kill()
+    server.process.wait()
+    server.process.stdout.close()
+
+
+def post(url: str, body: bytes | object = b"") -> Any:
+    """What a server answers to a POST of bytes, or of anything else as JSON."""
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    with urlopen(Request(url, content, method="POST"), timeout=60) as answer:
+        return json.loads(answer.read() or b"{}")
 
 
 @contextmanager

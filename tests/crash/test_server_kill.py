@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import random
 import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
-from urllib.request import Request, urlopen
+from urllib.request import urlopen
 
 import pytest
 
 import vzarr
 from tests.crash.proofreader import Proofreader
-from tests.serving import TOKEN, Server, start
+from tests.serving import TOKEN, Server, kill, post, start
 from vzarr.types.labelmap import verify
 
 KILLS = 10
@@ -25,17 +24,6 @@ QUICK = 15
 """Seconds in which a server that was killed must answer again, most of which Python needs for its imports."""
 LOSS = 1.0
 """Seconds that recovery may take: those until the first answer, beyond what a server over an empty folder needs."""
-
-
-def post(url: str, body: object) -> dict:
-    with urlopen(Request(url, json.dumps(body).encode(), method="POST")) as answer:
-        return json.loads(answer.read() or b"{}")
-
-
-def kill(server: Server) -> None:
-    server.process.kill()
-    server.process.wait()
-    server.process.stdout.close()
 
 
 def edit_and_kill(server: Server, clients: list[Proofreader], edits: int, delay: float) -> None:

@@ -23,7 +23,7 @@ from tests.kafka import servers
 from tests.kafka.servers import KafkaServer
 from tests.kafka.test_outbox import logged
 from tests.postgres import database
-from tests.serving import TOKEN, Server, start, stop
+from tests.serving import TOKEN, kill, post, start, stop
 from vzarr.kafka.broker import KafkaBroker, RefusedError, UnreachableError
 from vzarr.kafka.topics import Topics
 
@@ -137,21 +137,9 @@ def test_a_topic_that_is_not_made(tmp_path: Path, kafka: KafkaServer, monkeypatc
 # ---------------------------------------------------------------- servers
 
 
-def post(url: str, body: bytes | object = b"") -> Any:
-    content = body if isinstance(body, bytes) else json.dumps(body).encode()
-    with urlopen(Request(url, content, method="POST"), timeout=60) as answer:
-        return json.loads(answer.read() or b"{}")
-
-
 def get(url: str) -> Any:
     with urlopen(url, timeout=60) as answer:
         return json.loads(answer.read() or b"{}")
-
-
-def kill(server: Server) -> None:
-    server.process.kill()
-    server.process.wait()
-    server.process.stdout.close()
 
 
 def prepare(url: str) -> str:

@@ -19,8 +19,8 @@ import pytest
 import vzarr
 from tests.crash.proofreader import BLOCK, SLAB
 from tests.postgres import Cluster, cluster
-from tests.s3.twoservers import CLIENTS, SHARED, Client, kill, prepare, run
-from tests.serving import Server, start
+from tests.s3.twoservers import CLIENTS, SHARED, Client, prepare, run
+from tests.serving import Server, kill, start
 from vzarr.overlay.care.verify import verify
 from vzarr.types.blockstreams import pack_stream
 from vzarr.types.bytecodecs import gzip_raw

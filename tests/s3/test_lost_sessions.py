@@ -13,7 +13,7 @@ import psycopg
 import pytest
 
 import vzarr
-from tests.postgres import database
+from tests.postgres import database, end_sessions
 from vzarr.errors import AuthorityUnavailableError, SealedError
 from vzarr.overlay import layout
 from vzarr.overlay.care.verify import verify
@@ -64,9 +64,7 @@ def go(committer: subprocess.Popen[str]) -> None:
 
 def end_sessions_of_this_process(keys: str, repo: vzarr.Repo) -> None:
     """What a restart of the database does to all who use it."""
-    presence = repo.authority.presence
-    with psycopg.connect(keys, autocommit=True) as admin:
-        admin.execute("SELECT pg_terminate_backend(%s)", (presence._session.info.backend_pid,))
+    end_sessions(keys, repo.authority.presence._session.info.backend_pid)
 
 
 def test_a_commit_waits_for_a_writer_whose_session_ended(url: str, keys: str, committer: subprocess.Popen[str]):

@@ -23,8 +23,7 @@ import pytest
 import vzarr
 from tests.postgres import database
 from tests.s3.replaying import ACKNOWLEDGED, REFUSED, Block, Change, Look, State, replay
-from tests.s3.twoservers import kill, post
-from tests.serving import TOKEN, Server, start
+from tests.serving import TOKEN, Server, kill, post, start
 from tests.types.labelmap.labelmodel import Model
 from vzarr.cli import main
 from vzarr.types import mutations, registry

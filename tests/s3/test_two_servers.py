@@ -11,8 +11,8 @@ import pytest
 
 import vzarr
 from tests.postgres import database
-from tests.s3.twoservers import Client, kill, prepare, run
-from tests.serving import start
+from tests.s3.twoservers import Client, prepare, run
+from tests.serving import kill, start
 from vzarr.types.labelmap import verify
 
 pytestmark = [pytest.mark.postgres, pytest.mark.crash]

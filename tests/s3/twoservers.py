@@ -9,10 +9,9 @@ import threading
 import time
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
-from urllib.request import Request, urlopen
 
 from tests.crash.proofreader import BLOCK, LOST, Proofreader
-from tests.serving import TOKEN, Server
+from tests.serving import TOKEN, Server, post
 
 CLIENTS = 3
 SHARED = 2
@@ -127,17 +126,6 @@ class Client(Proofreader):
                 assert self.through(at, "GET", f"{self.node}/notes/key/{name}") == value, "a key is lost"
             names = json.loads(self.through(at, "GET", f"{self.node}/notes/keys"))
             assert {n for n in names if n.startswith(f"{self.number}-")} == set(self.keys)
-
-
-def post(url: str, body: object) -> dict:
-    with urlopen(Request(url, json.dumps(body).encode(), method="POST")) as answer:
-        return json.loads(answer.read() or b"{}")
-
-
-def kill(server: Server) -> None:
-    server.process.kill()
-    server.process.wait()
-    server.process.stdout.close()
 
 
 def run(client: Client, enough: threading.Event, count: list[int], failures: list[BaseException]) -> None:

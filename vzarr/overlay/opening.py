@@ -285,7 +285,7 @@ def _embedded(objects: Objects, number: str, is_mirror: bool, durability: str) -
         if _has_history(objects) and not Path(database).exists():
             raise AuthorityUnavailableError(f"the keys of {objects.url} are lost: {database} is gone; {REBUILD}")
         try:
-            objects.make_dir("keys")
+            objects.make_dir(layout.KEYS)
         except OSError as e:
             raise AuthorityUnavailableError(f"no keys can be kept in {objects.url}: {e.strerror or e}") from e
     kv = open_kv(f"sqlite:///{database}", durability=durability)

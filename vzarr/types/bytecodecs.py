@@ -1,4 +1,4 @@
-"""LZ4 and gzip as DVID's wire uses them, never inflating more than the caller allows.
+"""LZ4, gzip and varints as DVID's wire uses them, never inflating more than the caller allows.
 
 DVID's LZ4 is the bare block format without a size prefix, so a reader must know the size beforehand. Both
 directions take any contiguous buffer: bytes, a memoryview or an array.
@@ -102,3 +102,12 @@ def gunzip(body: Buffer, limit: int) -> bytes:
 
 def _view(data: Buffer) -> memoryview:
     return data.data if isinstance(data, np.ndarray) else memoryview(data)
+
+
+def varint(number: int) -> bytes:
+    """A number as protobuf and Snappy write it: 7 bits a byte, the lowest first, the upper bit set but in the last."""
+    found = bytearray()
+    while number > 0x7F:
+        found.append(number & 0x7F | 0x80)
+        number >>= 7
+    return bytes([*found, number])

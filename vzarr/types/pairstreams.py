@@ -13,6 +13,7 @@ import orjson
 
 from vzarr.errors import InvalidInputError
 from vzarr.types import messages
+from vzarr.types.bytecodecs import varint
 from vzarr.types.largevalues import Part
 
 Pair: TypeAlias = tuple[str, bytes | Part | None]
@@ -66,8 +67,8 @@ def protobuf_stream(pairs: Iterable[Pair]) -> Iterator[bytes]:
         size, pieces = _content(value)
         head: bytes = messages.KeyValue(key=key).SerializeToString()
         if size:
-            head += _VALUE_TAG + _varint(size)
-        yield _VALUES_TAG + _varint(len(head) + size) + head
+            head += _VALUE_TAG + varint(size)
+        yield _VALUES_TAG + varint(len(head) + size) + head
         yield from pieces
 
 
@@ -76,12 +77,3 @@ def _content(value: bytes | Part | None) -> tuple[int, Iterable[bytes]]:
     if isinstance(value, Part):
         return value.size, value.read()
     return len(value or b""), [value or b""]
-
-
-def _varint(number: int) -> bytes:
-    """A number as protobuf writes it: 7 bits a byte, the lowest first, the highest bit of all but the last set."""
-    found = bytearray()
-    while number > 0x7F:
-        found.append(number & 0x7F | 0x80)
-        number >>= 7
-    return bytes([*found, number])

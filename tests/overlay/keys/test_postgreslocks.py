@@ -14,7 +14,7 @@ import psycopg
 import pytest
 
 import vzarr
-from tests.postgres import database
+from tests.postgres import database, end_sessions
 from vzarr.errors import AuthorityUnavailableError, InvalidInputError
 from vzarr.jobs.records import Records
 from vzarr.overlay.keys import postgreslocks
@@ -104,8 +104,7 @@ def others_view(kv: PostgresKV) -> PostgresPresence:
 
 def end_session(url: str, presence: PostgresPresence) -> None:
     """What a restart of the database does to a process that lives on."""
-    with psycopg.connect(url, autocommit=True) as admin:
-        admin.execute("SELECT pg_terminate_backend(%s)", (presence._session.info.backend_pid,))
+    end_sessions(url, presence._session.info.backend_pid)
 
 
 def test_who_lost_its_session_comes_back_under_its_name(url: str):
@@ -250,8 +249,7 @@ def test_a_session_that_ends_as_it_begins_is_an_error_of_ours_and_costs_no_name(
 
     def lost() -> object:
         session = kv.connect()
-        with psycopg.connect(url, autocommit=True) as admin:
-            admin.execute("SELECT pg_terminate_backend(%s, 5000)", (session.info.backend_pid,))
+        end_sessions(url, session.info.backend_pid)
         return session
 
     here.connect = lost

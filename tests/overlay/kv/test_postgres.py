@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 import psycopg
 import pytest
 
-from tests.postgres import database
+from tests.postgres import database, end_sessions
 from vzarr.errors import AuthorityUnavailableError
 from vzarr.overlay.kv.base import Transaction
 from vzarr.overlay.kv.postgres import PostgresKV
@@ -137,9 +137,7 @@ def test_a_database_without_keys(url: str):
 def test_a_server_that_ends_sessions(url: str):
     kv = PostgresKV(url)
     kv.transact(lambda txn: txn.put(b"a", b"1"))
-    with psycopg.connect(url, autocommit=True) as admin:
-        others = "datname = current_database() AND pid <> pg_backend_pid()"
-        admin.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {others}")
+    end_sessions(url)
     with pytest.raises(AuthorityUnavailableError, match="try again"):
         kv.get(b"a")
     assert kv.get(b"a") == b"1"
@@ -158,10 +156,7 @@ def test_one_lost_connection_makes_all_others_looked_at(url: str):
     kv = PostgresKV(url)
     with kv.session(), kv.session(), kv.session():
         kv.transact(lambda txn: txn.put(b"a", b"1"))
-    with psycopg.connect(url, autocommit=True) as admin:
-        others = "datname = current_database() AND pid <> pg_backend_pid()"
-        ended = admin.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {others}").fetchall()
-    assert len(ended) == 4
+    assert end_sessions(url) == 4
     with pytest.raises(AuthorityUnavailableError):
         kv.get(b"a")
     with kv.session() as one, kv.session() as other, kv.session() as third:
@@ -175,10 +170,7 @@ def test_connections_that_lay_idle_while_the_server_began_anew_are_made_anew(url
     kv = PostgresKV(url)
     with kv.session(), kv.session(), kv.session():
         kv.transact(lambda txn: txn.put(b"a", b"1"))
-    with psycopg.connect(url, autocommit=True) as admin:
-        others = "datname = current_database() AND pid <> pg_backend_pid()"
-        ended = admin.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {others}").fetchall()
-    assert len(ended) == 4
+    assert end_sessions(url) == 4
     assert kv.get(b"a") == b"1"
     with kv.session(), kv.session() as view:
         assert view.get(b"a") == b"1"

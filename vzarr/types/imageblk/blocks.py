@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vzarr.errors import InvalidInputError, UnsupportedError
-from vzarr.types.bytecodecs import gzip_raw, lz4_raw
+from vzarr.types.bytecodecs import gzip_raw, lz4_raw, varint
 
 _JPEG_QUALITY = 80
 _SNAPPY_LITERAL = 1 << 16
@@ -90,12 +90,7 @@ def _snappy(raw: bytes) -> bytes:
     Source: the format description of Snappy: a varint length, then elements; a literal of n <= 65536 bytes
     has the tag 61 << 2 and n - 1 in two bytes.
     """
-    out = bytearray()
-    size = len(raw)
-    while size > 127:
-        out.append(size & 127 | 128)
-        size >>= 7
-    out.append(size)
+    out = bytearray(varint(len(raw)))
     for at in range(0, len(raw), _SNAPPY_LITERAL):
         part = raw[at : at + _SNAPPY_LITERAL]
         out += bytes([61 << 2]) + (len(part) - 1).to_bytes(2, "little") + part
